@@ -1,0 +1,1 @@
+"""What runs: Prefect flows around prefdata, and the bundled recipes."""

@@ -1,0 +1,1 @@
+"""prefdata: preference datasets that one can train on and trust."""

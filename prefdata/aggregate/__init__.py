@@ -1,0 +1,1 @@
+"""votes, ratings, rankings -> strengths, scores"""

@@ -1,0 +1,62 @@
+"""Every error of prefdata, as a tree.
+
+    PrefdataError
+      RecipeError        a recipe, option or name is wrong: found before any request
+      SourceError        the rows of a source contradict each other or cannot be read
+      TableError         a table breaks its schema
+      JudgeError         a judge file is wrong
+      ConvergenceError   an estimate did not converge
+      ModelError         a model cannot be reached or used at all
+      BudgetError        the budget does not allow the next request
+      VersionError       a version is absent, damaged or of another kind
+
+A message names the place, what was expected, what was found, and what to do.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class PrefdataError(Exception):
+    """Whatever prefdata raises on purpose; the command line prints it without a traceback."""
+
+
+class RecipeError(PrefdataError):
+    """A recipe, option or name is wrong; nothing was spent."""
+
+
+class SourceError(PrefdataError):
+    """A source cannot be read, or its rows contradict each other."""
+
+
+class TableError(PrefdataError):
+    """A table breaks its schema."""
+
+
+class JudgeError(PrefdataError):
+    """A judge file is wrong."""
+
+
+class ConvergenceError(PrefdataError):
+    """An estimate did not converge; carries what was reached."""
+
+
+class ModelError(PrefdataError):
+    """A model cannot be reached or used at all."""
+
+
+class BudgetError(PrefdataError):
+    """The budget does not allow the next request."""
+
+
+class VersionError(PrefdataError):
+    """A version is absent, damaged or of another kind."""
+
+
+def nearest(found: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the nearest known one, or all of them."""
+    names = sorted(known)
+    close = get_close_matches(found, names, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"there is: {', '.join(names)}" if names else "there is none"

@@ -1,0 +1,1 @@
+"""pairs -> rows of a dataset type"""

@@ -1,0 +1,166 @@
+"""The contract of a stage: what its signature reads and writes, and how it asks a model.
+
+A stage is a function whose file bears its name. Its positional parameters are tables, its
+keyword-only parameters are options. It returns one table or a tuple of tables. If it needs a model
+it is a generator: it yields `Requests`, is sent their `Responses`, and returns.
+
+    def pairwise(prompts: Prompts, completions: Completions, *,
+                 judge: Judge, model: Model) -> Asks[Votes]: ...
+"""
+
+import inspect
+import json
+import sys
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+import polars as pl
+
+from prefdata import tables
+from prefdata.errors import RecipeError, TableError
+from prefdata.tables import Requests, Responses, digest
+
+Made = TypeVar("Made")
+Asks = Generator[Requests, Responses, Made]
+Ask = Callable[[Requests], Responses]
+Stage = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as a stage sees it.
+
+    `role` is its name in the recipe, by which a request finds its client; `label` names it in
+    `annotator` and `generator`; `identity` is what is served, with its revision or the digest of
+    its weights; `options` are those that change an answer (temperature, max_tokens, seed, ...).
+    """
+
+    role: str
+    label: str = ""
+    identity: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def name(self) -> str:
+        return self.label or self.role
+
+
+def requests(
+    model: Model,
+    want: str,
+    messages: pl.Series,
+    *,
+    draw: pl.Series | int = 0,
+    completion: pl.Series | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Requests:
+    """One request a row, in the order of `messages`; equal requests share their id.
+
+    `options` go over the model's own. A model with a `seed` gets another one for each draw. The id
+    is a digest of the model's identity, `want`, messages, given completion, options and draw, and
+    of nothing that leaves the answer as it is. Send `unique(requests)` and join by `request_id`.
+    """
+    chosen = {**model.options, **(options or {})}
+    draws = [draw] * len(messages) if isinstance(draw, int) else draw.to_list()
+    given: list[Any] = [None] * len(messages) if completion is None else completion.to_list()
+    rows: list[dict[str, Any]] = []
+    written: dict[int, str] = {}
+    for turns, answer, index in zip(messages.to_list(), given, draws, strict=True):
+        if index not in written:
+            seeded = {"seed": chosen["seed"] + index} if chosen.get("seed") is not None else {}
+            written[index] = json.dumps({**chosen, **seeded}, sort_keys=True)
+        what = (model.identity, want, turns, answer, written[index], index)
+        rows.append(
+            {
+                "request_id": digest("request", *what),
+                "model": model.role,
+                "want": want,
+                "messages": turns,
+                "completion": answer,
+                "options": written[index],
+                "draw": index,
+            }
+        )
+    return Requests(pl.DataFrame(rows, schema=tables.schema("requests").dtypes))
+
+
+def drive(asks: Any, ask: Ask) -> Any:
+    """Run a stage to its end, answering what it asks.
+
+    A stage that asks nothing has already returned its tables, and these are passed on.
+    """
+    if not isinstance(asks, Generator):
+        return asks
+    try:
+        wanted = next(asks)
+        while True:
+            wanted = asks.send(_answered(wanted, ask))
+    except StopIteration as stop:
+        return stop.value
+
+
+def _answered(wanted: Requests, ask: Ask) -> Responses:
+    """The answers to a table of requests: one row for each of its ids, in the order of the ids."""
+    unique = Requests(wanted.unique("request_id", maintain_order=True))
+    if unique.is_empty():
+        return Responses(tables.empty("responses"))
+    answers = tables.check("responses", ask(unique), where="the answers of a model")
+    lost = unique.join(answers, on="request_id", how="anti")
+    if lost.height or answers.height != unique.height:
+        raise TableError(
+            f"{unique.height} requests got {answers.height} responses, {lost.height} of them none; "
+            "a client answers every request once, with an error where it has no answer"
+        )
+    return Responses(answers)
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a stage's signature says: the tables it reads and writes, and its options."""
+
+    reads: tuple[str, ...]
+    reads_if_there: tuple[str, ...]
+    writes: tuple[str, ...]
+    options: Mapping[str, inspect.Parameter]
+    asks: bool
+    needs_all: bool
+
+
+def contract(stage: Stage) -> Contract:
+    """Read a stage's signature; `RecipeError` if it is not one.
+
+    `SCOPE = "all"` in the stage's file says that it must see every prompt at once.
+    """
+    hints = get_type_hints(stage)
+    reads: list[str] = []
+    optional: list[str] = []
+    options: dict[str, inspect.Parameter] = {}
+    for name, parameter in inspect.signature(stage).parameters.items():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            options[name] = parameter.replace(annotation=hints[name])
+        else:
+            table = _table(stage, hints.get(name))
+            if parameter.default is inspect.Parameter.empty:
+                reads.append(table)
+            else:
+                optional.append(table)
+    returned = hints.get("return")
+    asks = get_origin(returned) is Generator
+    made = get_args(returned)[2] if asks else returned
+    many = get_args(made) if get_origin(made) is tuple else (made,)
+    writes = tuple(_table(stage, each) for each in many)
+    scope = getattr(sys.modules[stage.__module__], "SCOPE", "prompt")
+    return Contract(tuple(reads), tuple(optional), writes, options, asks, scope == "all")
+
+
+def _table(stage: Stage, hint: Any) -> str:
+    """The name of the table that a type hint, possibly `X | None`, stands for."""
+    kinds = [kind for kind in get_args(hint) or (hint,) if kind is not type(None)]
+    name = getattr(kinds[0], "__name__", str(kinds[0])).lower()
+    if len(kinds) == 1 and name in tables.TABLES:
+        return name
+    raise RecipeError(
+        f"{stage.__module__}.{stage.__qualname__} is not a stage: its positional parameters and "
+        f"what it returns are tables ({', '.join(tables.TABLES)}), but it has {hint}"
+    )

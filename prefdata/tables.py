@@ -1,0 +1,258 @@
+"""The tables: one type, one schema file and one check for each.
+
+A table is a `polars.DataFrame` whose columns are stated in `schemas/<table>.json`; the schema is
+the single source of columns, types, nullability, ranges, keys and references. Ids are digests of
+content, so they depend on neither row order, process nor platform.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, NewType, TypeVar, cast
+
+import polars as pl
+
+from prefdata.errors import TableError
+
+Prompts = NewType("Prompts", pl.DataFrame)
+Completions = NewType("Completions", pl.DataFrame)
+Samples = NewType("Samples", pl.DataFrame)
+Ratings = NewType("Ratings", pl.DataFrame)
+Votes = NewType("Votes", pl.DataFrame)
+Rankings = NewType("Rankings", pl.DataFrame)
+Strengths = NewType("Strengths", pl.DataFrame)
+Pairs = NewType("Pairs", pl.DataFrame)
+Scores = NewType("Scores", pl.DataFrame)
+Rationales = NewType("Rationales", pl.DataFrame)
+Principles = NewType("Principles", pl.DataFrame)
+Assignments = NewType("Assignments", pl.DataFrame)
+Measures = NewType("Measures", pl.DataFrame)
+Dropped = NewType("Dropped", pl.DataFrame)
+Requests = NewType("Requests", pl.DataFrame)
+Responses = NewType("Responses", pl.DataFrame)
+
+# In the order of the pipeline: a row refers only to tables before its own.
+TABLES = (
+    "prompts completions samples ratings votes rankings strengths pairs scores rationales "
+    "principles assignments measures dropped"
+).split()
+
+MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
+
+Frame = TypeVar("Frame", bound=pl.DataFrame)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a schema; `references` is "table.column" or empty."""
+
+    dtype: pl.DataType
+    nullable: bool
+    description: str
+    references: str
+    minimum: float | None
+    maximum: float | None
+    enum: tuple[str, ...] | None
+    pattern: str | None
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What `schemas/<name>.json` states. `rules` maps a sentence to an SQL condition on a row."""
+
+    name: str
+    description: str
+    key: tuple[str, ...]
+    columns: Mapping[str, Column]
+    rules: Mapping[str, str]
+
+    @property
+    def dtypes(self) -> dict[str, pl.DataType]:
+        return {name: column.dtype for name, column in self.columns.items()}
+
+
+@cache
+def schema(name: str) -> Schema:
+    """The schema of a table or of an exported dataset type."""
+    text = files("prefdata.schemas").joinpath(f"{name}.json").read_text(encoding="utf-8")
+    raw = json.loads(text)
+    columns = {column: _column(spec) for column, spec in raw["properties"].items()}
+    return Schema(name, raw["description"], tuple(raw["key"]), columns, raw.get("rules", {}))
+
+
+def _column(spec: Mapping[str, Any]) -> Column:
+    return Column(
+        dtype=_dtype(spec),
+        nullable="null" in spec["type"],
+        description=spec["description"],
+        references=spec.get("references", ""),
+        minimum=spec.get("minimum"),
+        maximum=spec.get("maximum"),
+        enum=tuple(spec["enum"]) if "enum" in spec else None,
+        pattern=spec.get("pattern"),
+    )
+
+
+def _dtype(spec: Mapping[str, Any]) -> pl.DataType:
+    kinds = [spec["type"]] if isinstance(spec["type"], str) else spec["type"]
+    match next(kind for kind in kinds if kind != "null"):
+        case "string":
+            return pl.String()
+        case "integer":
+            return pl.Int64()
+        case "number":
+            return pl.Float64()
+        case "boolean":
+            return pl.Boolean()
+        case "array":
+            return pl.List(_dtype(spec["items"]))
+        case "object":
+            return pl.Struct({name: _dtype(item) for name, item in spec["properties"].items()})
+        case kind:
+            raise TableError(f"a schema names the type {kind!r}; it knows JSON Schema's own types")
+
+
+def empty(name: str) -> pl.DataFrame:
+    """The table without rows, with every column in its type."""
+    return pl.DataFrame(schema=schema(name).dtypes)
+
+
+def check(name: str, frame: pl.DataFrame, *, where: str) -> pl.DataFrame:
+    """The table in its canonical form: all columns, in order and type, sorted by key.
+
+    Absent nullable columns become nulls. Anything else that the schema does not allow (an unknown
+    or missing column, another type, a null, a value out of range, a repeated key, a broken rule)
+    raises `TableError` with `where` (the stage or file), the column, the rule and the first rows.
+    """
+    stated = schema(name)
+    frame = _conform(stated, frame, where)
+    for column_name, column in stated.columns.items():
+        for rule, broken in _conditions(column_name, column):
+            _refuse(stated, frame.filter(broken), where, column_name, rule)
+    for rule, sql in stated.rules.items():
+        held = pl.sql_expr(sql).fill_null(False)
+        _refuse(stated, frame.filter(~held), where, "row", rule)
+    if stated.key:
+        repeated = frame.filter(pl.struct(*stated.key).is_duplicated())
+        rule = f"the key ({', '.join(stated.key)}) appears once"
+        _refuse(stated, repeated.sort(*stated.key), where, "key", rule)
+        frame = frame.sort(*stated.key)
+    return frame
+
+
+def _conform(stated: Schema, frame: pl.DataFrame, where: str) -> pl.DataFrame:
+    place = f"{where}: table {stated.name}"
+    unknown = [name for name in frame.columns if name not in stated.columns]
+    if unknown:
+        known = ", ".join(stated.columns)
+        raise TableError(f"{place} has the unknown column {unknown[0]!r}; its columns are {known}")
+    missing = [name for name in stated.columns if name not in frame.columns]
+    required = [name for name in missing if not stated.columns[name].nullable]
+    if required:
+        raise TableError(f"{place} lacks the column {required[0]!r}, which is not nullable")
+    blanks = [pl.lit(None).alias(name) for name in missing]
+    try:
+        return frame.with_columns(*blanks).select(
+            pl.col(name).cast(dtype) for name, dtype in stated.dtypes.items()
+        )
+    except pl.exceptions.PolarsError as error:
+        raise TableError(f"{place}: a column has another type than stated: {error}") from error
+
+
+def _conditions(name: str, column: Column) -> Iterable[tuple[str, pl.Expr]]:
+    value = pl.col(name)
+    if not column.nullable:
+        yield "is not null", value.is_null()
+    if column.dtype == pl.Float64:
+        yield "is finite", ~value.is_finite()
+    if column.minimum is not None:
+        yield f"is at least {column.minimum}", value < column.minimum
+    if column.maximum is not None:
+        yield f"is at most {column.maximum}", value > column.maximum
+    if column.enum is not None:
+        yield f"is one of {', '.join(column.enum)}", ~value.is_in(column.enum)
+    if column.pattern is not None:
+        yield f"matches {column.pattern}", ~value.str.contains(column.pattern)
+
+
+def _refuse(stated: Schema, rows: pl.DataFrame, where: str, column: str, rule: str) -> None:
+    if rows.is_empty():
+        return
+    shown = stated.columns.keys() if column in ("row", "key") else {*stated.key, column}
+    first = "; ".join(str(row) for row in rows.select(*shown).head(3).to_dicts())
+    raise TableError(
+        f"{where}: table {stated.name}, column {column}: {rule}; "
+        f"{rows.height} rows break this, first {first}"
+    )
+
+
+def union(name: str, *frames: pl.DataFrame, where: str) -> pl.DataFrame:
+    """All rows of several tables of one kind, once each.
+
+    Equal rows are one; one key with two contents raises `TableError`.
+    """
+    dtypes = schema(name).dtypes
+    whole = [_conform(schema(name), frame, where) for frame in frames]
+    rows = pl.concat([pl.DataFrame(schema=dtypes), *whole]).unique(maintain_order=True)
+    return check(name, rows, where=where)
+
+
+def keys(name: str, frame: pl.DataFrame) -> pl.Series:
+    """Each row's key as one string: the parts of a composite key joined by a space."""
+    parts = [pl.col(part).cast(pl.String).fill_null("-") for part in schema(name).key]
+    return frame.select(pl.concat_str(parts, separator=" ").alias("key")).to_series()
+
+
+def references(name: str) -> list[tuple[str, str, str]]:
+    """What the rows of a table refer to, as (column, table, that table's column)."""
+    columns = schema(name).columns.items()
+    return [(c, *spec.references.split(".")) for c, spec in columns if spec.references]  # pyright: ignore[reportReturnType]
+
+
+def digest(*parts: Any) -> str:
+    """20 hexadecimal digits (80 bits) of BLAKE2b over the parts' compact JSON."""
+    text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    return hashlib.blake2b(text.encode("utf-8"), digest_size=10).hexdigest()
+
+
+Messages = Sequence[Mapping[str, str]]
+
+
+def _turns(messages: Messages) -> list[list[str]]:
+    return [[message["role"], message["content"]] for message in messages]
+
+
+def prompt_ids(prompts: Iterable[Messages]) -> pl.Series:
+    """The id of each prompt, from its messages."""
+    return pl.Series("prompt_id", [digest("prompt", _turns(p)) for p in prompts], pl.String)
+
+
+def completion_ids(prompt_id: Iterable[str], completions: Iterable[Messages]) -> pl.Series:
+    """The id of each completion, from its prompt's id and its messages."""
+    both = zip(prompt_id, completions, strict=True)
+    ids = [digest("completion", p, _turns(c)) for p, c in both]
+    return pl.Series("completion_id", ids, pl.String)
+
+
+def pair_ids(one: Iterable[str], other: Iterable[str], annotator: str | None = None) -> pl.Series:
+    """The id of each pair of completions, in either order, as labelled by an annotator.
+
+    `annotator` None is the aggregate of all.
+    """
+    both = zip(one, other, strict=True)
+    ids = [digest("pair", *sorted(two), annotator) for two in both]
+    return pl.Series("pair_id", ids, pl.String)
+
+
+def said(role: str, column: str) -> pl.Expr:
+    """A text column as a conversation of one message."""
+    message = pl.struct(pl.lit(role).alias("role"), pl.col(column).alias("content"))
+    return pl.concat_list(message).cast(MESSAGES).alias(column)
+
+
+def typed(kind: type[Frame] | Any, frame: pl.DataFrame) -> Any:
+    """A frame under its table's type, in canonical form; for code that makes tables by hand."""
+    return cast(Any, check(kind.__name__.lower(), frame, where=f"a hand-made {kind.__name__}"))

@@ -1,0 +1,1 @@
+"""The contract with the world: one JSON a table and an exported dataset type."""

@@ -33,6 +33,7 @@ Measures = NewType("Measures", pl.DataFrame)
 Dropped = NewType("Dropped", pl.DataFrame)
 Requests = NewType("Requests", pl.DataFrame)
 Responses = NewType("Responses", pl.DataFrame)
+Rows = NewType("Rows", pl.DataFrame)  # of an exported dataset type; not kept as a table
 
 # In the order of the pipeline: a row refers only to tables before its own.
 TABLES = (

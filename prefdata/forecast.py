@@ -160,7 +160,9 @@ def _instance(schema: Mapping[str, Any], luck: int) -> Any:
     match schema.get("type"):
         case "object":
             properties = schema.get("properties", {}).items()
-            return {name: _instance(each, luck // 7 + i) for i, (name, each) in enumerate(properties)}
+            return {
+                name: _instance(each, luck // 7 + i) for i, (name, each) in enumerate(properties)
+            }
         case "integer":
             low = int(schema.get("minimum", 0))
             return low + luck % (int(schema.get("maximum", low)) - low + 1)

@@ -57,7 +57,9 @@ def run_stage(stage: PlannedStage, tables: Tables, ask: Ask) -> Tables:
     """Run a stage on one shard and return the tables that it made, checked."""
     optional = [tables.get(name) for name in stage.contract.reads_if_there]
     needed = [tables.get(name, None) for name in stage.contract.reads]
-    present = [t.empty(n) if f is None else f for n, f in zip(stage.contract.reads, needed, strict=True)]
+    present = [
+        t.empty(n) if f is None else f for n, f in zip(stage.contract.reads, needed, strict=True)
+    ]
     try:
         made = drive(stage.function(*present, *optional, **stage.options), ask)
     except PrefdataError as error:
@@ -94,7 +96,9 @@ def settle(stage: PlannedStage, tables: Tables, made: Sequence[Tables]) -> Table
         kept = [] if replaced or name not in tables else [tables[name]]
         after[name] = t.union(name, *kept, *parts, where=stage.name)
         if replaced and name in tables:
-            lost = tables[name].join(after[name], on=t.schema(name).key, how="anti", nulls_equal=True)
+            lost = tables[name].join(
+                after[name], on=t.schema(name).key, how="anti", nulls_equal=True
+            )
             after = _record(after, name, lost, stage.name, stage.name)
             after = _cascade(after, name, lost, stage.name)
     return after
@@ -136,7 +140,9 @@ def shards(seen: Mapping[str, pl.DataFrame], tables: Tables, n: int) -> list[Tab
     prompt (annotators, principles) are in all. Tables with rows across prompts are not split.
     """
     crossing = any(
-        frame["prompt_id"].null_count() > 0 for frame in seen.values() if "prompt_id" in frame.columns
+        frame["prompt_id"].null_count() > 0
+        for frame in seen.values()
+        if "prompt_id" in frame.columns
     )
     if n == 1 or crossing:
         return [dict(seen)]

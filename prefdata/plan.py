@@ -86,7 +86,9 @@ def resolve_models(recipe: Recipe) -> dict[str, Model]:
     served = {role: _served(spec.model) for role, spec in recipe.models.items()}
     shared = Counter(served.values())
     return {
-        role: spec.resolve(role, f"{served[role]}@{role}" if shared[served[role]] > 1 else served[role])
+        role: spec.resolve(
+            role, f"{served[role]}@{role}" if shared[served[role]] > 1 else served[role]
+        )
         for role, spec in recipe.models.items()
     }
 

@@ -36,9 +36,19 @@ from prefdata.models.spec import ModelSpec
 from prefdata.sources import Sources
 from prefdata.stage import Stage
 
-VERBS = (
-    "generate annotate aggregate explain estimate pair select route order measure export"
-).split()
+VERBS = [
+    "generate",
+    "annotate",
+    "aggregate",
+    "explain",
+    "estimate",
+    "pair",
+    "select",
+    "route",
+    "order",
+    "measure",
+    "export",
+]
 
 
 class StageSpec(BaseModel):
@@ -167,7 +177,9 @@ def explain(error: ValidationError, raw: Any, kind: type[BaseModel], where: str)
         key = ".".join(str(part) for part in complaint["loc"])
         if complaint["type"] == "extra_forbidden":
             known = _fields(kind, complaint["loc"][:-1])
-            lines.append(f"{where}: unknown key {key!r}; " + nearest(str(complaint["loc"][-1]), known))
+            lines.append(
+                f"{where}: unknown key {key!r}; " + nearest(str(complaint["loc"][-1]), known)
+            )
         elif complaint["type"] == "missing":
             lines.append(f"{where}: the key {key!r} is missing")
         else:

@@ -36,10 +36,22 @@ Responses = NewType("Responses", pl.DataFrame)
 Rows = NewType("Rows", pl.DataFrame)  # of an exported dataset type; not kept as a table
 
 # In the order of the pipeline: a row refers only to tables before its own.
-TABLES = (
-    "prompts completions samples ratings votes rankings strengths pairs scores rationales "
-    "principles assignments measures dropped"
-).split()
+TABLES = [
+    "prompts",
+    "completions",
+    "samples",
+    "ratings",
+    "votes",
+    "rankings",
+    "strengths",
+    "pairs",
+    "scores",
+    "rationales",
+    "principles",
+    "assignments",
+    "measures",
+    "dropped",
+]
 
 MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 

@@ -52,7 +52,9 @@ def test_a_stage_opens_prints_and_evaluates_nothing(file: Path):
 
 def test_only_the_command_line_imports_flows():
     importers = {
-        file.name for file in ALL_FILES if any(n.startswith("prefdata.flows") for n in imports(file))
+        file.name
+        for file in ALL_FILES
+        if any(n.startswith("prefdata.flows") for n in imports(file))
     }
     assert importers <= {"cli.py"}
 

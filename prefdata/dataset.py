@@ -2,9 +2,8 @@
 
 import os
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,15 @@ import polars as pl
 from prefdata import sources, version
 from prefdata import tables as t
 from prefdata.errors import RecipeError
-from prefdata.loop import Run, Tables, follow, run_stage
+from prefdata.loop import Run, Tables, follow, run_shards, run_stage
 from prefdata.models.edge import Edge, Progress
 from prefdata.models.ledger import Ledger
-from prefdata.plan import Plan, PlannedStage, plan
+from prefdata.plan import PlannedStage, plan
 from prefdata.recipe import Recipe
 from prefdata.stage import Ask
 from prefdata.watch import Asking, Imported, Made, Started, Watch, silent
+
+UNSCORED_TABLES = ("ratings", "votes", "rankings")
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def build(
     counts = {name: frame.height for name, frame in imported.tables.items()}
     watch(Imported(counts, imported.quarantined.height, tuple(map(str, imported.audit))))
     folder = data_folder(data)
-    log = _Log(planned, watch)
+    log = _Log(planned.stages, watch)
     with Edge(
         recipe.models, Ledger(folder / "ledger"), fresh=fresh, budget=budget, watch=log.asking
     ) as edge:
@@ -93,7 +94,7 @@ def build(
             planned.stages,
             tables,
             ask=ask or edge,
-            run=log.started(run),
+            run=log.runs(run or run_shards),
             n_shards=n_shards,
             done=log.made,
         )
@@ -109,7 +110,7 @@ def build(
         exports=exports,
         plan=planned,
         imported=imported,
-        counts=log.counts,
+        funnel=log.funnel,
     )
     return Built(
         name=recipe.name,
@@ -117,10 +118,74 @@ def build(
         path=str(written.path),
         is_new=written.is_new,
         tables={name: frame.height for name, frame in tables.items()},
-        dropped=log.dropped(tables),
+        dropped=_dropped(tables),
         unscored=log.unscored,
         quarantined=imported.quarantined.height,
         requests={k: getattr(edge.counts, k) for k in ("asked", "cached", "failed")},
         tokens={"in": edge.counts.tokens_in, "out": edge.counts.tokens_out},
         cost=edge.counts.cost,
     )
+
+
+@dataclass
+class _Log:
+    """Keeps count of a build and tells whoever watches."""
+
+    stages: Sequence[PlannedStage]
+    watch: Watch
+    running: str = ""
+    since: float = 0.0
+    unscored: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
+    funnel: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+    def runs(self, run: Run) -> Run:
+        """`run`, announced."""
+
+        def announced(stage: PlannedStage, shards: Sequence[Tables], ask: Ask) -> Sequence[Tables]:
+            self.running, self.since = stage.name, time.monotonic()
+            index = 1 + [each.name for each in self.stages].index(stage.name)
+            self.watch(Started(stage.name, index, len(self.stages)))
+            return run(stage, shards, ask)
+
+        return announced
+
+    def asking(self, progress: Progress) -> None:
+        self.watch(Asking(stage=self.running, **vars(progress)))
+
+    def made(self, stage: PlannedStage, before: Tables, after: Tables) -> None:
+        """Count what a stage made: rows in and out, dropped, unscored by reason."""
+        rows = {name: after[name].height for name in stage.contract.writes}
+        dropped = _dropped(after).get(stage.name, 0)
+        reasons = _unscored(before, after)
+        if reasons:
+            self.unscored[stage.name] = reasons
+        was = {name: before[name].height if name in before else 0 for name in rows}
+        self.funnel.append(
+            {
+                "stage": stage.name,
+                "use": stage.use,
+                "before": was,
+                "after": rows,
+                "dropped": dropped,
+            }
+        )
+        self.watch(Made(stage.name, rows, dropped, reasons, time.monotonic() - self.since))
+
+
+def _dropped(tables: Tables) -> dict[str, int]:
+    """Rows dropped by each stage."""
+    dropped = tables.get("dropped", t.empty("dropped"))
+    return dict(dropped.group_by("stage").len().sort("stage").iter_rows())
+
+
+def _unscored(before: Tables, after: Tables) -> dict[str, int]:
+    """Reasons of the unscored rows that are new, with their counts."""
+    new = [
+        after[name]
+        .join(before.get(name, t.empty(name)), on=t.schema(name).key, how="anti", nulls_equal=True)
+        .select("unscored")
+        for name in UNSCORED_TABLES
+        if name in after
+    ]
+    reasons = pl.concat([pl.DataFrame(schema={"unscored": pl.String}), *new]).drop_nulls()
+    return dict(reasons.group_by("unscored").len().sort("unscored").iter_rows())

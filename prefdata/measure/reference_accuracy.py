@@ -62,5 +62,5 @@ def reference_accuracy(
             value="value",
             stderr="stderr",
             n="n",
-        )  # fmt: skip
+        )
     )

@@ -158,7 +158,7 @@ def _table(stage: Stage, hint: Any) -> str:
     """The name of the table that a type hint, possibly `X | None`, stands for."""
     kinds = [kind for kind in get_args(hint) or (hint,) if kind is not type(None)]
     name = getattr(kinds[0], "__name__", str(kinds[0])).lower()
-    if len(kinds) == 1 and name in tables.TABLES:
+    if len(kinds) == 1 and name in (*tables.TABLES, "rows"):
         return name
     raise RecipeError(
         f"{stage.__module__}.{stage.__qualname__} is not a stage: its positional parameters and "

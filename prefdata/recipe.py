@@ -36,19 +36,9 @@ from prefdata.models.spec import ModelSpec
 from prefdata.sources import Sources
 from prefdata.stage import Stage
 
-VERBS = [
-    "generate",
-    "annotate",
-    "aggregate",
-    "explain",
-    "estimate",
-    "pair",
-    "select",
-    "route",
-    "order",
-    "measure",
-    "export",
-]
+VERBS = (
+    "generate annotate aggregate explain estimate pair select route order measure export"
+).split()
 
 
 class StageSpec(BaseModel):

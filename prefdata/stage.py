@@ -69,7 +69,7 @@ def requests(
     for turns, answer, index in zip(messages.to_list(), given, draws, strict=True):
         if index not in written:
             seeded = {"seed": chosen["seed"] + index} if chosen.get("seed") is not None else {}
-            written[index] = json.dumps({**chosen, **seeded}, sort_keys=True)
+            written[index] = json.dumps(dict(sorted({**chosen, **seeded}.items())))
         what = (model.identity, want, turns, answer, written[index], index)
         rows.append(
             {

@@ -92,7 +92,7 @@ def _unknown(
 
 
 def _sample(tables: Tables) -> tuple[Tables, float]:
-    """The tables of at most `SAMPLE` prompts, chosen by id, and how many times as many there are."""
+    """The tables of at most `SAMPLE` prompts, chosen by id, and the factor to scale by."""
     prompts = tables.get("prompts", t.empty("prompts"))
     if prompts.height <= SAMPLE:
         return tables, 1.0

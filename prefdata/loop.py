@@ -78,11 +78,9 @@ def run_stage(stage: PlannedStage, tables: Tables, ask: Ask) -> Tables:
 
 
 def _signed(stage: PlannedStage, name: str, frame: pl.DataFrame) -> pl.DataFrame:
-    """Put the stage's own name where rows name the stage that made them."""
+    """Name the stage in rows that tell who dropped them."""
     if name == "dropped":
         return frame.with_columns(pl.lit(stage.name).alias("stage"))
-    if name == "strengths" and not stage.name.startswith(stage.use):
-        return frame.with_columns(pl.lit(stage.name).alias("estimator"))
     return frame
 
 

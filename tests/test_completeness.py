@@ -2,6 +2,7 @@
 
 import inspect
 import pkgutil
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -30,8 +31,8 @@ def test_a_stage_is_a_documented_function_of_tables_with_a_test(use: str):
     doc = inspect.getdoc(function) or ""
     module_doc = import_module(function.__module__).__doc__ or ""
     assert "Source:" in doc + module_doc, f"{use} names its source"
-    undescribed = [option for option in terms.options if f"`{option}`" not in doc]
-    assert not undescribed, f"{use} describes its options in backquotes: {undescribed}"
+    undescribed = [o for o in terms.options if not re.search(rf"`{o}`|^ *{o}:", doc, re.M)]
+    assert not undescribed, f"{use} describes its options: {undescribed}"
     assert (TESTS / verb / f"test_{method}.py").is_file(), f"tests/{verb}/test_{method}.py"
 
 

@@ -173,12 +173,6 @@ def test_a_table_that_may_be_there_is_given_where_it_is():
     assert twice["scores"]["score"].unique().to_list() == ["seen 2"]
 
 
-def test_a_named_stage_names_its_estimate():
-    stages = [planned(estimate), planned(estimate, name="mine")]
-    made = follow(stages, world(1), ask=nobody)["strengths"]
-    assert sorted(made["estimator"].unique()) == ["estimate", "mine"]
-
-
 def test_a_stage_that_returns_something_else_is_named():
     with pytest.raises(TableError, match=r"tests:wrong returned str; its signature promises pairs"):
         run_stage(planned(wrong), world(1), nobody)

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.linalg import lapack
-from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import LinearOperator, cg
+from scipy import linalg, sparse
+from scipy.sparse import csgraph
+from scipy.sparse import linalg as sparse_linalg
 from scipy.special import expit
 
 from prefdata.aggregate._tally import preferences, tally, with_prompts
@@ -23,6 +22,12 @@ from prefdata.tables import Completions, Scores, Strengths, Votes
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
+
+# These modules come without types.
+LAPACK: Any = linalg.lapack
+GRAPHS: Any = csgraph
+SPARSE: Any = sparse
+SOLVERS: Any = sparse_linalg
 
 # Up to SMALL items a component is a dense matrix in a stack of at most STACK numbers. Above LARGE
 # the inverse of its information would not fit into memory.
@@ -143,15 +148,17 @@ def _components(
     one: Ints, other: Ints, wins: Floats, losses: Floats, n_items: int, prior: float
 ) -> Ints:
     """The component of each item; without a prior, each must have an optimum."""
-    shape = (n_items, n_items)
-    n_weak, component = connected_components(
-        coo_array((np.ones(len(one)), (one, other)), shape=shape), directed=False
-    )
+
+    def groups(left: Ints, right: Ints, connection: str) -> tuple[int, Ints]:
+        edges = (np.ones(len(left)), (left, right))
+        graph = SPARSE.coo_array(edges, shape=(n_items, n_items))
+        return GRAPHS.connected_components(graph, connection=connection)
+
+    n_weak, component = groups(one, other, "weak")
     if prior == 0:
         winner = np.concatenate([one[wins > 0], other[losses > 0]])
         loser = np.concatenate([other[wins > 0], one[losses > 0]])
-        beats = coo_array((np.ones(len(winner)), (winner, loser)), shape=shape)
-        n_strong, strong = connected_components(beats, connection="strong")
+        n_strong, strong = groups(winner, loser, "strong")
         if n_strong > n_weak:
             parts = np.unique(np.stack([component, strong]), axis=1)[0]
             worst = int(np.flatnonzero(np.bincount(parts) > 1)[0])
@@ -246,9 +253,9 @@ def _information(block: Block, theta: Floats, prior: float) -> Floats:
     """
     k = block.size
     each, diagonal = _curvature(block, theta, prior)
-    cell = block.one * k + block.other % k
-    off: Floats = np.bincount(cell, each, len(theta) * k).reshape(-1, k, k)
-    matrix: Floats = -(off + off.transpose(0, 2, 1))
+    cells = block.one * k + block.other % k, block.other * k + block.one % k
+    off = np.bincount(np.concatenate(cells), np.concatenate([-each, -each]), len(theta) * k)
+    matrix = off.astype(np.float64, copy=False).reshape(-1, k, k)
     np.einsum("cii->ci", matrix)[:] = diagonal.reshape(-1, k)
     if prior == 0:
         matrix += np.maximum(diagonal.reshape(-1, k).mean(1), 1e-300)[:, None, None] / k
@@ -262,30 +269,23 @@ def _solve_stack(block: Block, theta: Floats, gradient: Floats, prior: float) ->
 
 def _solve_large(block: Block, theta: Floats, gradient: Floats, prior: float) -> Floats:
     each, diagonal = _curvature(block, theta, prior)
-    n = len(theta)
-    both = np.concatenate([block.one, block.other]), np.concatenate([block.other, block.one])
-    off: Any = csr_array(coo_array((np.concatenate([each, each]), both), shape=(n, n)))
-
-    def times(x: Floats) -> Floats:
-        return diagonal * x - off @ x
-
-    def scaled(x: Floats) -> Floats:
-        return x / diagonal
-
-    product: Any = LinearOperator((n, n), matvec=times, dtype=np.float64)
-    near: Any = LinearOperator((n, n), matvec=scaled, dtype=np.float64)
-    solver: Any = cg
-    return solver(product, gradient, rtol=1e-8, maxiter=20 * n, M=near)[0]
+    here = np.arange(len(theta))
+    row = np.concatenate([block.one, block.other, here])
+    column = np.concatenate([block.other, block.one, here])
+    values = np.concatenate([-each, -each, diagonal])
+    matrix = SPARSE.csr_array(SPARSE.coo_array((values, (row, column))))
+    scale = SPARSE.diags_array(1 / diagonal)
+    return SOLVERS.cg(matrix, gradient, rtol=1e-8, maxiter=20 * len(theta), M=scale)[0]
 
 
 def _inverse(matrix: Floats) -> Floats:
     if matrix.shape[1] <= SMALL:
         return np.linalg.inv(matrix)
-    routines: Any = lapack
-    factor, failed = routines.dpotrf(matrix[0], lower=1)
+    # LAPACK counts columns first; the transpose of a symmetric matrix spares it a copy.
+    factor, failed = LAPACK.dpotrf(matrix[0].T, lower=1, overwrite_a=1)
     if failed:
         return np.full_like(matrix, np.nan)
-    lower: Floats = np.tril(routines.dpotri(factor, lower=1)[0])
+    lower: Floats = np.tril(LAPACK.dpotri(factor, lower=1, overwrite_c=1)[0])
     return (lower + np.tril(lower, -1).T)[None]
 
 

@@ -6,6 +6,9 @@ named in the older of the two ways that `datasets` knows, so every release of it
 them. Equal frames give equal bytes.
 """
 
+# pyright: basic, reportAttributeAccessIssue=false
+# pyarrow has no types
+
 import hashlib
 import json
 import math

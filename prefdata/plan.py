@@ -20,7 +20,6 @@ from prefdata.errors import JudgeError, RecipeError, nearest
 from prefdata.judge import Judge
 from prefdata.recipe import Recipe, StageSpec, explain, find_stage, stages
 from prefdata.stage import Contract, Model, Stage, contract
-from prefdata.tables import digest
 
 
 @dataclass(frozen=True)
@@ -223,6 +222,3 @@ def _check_flow(
 def _makers(table: str) -> str:
     makers = [use for use in stages() if table in contract(find_stage(use)).writes]
     return f"stages that make it: {', '.join(makers)}" if makers else "no stage makes it"
-
-
-__all__ = ["Plan", "PlannedStage", "digest", "plan", "resolve_models"]

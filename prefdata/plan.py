@@ -16,6 +16,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model
 
 from prefdata import judge as judges
+from prefdata import sources
 from prefdata.errors import JudgeError, RecipeError, nearest
 from prefdata.judge import Judge
 from prefdata.recipe import Recipe, StageSpec, explain, find_stage, stages
@@ -200,7 +201,9 @@ def _check_flow(
     recipe: Recipe, planned: tuple[PlannedStage, ...], exports: tuple[PlannedStage, ...]
 ) -> None:
     """Every table that a stage reads is made by a source or an earlier stage."""
-    have = recipe.sources.makes() | {"dropped"}
+    have = {*sources.tables_made(recipe.sources, recipe.folder), "dropped"}
+    if recipe.sources.pairs:
+        have.add("pairs")
     for stage in (*planned, *exports):
         for table in stage.contract.reads:
             if table not in have:

@@ -29,6 +29,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self, TypeGuard, cast, get_args
 
+import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from prefdata.errors import RecipeError, nearest
@@ -79,8 +80,12 @@ class Recipe(BaseModel):
 
     @property
     def text(self) -> str:
-        """The recipe's file as it was read; empty for a recipe made in Python."""
+        """The recipe's file as it was read; empty if it was changed or made in Python."""
         return self._text
+
+    def to_toml(self) -> str:
+        """The recipe as TOML."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_unset=True, exclude_none=True))
 
     @classmethod
     def load(cls, name_or_path: str | Path, *, changes: Sequence[str] = ()) -> Self:
@@ -93,7 +98,7 @@ class Recipe(BaseModel):
             raise RecipeError(f"{path} is not TOML: {error}") from error
         for change in changes:
             _set(raw, change)
-        return cls.parse(raw, folder=path.parent, text=text, where=str(path))
+        return cls.parse(raw, folder=path.parent, text="" if changes else text, where=str(path))
 
     @classmethod
     def parse(

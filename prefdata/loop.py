@@ -72,16 +72,17 @@ def run_stage(stage: PlannedStage, tables: Tables, ask: Ask) -> Tables:
             f"{', '.join(writes)} as polars.DataFrame"
         )
     return {
-        name: t.check(name, _signed(stage, name, frame), where=stage.name)
+        name: _checked(stage, name, frame)
         for name, frame in zip(writes, results, strict=True)
     }
 
 
-def _signed(stage: PlannedStage, name: str, frame: pl.DataFrame) -> pl.DataFrame:
-    """Name the stage in rows that tell who dropped them."""
+def _checked(stage: PlannedStage, name: str, frame: pl.DataFrame) -> pl.DataFrame:
+    if name == "rows":  # an export answers for its own dataset type
+        return frame
     if name == "dropped":
-        return frame.with_columns(pl.lit(stage.name).alias("stage"))
-    return frame
+        frame = frame.with_columns(pl.lit(stage.name).alias("stage"))
+    return t.check(name, frame, where=stage.name)
 
 
 def settle(stage: PlannedStage, tables: Tables, made: Sequence[Tables]) -> Tables:

@@ -29,6 +29,7 @@ class Asking:
     stage: str
     done: int
     total: int
+    asked: int
     cached: int
     failed: int
     tokens_in: int

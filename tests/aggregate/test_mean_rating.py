@@ -40,7 +40,11 @@ def test_who_rates_often_counts_once():
 def test_criteria_are_weighed_and_their_errors_go_together():
     """Annotators who are lenient on both criteria: the error is that of their own means."""
     given = {"1": (0.2, 0.3), "2": (0.5, 0.6), "3": (0.9, 0.9)}
-    rows = [("c", who, name, 0, r) for who, rs in given.items() for name, r in zip("xy", rs, strict=True)]
+    rows = [
+        ("c", who, name, 0, r)
+        for who, rs in given.items()
+        for name, r in zip("xy", rs, strict=True)
+    ]
     row = strength(rows, weights={"x": 3.0})
     means = [(3 * x + y) / 4 for x, y in given.values()]
     assert row["strength"] == pytest.approx(np.mean(means))

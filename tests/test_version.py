@@ -332,7 +332,7 @@ def test_find_by_name_id_and_start(tmp_path, world):
     assert version.find(tmp_path, "mini").id == second.id
     for written in (first, second):
         assert version.find(tmp_path, f"mini@{written.id}").path == written.path
-        unique = written.id[: 1 + len(os.path.commonprefix([first.id, second.id]))]
+        unique = next(written.id[:n] for n in range(1, 13) if first.id[:n] != second.id[:n])
         assert version.find(tmp_path, f"mini@{unique}").path == written.path
     assert [each.id for each in version.listed(tmp_path)] == [first.id, second.id]
 

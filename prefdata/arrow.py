@@ -6,6 +6,9 @@ named in the older of the two ways that `datasets` knows, so every release of it
 them. Equal frames give equal bytes.
 """
 
+# pyright: basic, reportAttributeAccessIssue=false
+# pyarrow has no types
+
 import hashlib
 import json
 import math
@@ -56,7 +59,7 @@ def _write_split(folder: Path, name: str, rows: pl.DataFrame, shard_bytes: int) 
         with pa.ipc.new_stream(str(folder / file), schema) as stream:
             for batch in rows.slice(at * size, size).iter_slices(BATCH_ROWS):
                 if batch.height:
-                    arrow = batch.to_arrow(compat_level=pl.CompatLevel.oldest())
+                    arrow = batch.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
                     stream.write_table(arrow.cast(schema))
     blank = {"citation": "", "description": "", "homepage": "", "license": ""}
     _json(folder / "dataset_info.json", {**blank, "features": features})

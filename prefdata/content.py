@@ -7,6 +7,9 @@ Rows stand in the order of their key, columns in the order of their names. A col
 null and a table without rows say nothing, so a new optional column leaves old ids as they are.
 """
 
+# pyright: basic, reportAttributeAccessIssue=false
+# pyarrow has no types
+
 import hashlib
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -14,7 +17,6 @@ from typing import Any, Protocol
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from prefdata.tables import digest
 
@@ -52,7 +54,7 @@ def _feed(into: _Hash, column: Any) -> None:
     if column.null_count:
         into.update(_bytes(column.is_valid(), np.uint8))
     if pa.types.is_large_list(kind) or pa.types.is_list(kind):
-        into.update(_bytes(pc.list_value_length(column).fill_null(0), "<i8"))
+        into.update(_bytes(column.value_lengths().fill_null(0), "<i8"))
         _feed(into, column.flatten())
     elif pa.types.is_struct(kind):
         fields = {kind.field(at).name: part for at, part in enumerate(column.flatten())}

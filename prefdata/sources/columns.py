@@ -9,11 +9,12 @@ from typing import Any, NamedTuple, cast
 
 import polars as pl
 
+from prefdata.sources.chunk import Cells
 from prefdata.sources.conversations import Settled, conversations
-from prefdata.sources.files import Cells
 from prefdata.sources.spec import CONVERSATIONS, FLAGS, NUMBERS, Value, canonical
 
 SHOWN = 40
+WORDS = (pl.String, pl.Categorical, pl.Enum)
 
 
 class Column(NamedTuple):
@@ -57,7 +58,7 @@ def _typed(ours: str, cells: Cells, text: bool, scale: tuple[float, float]) -> S
 
 
 def _translated(cells: Cells, values: Mapping[str, Value]) -> tuple[list[Any], pl.Series]:
-    """What the cells mean, and which are unknown; an empty cell means what `""` does, or nothing."""
+    """What the cells mean, and which are unknown; an empty one means what `""` does, or nothing."""
     meaning = {canonical(theirs): value for theirs, value in values.items()}
     written, wrong = _texts(cells)
     known = ", ".join(sorted(meaning))
@@ -72,7 +73,7 @@ def _translated(cells: Cells, values: Mapping[str, Value]) -> tuple[list[Any], p
 
 def texts(cells: Cells) -> Settled:
     """Single values as texts; an empty one is null."""
-    if isinstance(cells, pl.Series) and cells.dtype in (pl.String, pl.Categorical, pl.Enum):
+    if isinstance(cells, pl.Series) and isinstance(cells.dtype, WORDS):
         value, wrong = cells.cast(pl.String), pl.Series([None], dtype=pl.String)
         wrong = wrong.new_from_index(0, len(value))
     else:
@@ -106,9 +107,7 @@ def _written(cell: Any) -> str | None:
             return None
 
 
-def _each(
-    cells: Cells, dtype: pl.DataType, read: Callable[[Any], Any], expected: str
-) -> Settled:
+def _each(cells: Cells, dtype: pl.DataType, read: Callable[[Any], Any], expected: str) -> Settled:
     """Each cell read by itself; what cannot be read (`read` gives None) is wrong."""
     listed = cells.to_list() if isinstance(cells, pl.Series) else cells
     value = [read(cell) for cell in listed]

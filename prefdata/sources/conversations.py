@@ -6,11 +6,13 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
+import pyarrow
 
 from prefdata.tables import MESSAGES, said
 
 Turns = list[dict[str, str]]
+
+pa = cast(Any, pyarrow)
 
 LETTERS = {
     "system": "s", "developer": "s", "user": "u", "assistant": "a", "tool": "t", "function": "t",
@@ -29,13 +31,16 @@ class Settled(NamedTuple):
 def conversations(cells: pl.Series | list[Any], role: str) -> Settled:
     """A column of texts (one message of `role`) or of messages, as messages."""
     if isinstance(cells, pl.Series):
-        if cells.dtype in (pl.Categorical, pl.Enum):
+        if isinstance(cells.dtype, pl.Categorical | pl.Enum):
             cells = cells.cast(pl.String)
         if cells.dtype == pl.String:
             return Settled(_said(cells, role), _nothing(len(cells)))
         cells = cells.to_list()
-    wrong = [None if type(cell) in (str, type(None)) else _not_messages(cell) for cell in cells]
-    texts = pl.Series([cell if type(cell) is str else None for cell in cells], dtype=pl.String)
+    wrong: list[str | None] = [
+        None if type(cell) in (str, type(None)) else _not_messages(cell) for cell in cells
+    ]
+    words: list[str | None] = [cell if type(cell) is str else None for cell in cells]
+    texts = pl.Series(words, dtype=pl.String)
     lists = [
         cast("list[Any]", cell) if type(cell) is list and why is None else None
         for cell, why in zip(cells, wrong, strict=True)
@@ -159,8 +164,11 @@ def shared_text(chosen: str, rejected: str) -> Shared:
     if not chosen[:n].strip():
         return Shared(None, None, None, "chosen and rejected have no prompt in common")
     prompt: Turns = [{"role": "user", "content": chosen[:n]}]
-    sides = ([{"role": "assistant", "content": side[n:]}] for side in (chosen, rejected))
-    return Shared(prompt, *sides, None)
+    return Shared(prompt, _answer(chosen[n:]), _answer(rejected[n:]), None)
+
+
+def _answer(text: str) -> Turns:
+    return [{"role": "assistant", "content": text}]
 
 
 def _common(one: str, other: str) -> int:

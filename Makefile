@@ -23,7 +23,7 @@ test-slow: $(VENV)/.slow
 check: $(VENV)/.dev
 	$(BIN)/python -m ruff check
 	$(BIN)/python -m ruff format --check
-	$(BIN)/python -m pyright prefdata
+	$(BIN)/python -m pyright --pythonpath $(BIN)/python prefdata
 
 format: $(VENV)/.dev
 	$(BIN)/python -m ruff check --fix

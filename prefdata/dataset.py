@@ -1,6 +1,5 @@
 """From a recipe to a version: `prefdata.build`, with all its effects in their places."""
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,9 +14,11 @@ from prefdata.errors import RecipeError
 from prefdata.loop import Run, Tables, follow, run_shards, run_stage
 from prefdata.models.edge import Edge, Progress
 from prefdata.models.ledger import Ledger
-from prefdata.plan import PlannedStage, plan
+from prefdata.plan import Plan, PlannedStage, plan
 from prefdata.recipe import Recipe
 from prefdata.stage import Ask
+from prefdata.stored import data_folder
+from prefdata.tables import Votes
 from prefdata.watch import Asking, Imported, Made, Started, Watch, silent
 
 UNSCORED_TABLES = ("ratings", "votes", "rankings")
@@ -41,17 +42,6 @@ class Built:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
-
-
-def data_folder(data: str | Path | None = None) -> Path:
-    """Where ledger, builds and versions lie: `data`, else PREFDATA_DATA, else `data/` of the
-    project (the nearest folder upwards with a pyproject.toml) or of the current folder."""
-    named = data or os.environ.get("PREFDATA_DATA")
-    if named:
-        return Path(named).expanduser().resolve()
-    here = Path.cwd()
-    project = next((f for f in (here, *here.parents) if (f / "pyproject.toml").is_file()), here)
-    return project / "data"
 
 
 def build(
@@ -89,28 +79,41 @@ def build(
     with Edge(
         recipe.models, Ledger(folder / "ledger"), fresh=fresh, budget=budget, watch=log.asking
     ) as edge:
-        tables = _with_pairs(planned, imported.tables)
         tables = follow(
             planned.stages,
-            tables,
+            _start(planned, imported.tables),
             ask=ask or edge,
             run=log.runs(run or run_shards),
             n_shards=n_shards,
             done=log.made,
         )
-    tables = version.assign_splits(tables, recipe.splits, recipe.seed)
-    exports = {
-        stage.use.partition(".")[2]: run_stage(stage, tables, ask or edge)["rows"]
-        for stage in planned.exports
-    }
+        exports = {
+            stage.use.partition(".")[2]: run_stage(stage, tables, ask or edge)["rows"]
+            for stage in planned.exports
+        }
+    requests = {name: getattr(edge.counts, name) for name in ("asked", "cached", "failed")}
+    tokens = {"in": edge.counts.tokens_in, "out": edge.counts.tokens_out}
     written = version.write(
         folder,
         recipe.name,
         tables=tables,
         exports=exports,
-        plan=planned,
-        imported=imported,
-        funnel=log.funnel,
+        recipe_text=recipe.text or recipe.to_toml(),
+        resolved=planned.resolved,
+        judges={name: judge.to_toml() for name, judge in planned.judges.items()},
+        counts={
+            "stages": log.funnel,
+            "unscored": log.unscored,
+            "requests": requests,
+            "tokens": tokens,
+            "cost": edge.counts.cost,
+            "sources": imported.rows,
+            "audit": [str(finding) for finding in imported.audit],
+        },
+        quarantined=imported.quarantined.iter_rows(named=True),
+        splits=recipe.splits,
+        seed=recipe.seed,
+        licenses={spec.name: spec.licence for spec in recipe.sources.specs if spec.licence},
     )
     return Built(
         name=recipe.name,
@@ -121,10 +124,19 @@ def build(
         dropped=_dropped(tables),
         unscored=log.unscored,
         quarantined=imported.quarantined.height,
-        requests={k: getattr(edge.counts, k) for k in ("asked", "cached", "failed")},
-        tokens={"in": edge.counts.tokens_in, "out": edge.counts.tokens_out},
+        requests=requests,
+        tokens=tokens,
         cost=edge.counts.cost,
     )
+
+
+def _start(planned: Plan, imported: Tables) -> Tables:
+    """The tables before the first stage: imported pairs are pairs unless a stage makes some."""
+    paired = any("pairs" in stage.contract.writes for stage in planned.stages)
+    if not planned.recipe.sources.pairs or paired:
+        return imported
+    votes = Votes(imported["votes"])
+    return {**imported, "pairs": sources.as_pairs(votes)}
 
 
 @dataclass
@@ -176,6 +188,12 @@ def _dropped(tables: Tables) -> dict[str, int]:
     """Rows dropped by each stage."""
     dropped = tables.get("dropped", t.empty("dropped"))
     return dict(dropped.group_by("stage").len().sort("stage").iter_rows())
+
+
+def _lost(tables: Tables, stage: str, name: str) -> int:
+    """Rows of one table dropped by one stage."""
+    dropped = tables.get("dropped", t.empty("dropped"))
+    return dropped.filter((pl.col("stage") == stage) & (pl.col("table") == name)).height
 
 
 def _unscored(before: Tables, after: Tables) -> dict[str, int]:

@@ -18,7 +18,6 @@ from prefdata.errors import PrefdataError
 from prefdata.loop import Tables, follow
 from prefdata.models.spec import ModelSpec
 from prefdata.plan import Plan, PlannedStage
-from prefdata.stage import Ask
 from prefdata.tables import Requests, Responses
 
 CHARACTERS_PER_TOKEN = 4.0
@@ -174,6 +173,3 @@ def _instance(schema: Mapping[str, Any], luck: int) -> Any:
             return []
         case _:
             return "word " * 40
-
-
-__all__ = ["Ask", "Forecast", "forecast"]

@@ -40,6 +40,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import polars as pl
+import tomli_w
 from pydantic import Field, ValidationError, model_validator
 
 from prefdata import tables, verdict
@@ -101,6 +102,10 @@ class Judge(Strict):
     def digest(self) -> str:
         """A digest of everything that the file says."""
         return digest("judge", self.model_dump(mode="json"))
+
+    def to_toml(self) -> str:
+        """The judge as a file that `load` reads back to an equal judge."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude={"name"}))
 
     @property
     def keys(self) -> dict[str, Scale]:

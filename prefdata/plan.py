@@ -16,11 +16,11 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model
 
 from prefdata import judge as judges
+from prefdata import sources
 from prefdata.errors import JudgeError, RecipeError, nearest
 from prefdata.judge import Judge
 from prefdata.recipe import Recipe, StageSpec, explain, find_stage, stages
 from prefdata.stage import Contract, Model, Stage, contract
-from prefdata.tables import digest
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,9 @@ def _check_flow(
     recipe: Recipe, planned: tuple[PlannedStage, ...], exports: tuple[PlannedStage, ...]
 ) -> None:
     """Every table that a stage reads is made by a source or an earlier stage."""
-    have = recipe.sources.makes() | {"dropped"}
+    have = {*sources.tables_made(recipe.sources, recipe.folder), "dropped"}
+    if recipe.sources.pairs:
+        have.add("pairs")
     for stage in (*planned, *exports):
         for table in stage.contract.reads:
             if table not in have:
@@ -223,6 +225,3 @@ def _check_flow(
 def _makers(table: str) -> str:
     makers = [use for use in stages() if table in contract(find_stage(use)).writes]
     return f"stages that make it: {', '.join(makers)}" if makers else "no stage makes it"
-
-
-__all__ = ["Plan", "PlannedStage", "digest", "plan", "resolve_models"]

@@ -23,20 +23,21 @@ import importlib.util
 import pkgutil
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeGuard, cast, get_args
 
+import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from prefdata.errors import PrefdataError, RecipeError, nearest
+from prefdata.errors import RecipeError, nearest
 from prefdata.models.spec import ModelSpec
 from prefdata.sources import Sources
 from prefdata.stage import Stage
 
-VERBS = (
+VERBS: list[str] = (
     "generate annotate aggregate explain estimate pair select route order measure export"
 ).split()
 
@@ -79,8 +80,12 @@ class Recipe(BaseModel):
 
     @property
     def text(self) -> str:
-        """The recipe's file as it was read; empty for a recipe made in Python."""
+        """The recipe's file as it was read; empty if it was changed or made in Python."""
         return self._text
+
+    def to_toml(self) -> str:
+        """The recipe as TOML."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_unset=True, exclude_none=True))
 
     @classmethod
     def load(cls, name_or_path: str | Path, *, changes: Sequence[str] = ()) -> Self:
@@ -93,7 +98,7 @@ class Recipe(BaseModel):
             raise RecipeError(f"{path} is not TOML: {error}") from error
         for change in changes:
             _set(raw, change)
-        return cls.parse(raw, folder=path.parent, text=text, where=str(path))
+        return cls.parse(raw, folder=path.parent, text="" if changes else text, where=str(path))
 
     @classmethod
     def parse(
@@ -149,13 +154,14 @@ def _set(raw: dict[str, Any], change: str) -> None:
 
 def _into(at: Any, rest: list[str], key: str) -> tuple[Any, list[str]]:
     if isinstance(at, dict):
-        return at.setdefault(rest[0], {}), rest[1:]
+        return cast(dict[str, Any], at).setdefault(rest[0], {}), rest[1:]
     if isinstance(at, list):
-        for index, item in enumerate(at):
-            for name in (str(index), item.get("name"), item.get("use")):
+        items = cast(list[dict[str, str]], at)
+        for index, item in enumerate(items):
+            for name in (str(index), item.get("name", ""), item.get("use", "")):
                 if name and rest[: len(name.split("."))] == name.split("."):
                     return item, rest[len(name.split(".")) :]
-        known = [item.get("name") or item.get("use") for item in at]
+        known = [item.get("name", item.get("use", "")) for item in items]
         raise RecipeError(f"--set {key}: no stage {'.'.join(rest)!r}; " + nearest(rest[0], known))
     raise RecipeError(f"--set {key}: {rest[0]!r} is inside of a value that is not a table")
 
@@ -181,14 +187,14 @@ def explain(error: ValidationError, raw: Any, kind: type[BaseModel], where: str)
 def _fields(kind: Any, loc: Sequence[int | str]) -> list[str]:
     """The names of the fields where a complaint points, as far as the models tell."""
     for part in loc:
-        if isinstance(kind, type) and issubclass(kind, BaseModel) and part in kind.model_fields:
+        if _is_model(kind) and part in kind.model_fields:
             kind = kind.model_fields[str(part)].annotation
-        inner = [a for a in getattr(kind, "__args__", ()) if isinstance(a, type)]
-        models = [a for a in inner if issubclass(a, BaseModel)]
-        kind = models[0] if models else kind
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return list(kind.model_fields)
-    return []
+        kind = next((inner for inner in get_args(kind) if _is_model(inner)), kind)
+    return list(kind.model_fields) if _is_model(kind) else []
+
+
+def _is_model(kind: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def stages() -> dict[str, str]:
@@ -231,7 +237,7 @@ def find_stage(use: str, *, folder: Path | None = None) -> Stage:
 
 
 @contextmanager
-def _beside(folder: Path | None) -> Iterator[None]:
+def _beside(folder: Path | None) -> Generator[None]:
     path = [] if folder is None else [str(folder)]
     sys.path[:0] = path
     try:
@@ -239,6 +245,3 @@ def _beside(folder: Path | None) -> Iterator[None]:
     finally:
         for entry in path:
             sys.path.remove(entry)
-
-
-__all__ = ["PrefdataError", "Recipe", "StageSpec", "bundled", "explain", "find_stage", "stages"]

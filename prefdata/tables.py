@@ -37,7 +37,7 @@ Responses = NewType("Responses", pl.DataFrame)
 Rows = NewType("Rows", pl.DataFrame)
 
 # In the order of the pipeline: a row refers only to tables before its own.
-TABLES = (
+TABLES: list[str] = (
     "prompts completions samples ratings votes rankings strengths pairs scores rationales "
     "principles assignments measures dropped"
 ).split()

@@ -46,6 +46,7 @@ from prefdata.plan import PlannedStage  # noqa: E402
 from prefdata.recipe import Recipe  # noqa: E402
 from prefdata.screen.progress import Lines  # noqa: E402
 from prefdata.stage import Ask  # noqa: E402
+from prefdata.stored import data_folder  # noqa: E402
 from prefdata.tables import Requests, Responses, digest  # noqa: E402
 from prefdata.watch import Event, Made, Watch, silent  # noqa: E402
 
@@ -98,7 +99,7 @@ def build_flow(
     The options are those of `prefdata.build`. Fails with the `PrefdataError` that a build raises.
     """
     asked = Recipe.load(recipe, changes=changes or [])
-    home = dataset.data_folder(data)
+    home = data_folder(data)
     log = _Log(_watch.get())
     with _folder(home, asked, limit) as folder:
         built = dataset.build(

@@ -312,7 +312,7 @@ def _complain(as_json: bool, message: str, kind: str, label: str) -> None:
 
 
 def _how_to_go_on(data: Path | None) -> str:
-    from prefdata.dataset import data_folder
+    from prefdata.stored import data_folder
 
     again = shlex.join(["prefdata", *(each for each in sys.argv[1:] if each != "--fresh")])
     return (

@@ -75,7 +75,8 @@ def facts(event: Asking, pace: Pace) -> list[str]:
 
 def outcome(event: Made, last: Asking | None) -> list[str]:
     """What a finished stage came to."""
-    said = [write.rows(event.tables)] if event.tables else []
+    kept = {name: n for name, n in event.tables.items() if name != "dropped"}
+    said = [write.rows(kept)] if kept else []
     if event.dropped:
         said.append(f"{write.count(event.dropped)} dropped")
     unscored = sum(event.unscored.values())

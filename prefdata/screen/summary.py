@@ -149,14 +149,9 @@ def draw_built(built: Built, on: Console) -> None:
     ref = f"{built.name}@{built.id}"
     on.print()
     on.print(write.text("look at it   "), write.text(f"prefdata show {ref}", "bold"), sep="")
-    for view in list(exports(built))[:1]:
+    for view in list(built.exports)[:1]:
         said = f'prefdata.load("{ref}", "{view}")'
         on.print(write.text("load it      "), write.text(said, "bold"), sep="", soft_wrap=True)
-
-
-def exports(built: Built) -> dict[str, int]:
-    """Rows of every export."""
-    return dict(getattr(built, "exports", {}))
 
 
 def _facts(built: Built) -> list[tuple[str, str]]:
@@ -167,7 +162,7 @@ def _facts(built: Built) -> list[tuple[str, str]]:
     asked += [write.dollars(built.cost)] if built.cost else []
     found = [
         ("tables", write.rows(built.tables)),
-        ("exports", ", ".join(f"{name} {write.count(n)}" for name, n in exports(built).items())),
+        ("exports", ", ".join(f"{name} {write.count(n)}" for name, n in built.exports.items())),
         ("dropped", write.reasons(built.dropped)),
         ("unscored", "; ".join(f"{s}: {write.reasons(by)}" for s, by in built.unscored.items())),
         ("quarantined", f"{write.count(built.quarantined)} rows" if built.quarantined else ""),

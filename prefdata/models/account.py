@@ -36,7 +36,7 @@ class Counts:
 
 @dataclass
 class Progress(Counts):
-    """How far the `call`-th call of an edge is: `done` of `total` requests, cached ones included."""
+    """How far one call of an edge is: `done` of `total` requests, those cached included."""
 
     call: int = 0
     done: int = 0

@@ -9,6 +9,7 @@ row's reason at once. 401, 402, 403, 404, an empty account and an endpoint that 
 """
 
 import asyncio
+import json
 import os
 import threading
 from collections.abc import Coroutine, Iterator, Mapping

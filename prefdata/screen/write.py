@@ -131,7 +131,7 @@ def size(n_bytes: float) -> str:
 
 def rows(by_table: Mapping[str, int]) -> str:
     """Rows by table as "3 prompts, 1 pair"."""
-    said = by_table.items()
+    said = [(name, n) for name, n in by_table.items() if n or name != "dropped"]
     return ", ".join(f"{count(n)} {_one(name) if n == 1 else name}" for name, n in said)
 
 

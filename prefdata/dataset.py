@@ -11,6 +11,7 @@ import polars as pl
 from prefdata import sources, version
 from prefdata import tables as t
 from prefdata.errors import RecipeError
+from prefdata.forecast import Forecast, forecast
 from prefdata.loop import Run, Tables, follow, run_shards, run_stage
 from prefdata.models.edge import Edge, Progress
 from prefdata.models.ledger import Ledger
@@ -33,6 +34,7 @@ class Built:
     path: str
     is_new: bool
     tables: dict[str, int]
+    exports: dict[str, int]
     dropped: dict[str, int]
     unscored: dict[str, dict[str, int]]
     quarantined: int
@@ -121,6 +123,7 @@ def build(
         path=str(written.path),
         is_new=written.is_new,
         tables={name: frame.height for name, frame in tables.items()},
+        exports={view: rows.height for view, rows in exports.items()},
         dropped=_dropped(tables),
         unscored=log.unscored,
         quarantined=imported.quarantined.height,
@@ -128,6 +131,27 @@ def build(
         tokens=tokens,
         cost=edge.counts.cost,
     )
+
+
+def estimate(
+    recipe: Recipe | str | Path,
+    *,
+    data: str | Path | None = None,
+    changes: Sequence[str] = (),
+    limit: int | None = None,
+    strict: bool = False,
+) -> tuple[Plan, dict[str, int], list[Forecast]]:
+    """What `build` would run: the plan, the rows of the sources and what each stage would ask.
+
+    Asks nothing, spends nothing, writes nothing.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = Recipe.load(recipe, changes=changes)
+    planned = plan(recipe)
+    imported = sources.read(recipe.sources, recipe.folder, strict=strict, limit=limit)
+    with Ledger(data_folder(data) / "ledger") as ledger:
+        asked = forecast(planned, _start(planned, imported.tables), find=ledger.find)
+    return planned, {name: frame.height for name, frame in imported.tables.items()}, asked
 
 
 def _start(planned: Plan, imported: Tables) -> Tables:
@@ -147,6 +171,7 @@ class _Log:
     watch: Watch
     running: str = ""
     since: float = 0.0
+    calls: dict[int, Progress] = field(default_factory=dict[int, Progress])
     unscored: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
     funnel: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
@@ -154,7 +179,7 @@ class _Log:
         """`run`, announced."""
 
         def announced(stage: PlannedStage, shards: Sequence[Tables], ask: Ask) -> Sequence[Tables]:
-            self.running, self.since = stage.name, time.monotonic()
+            self.running, self.since, self.calls = stage.name, time.monotonic(), {}
             index = 1 + [each.name for each in self.stages].index(stage.name)
             self.watch(Started(stage.name, index, len(self.stages)))
             return run(stage, shards, ask)
@@ -162,7 +187,21 @@ class _Log:
         return announced
 
     def asking(self, progress: Progress) -> None:
-        self.watch(Asking(stage=self.running, **vars(progress)))
+        """Sum a stage's calls: its shards may ask at once, and it may ask in several rounds."""
+        self.calls[progress.call] = progress
+        calls = list(self.calls.values())
+        self.watch(
+            Asking(
+                stage=self.running,
+                done=sum(call.done for call in calls),
+                total=sum(call.total for call in calls),
+                cached=sum(call.cached for call in calls),
+                failed=sum(call.failed for call in calls),
+                tokens_in=sum(call.tokens_in for call in calls),
+                tokens_out=sum(call.tokens_out for call in calls),
+                cost=sum(call.cost for call in calls),
+            )
+        )
 
     def made(self, stage: PlannedStage, before: Tables, after: Tables) -> None:
         """Count what a stage made: rows in and out, dropped, unscored by reason."""

@@ -24,7 +24,10 @@ class Started:
 
 @dataclass(frozen=True)
 class Asking:
-    """How far the requests of the running stage are; `cached` came from the ledger."""
+    """How far the requests of the running stage are, of all shards and rounds together.
+
+    `total` grows when a stage asks again; `cached` of those `done` came from the ledger.
+    """
 
     stage: str
     done: int

@@ -36,8 +36,9 @@ class Counts:
 
 @dataclass
 class Progress(Counts):
-    """How far one call of the edge is: `done` of `total` requests, those cached included."""
+    """How far one call of an edge is: `done` of `total` requests, those cached included."""
 
+    call: int = 0
     done: int = 0
     total: int = 0
 

@@ -5,6 +5,7 @@ what was ever answered, asks the models for the rest, all of them at once, and h
 on disk before it counts it.
 """
 
+import itertools
 import threading
 from collections.abc import Generator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -53,6 +54,7 @@ class Edge:
         self._identities: dict[str, str] = {}
         self._refreshed: set[str] = set()
         self._busy: set[str] = set()
+        self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._freed = threading.Condition(self._lock)
 
@@ -64,7 +66,7 @@ class Edge:
     def __call__(self, requests: Requests) -> Responses:
         wanted = Requests(requests.unique("request_id", maintain_order=True))
         self._check(wanted)
-        call = _Call(Progress(total=wanted.height))
+        call = _Call(Progress(call=next(self._numbers), total=wanted.height))
         answers = [pl.DataFrame(tables.empty("responses"))]
         left = wanted
         while left.height:

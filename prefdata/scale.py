@@ -1,0 +1,113 @@
+"""What may be answered and what it is worth: the one place for both.
+
+A `Scale` owns the values that a verdict may take, how a prompt names them, the schema that a
+constrained engine obeys, which values are accepted, and the worth of each in [0, 1].
+"""
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+NOT_APPLICABLE = "N/A"
+
+Value = int | str
+Listed = Field(strict=False)  # TOML and Python lists become tuples; their items stay strict
+Kind = Literal["pairwise", "pointwise"]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Scale(Strict):
+    """The values that a verdict may take, in order, and what each is worth in [0, 1].
+
+    Whole numbers rise from the least to the most of the criterion and are worth their share of
+    the way, or what is left of it where less is better. "A", "B" and "tie" are worth P(A is
+    preferred): 1, 0 and 0.5, or 0, 1 and 0.5 where the one with less is better.
+    """
+
+    values: Annotated[tuple[Value, ...], Listed]
+    higher_is_better: bool = True
+    not_applicable: bool = False
+    levels: Annotated[tuple[str, ...], Listed] = ()
+
+    @model_validator(mode="after")
+    def _sound(self) -> "Scale":
+        numbers = [value for value in self.values if isinstance(value, int)]
+        if len(numbers) < len(self.values):
+            if self.values not in (("A", "B"), ("A", "B", "tie")):
+                raise ValueError('values are ["A", "B"], ["A", "B", "tie"] or whole numbers')
+            if self.not_applicable or self.levels:
+                raise ValueError("not_applicable and levels belong to whole numbers")
+        elif len(numbers) < 2 or numbers != sorted(set(numbers)):
+            raise ValueError("values are at least two whole numbers, each larger than the last")
+        if self.levels and len(self.levels) != len(self.values):
+            raise ValueError(f"{len(self.levels)} levels for {len(self.values)} values")
+        return self
+
+    @property
+    def kind(self) -> Kind:
+        return "pairwise" if isinstance(self.values[0], str) else "pointwise"
+
+    @cached_property
+    def worths(self) -> Mapping[Value, float]:
+        """What each value is worth: a rating, or the probability that A is preferred."""
+        numbers = [value for value in self.values if isinstance(value, int)]
+        if numbers:
+            low, high = numbers[0], numbers[-1]
+            worths: dict[Value, float] = {v: (v - low) / (high - low) for v in numbers}
+        else:
+            worths = {"A": 1.0, "B": 0.0, "tie": 0.5}
+        sign = 1 if self.higher_is_better else -1
+        return {v: worths[v] if sign > 0 else 1 - worths[v] for v in self.values}
+
+    @property
+    def offered(self) -> list[Value]:
+        return [*self.values, *([NOT_APPLICABLE] if self.not_applicable else [])]
+
+    @property
+    def wording(self) -> str:
+        """How a prompt names the values: `"A" | "B" | "tie"`, `1-5 | "N/A"`."""
+        first, last = self.values[0], self.values[-1]
+        if isinstance(first, int) and self.values == tuple(range(first, int(last) + 1)):
+            offered = [f"{first}-{last}", *map(json.dumps, self.offered[len(self.values) :])]
+        else:
+            offered = [json.dumps(value) for value in self.offered]
+        return " | ".join(offered)
+
+    @property
+    def schema(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        kind = "string" if self.kind == "pairwise" else "integer"
+        both = [kind, "string"] if self.not_applicable else kind
+        return {"type": both, "enum": self.offered}
+
+    def accepts(self, value: object) -> bool:
+        """Whether a value is offered, of the same type: neither True nor 1.0 nor "1" is 1."""
+        return type(value) in (int, str) and value in self.offered
+
+
+class Criterion(Strict):
+    """What is compared or rated. `weight` is its share where criteria are merged."""
+
+    name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
+    definition: str
+    scale: Scale
+    weight: Annotated[float, Field(gt=0, strict=False)] = 1.0
+
+    @model_validator(mode="after")
+    def _sound(self) -> "Criterion":
+        if self.name in ("reason", "verdict"):
+            raise ValueError(f"a criterion cannot be called {self.name!r}: verdicts have that key")
+        return self
+
+    @property
+    def rubric(self) -> str:
+        levels = zip(self.scale.values, self.scale.levels, strict=False)
+        lines = [f"{self.name}: {self.definition}", *(f"{v} = {level}" for v, level in levels)]
+        if self.scale.not_applicable:
+            lines.append(f"{json.dumps(NOT_APPLICABLE)} = does not apply here")
+        return "\n".join(lines)

@@ -1,0 +1,117 @@
+"""JSON as chunks: a row a line, or an array of rows."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, cast
+
+from prefdata.errors import SourceError
+from prefdata.sources.chunk import KEPT, LARGEST, ROWS, Bad, Cells, Chunk, as_json, opened
+from prefdata.sources.spec import SourceSpec
+
+Row = tuple[int, Any, bytes]
+
+
+def json_rows(spec: SourceSpec, path: Path) -> Iterator[Row]:
+    """(line, row, what stood there); a row that is an Exception could not be decoded."""
+    with opened(spec, path) as file:
+        start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+        file.seek(0)
+        if start.startswith(b"[") and path.name.lower().removesuffix(".gz").endswith(".json"):
+            yield from _array(spec, file.read())
+        else:
+            yield from _lines(file)
+
+
+def _array(spec: SourceSpec, text: bytes) -> Iterator[Row]:
+    try:
+        rows = json.loads(text.decode("utf-8-sig"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise SourceError(
+            f"{spec.where} is not a JSON array of rows: {error}; mend it, or give it as .jsonl, "
+            "of which only the bad lines would be left out"
+        ) from error
+    for number, row in enumerate(rows, start=1):
+        yield number, _checked(row), b""
+
+
+def _lines(file: IO[bytes]) -> Iterator[Row]:
+    number = 0
+    while line := file.readline(LARGEST + 1):
+        number += 1
+        if len(line) > LARGEST:
+            length = len(line)
+            while not line.endswith(b"\n") and (rest := file.readline(LARGEST)):
+                length += len(rest)
+                line = line[:KEPT] + rest[-1:]
+            reason = f"the row has {length} bytes, more than {LARGEST}"
+            yield number, ValueError(reason), line[:KEPT]
+            continue
+        line = line.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else line.strip()
+        if line:
+            yield number, _decoded(line), line
+
+
+def _decoded(line: bytes) -> Any:
+    try:
+        row = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        return ValueError(f"invalid UTF-8 at byte {error.start + 1}")
+    except json.JSONDecodeError as error:
+        return ValueError(f"bad JSON: {error.msg} at character {error.pos + 1}")
+    except (ValueError, RecursionError) as error:
+        return ValueError(f"bad JSON: {error}")
+    return _checked(row) if b"\\ud" in line or b"\\uD" in line else _an_object(row)
+
+
+def _checked(row: Any) -> Any:
+    """The row, unless it is no object or has half of a surrogate pair, which no file can hold."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode("utf-8")
+    except (UnicodeEncodeError, RecursionError):
+        return ValueError("invalid UTF-8: half of a surrogate pair")
+    return _an_object(row)
+
+
+def _an_object(row: Any) -> Any:
+    if isinstance(row, dict):
+        return cast("dict[str, Any]", row)
+    return ValueError(f"a row is an object, but this is a {type(row).__name__}")
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def json_chunks(rows: Iterator[Row], wanted: Sequence[str]) -> Iterator[Chunk]:
+    lines: list[int] = []
+    good: list[dict[str, Any]] = []
+    bad: list[Bad] = []
+    for number, row, raw in rows:
+        if isinstance(row, Exception):
+            bad.append((number, str(row), as_json(raw.decode("utf-8", "replace"))))
+        else:
+            lines.append(number)
+            good.append(row)
+        if len(lines) + len(bad) >= ROWS:
+            yield _rows_chunk(lines, good, bad, wanted)
+            lines, good, bad = [], [], []
+    yield _rows_chunk(lines, good, bad, wanted)
+
+
+def _rows_chunk(
+    lines: list[int], rows: list[dict[str, Any]], bad: list[Bad], wanted: Sequence[str]
+) -> Chunk:
+    columns: dict[str, Cells] = {name: [row.get(name) for row in rows] for name in wanted}
+    return Chunk(lines, columns, lambda i: as_json(rows[i]), bad)
+
+
+def json_names(rows: Iterator[Row], wanted: Iterable[str]) -> list[str]:
+    """The keys of the first 100 rows, or of as many more as it takes to meet each wanted one."""
+    names: dict[str, None] = {}
+    for number, (_, row, _) in enumerate(rows):
+        if number >= 100 and names.keys() >= set(wanted):
+            break
+        if isinstance(row, dict):
+            names |= dict.fromkeys(cast("dict[str, Any]", row))
+    return list(names)

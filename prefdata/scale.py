@@ -91,7 +91,7 @@ class Scale(Strict):
 
 
 class Criterion(Strict):
-    """What is compared or rated. `weight` is its share where criteria are merged."""
+    """What is compared or rated; `weight` is its share where criteria are merged."""
 
     name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
     definition: str

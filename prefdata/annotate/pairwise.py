@@ -85,7 +85,7 @@ def _check(judge: Judge, draws: int, max_pairs: int | None) -> None:
 
 
 def _pairs(completions: Completions, max_pairs: int | None, seed: int) -> pl.DataFrame:
-    """The pairs of completions of each prompt, smaller id first: all, or the first of the design."""
+    """The pairs of each prompt, smaller id first: all, or the first of the design."""
     ids = completions.select("prompt_id", "completion_id")
     if max_pairs is not None:
         place = [digest("pairwise", seed, each) for each in ids["completion_id"]]

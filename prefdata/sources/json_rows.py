@@ -12,6 +12,13 @@ from prefdata.sources.spec import SourceSpec
 Row = tuple[int, Any, bytes]
 
 
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
 def json_rows(spec: SourceSpec, path: Path) -> Iterator[Row]:
     """(line, row, what stood there); a row that is an Exception could not be decoded."""
     with opened(spec, path) as file:
@@ -25,7 +32,7 @@ def json_rows(spec: SourceSpec, path: Path) -> Iterator[Row]:
 
 def _array(spec: SourceSpec, text: bytes) -> Iterator[Row]:
     try:
-        rows = json.loads(text.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        rows = DECODER.decode(text.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise SourceError(
             f"{spec.where} is not a JSON array of rows: {error}; mend it, or give it as .jsonl, "
@@ -54,7 +61,7 @@ def _lines(file: IO[bytes]) -> Iterator[Row]:
 
 def _decoded(line: bytes) -> Any:
     try:
-        row = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
+        row = DECODER.decode(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         return ValueError(f"invalid UTF-8 at byte {error.start + 1}")
     except json.JSONDecodeError as error:
@@ -77,10 +84,6 @@ def _an_object(row: Any) -> Any:
     if isinstance(row, dict):
         return cast("dict[str, Any]", row)
     return ValueError(f"a row is an object, but this is a {type(row).__name__}")
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
 
 
 def json_chunks(rows: Iterator[Row], wanted: Sequence[str]) -> Iterator[Chunk]:

@@ -70,6 +70,7 @@ def many_prompts(n_prompts, k=4):
 
 if __name__ == "__main__":
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}")
+    fit_bradley_terry(*votes(100, 1_000), n_items=100)  # so that no side pays for imports
     beside_choix(100, 10_000)
     beside_choix(1_000, 100_000)
     beside_choix(4_000, 100_000)

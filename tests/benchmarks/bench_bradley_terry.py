@@ -47,7 +47,8 @@ def beside_choix(n_items, n_votes):
     print(
         f"{n_votes:,} votes on {n_items:,} items: {ours:.3f} s, "
         f"choix.ilsr_pairwise {theirs:.2f} s, "
-        f"{fit.iterations} steps, ratio {theirs / ours:.0f}; largest difference {apart:.1e}, residual {fit.residual:.1e}"
+        f"{fit.iterations} steps, ratio {theirs / ours:.0f}; "
+        f"largest difference {apart:.1e}, residual {fit.residual:.1e}"
     )
     _, errors = timed(lambda: standard_errors(fit, *games, prior=0))
     print(f"    standard errors {errors:.3f} s")

@@ -144,14 +144,19 @@ class Judge(Strict):
         fields = self._keyed(values, '"one sentence"').items()
         return f"Reply only with JSON: {{{', '.join(f'{json.dumps(k)}: {v}' for k, v in fields)}}}"
 
-    def render(self, prompt: Messages, *completions: Messages) -> list[dict[str, str]]:
-        """The messages that ask for a verdict on the completions, in the order they are shown."""
+    def render(
+        self, prompt: Messages, *completions: Messages, wording: str | None = None
+    ) -> list[dict[str, str]]:
+        """The messages that ask for a verdict on the completions, in the order they are shown.
+
+        `wording` asks for a verdict in another form than the one that `read` reads.
+        """
         marks = fence(prompt, *completions)
         shown = [transcript(messages, marks) for messages in (prompt, *completions)]
         names = ("prompt", *_COMPLETIONS[self.kind])
         filling = {
             "criteria": "\n".join(criterion.rubric for criterion in self.criteria),
-            "verdict": self.wording,
+            "verdict": wording or self.wording,
             **dict(zip(names, shown, strict=True)),
         }
         parts = (("system", self.system), ("user", self.prompt))

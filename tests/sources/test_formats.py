@@ -15,7 +15,7 @@ from prefdata.errors import RecipeError, SourceError
 from prefdata.sources import Imported, Sources, header, read, resolved, tables_made
 
 ROWS: list[dict[str, Any]] = [
-    {"prompt": "one, two\n?", "completion_a": "a\"b", "completion_b": "ç 😀", "preference": 1.0},
+    {"prompt": "one, two\n?", "completion_a": 'a"b', "completion_b": "ç 😀", "preference": 1.0},
     {"prompt": "one, two\n?", "completion_a": "", "completion_b": "c", "preference": 0.25},
     {"prompt": "three", "completion_a": "x", "completion_b": " y ", "preference": 0.5},
 ]

@@ -15,7 +15,7 @@ from prefdata.errors import RecipeError, SourceError
 from prefdata.sources import Imported, Sources, header, read, resolved, tables_made
 
 ROWS: list[dict[str, Any]] = [
-    {"prompt": "one, two\n?", "completion_a": "a\"b", "completion_b": "ç 😀", "preference": 1.0},
+    {"prompt": "one, two\n?", "completion_a": 'a"b', "completion_b": "ç 😀", "preference": 1.0},
     {"prompt": "one, two\n?", "completion_a": "", "completion_b": "c", "preference": 0.25},
     {"prompt": "three", "completion_a": "x", "completion_b": " y ", "preference": 0.5},
 ]
@@ -116,7 +116,7 @@ def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["parquet", "arrow", "jsonl.gz", "json"])
 def test_a_broken_file_is_a_source_error(tmp_path: Path, suffix: str) -> None:
     (tmp_path / f"rows.{suffix}").write_bytes(b"[nothing of the kind")
-    with pytest.raises(SourceError, match="sources.votes"):
+    with pytest.raises(SourceError, match=r"sources\.votes"):
         votes(tmp_path, f"rows.{suffix}")
 
 
@@ -145,7 +145,7 @@ def test_a_column_that_is_not_there_is_named_with_the_nearest(tmp_path: Path, su
     [spec] = Sources.model_validate(
         {"ratings": {"path": path, "scale": [0, 1], "higher_is_better": True}}
     ).specs
-    with pytest.raises(RecipeError, match="lacks the column 'completion'.*'completion_[ab]'"):
+    with pytest.raises(RecipeError, match=r"lacks the column 'completion'.*'completion_[ab]'"):
         header(spec, tmp_path)
 
 

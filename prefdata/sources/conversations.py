@@ -72,9 +72,10 @@ def _not_messages(cell: Any) -> str | None:
     if not turns:
         return "has no messages"
     for turn in turns:
-        if type(turn) is not dict or type(turn.get("role")) is not str:
+        message = cast("dict[str, object]", turn) if type(turn) is dict else {}
+        if type(message.get("role")) is not str:
             return "has a message without role"
-        if type(turn.get("content")) is not str:
+        if type(message.get("content")) is not str:
             return "has a message whose content is not a text"
     return None
 

@@ -26,7 +26,8 @@ class Part:
     """What a chunk holds: each frame has `prompt_id`, and its rows' place as `at` and `line`.
 
     `at` numbers the sources. `prompts` and `completions` have the texts, each once and without a
-    place; `facts` is what each row says of its prompt, `uses` which completions it holds.
+    place; `facts` is what each row says of its prompt (`implicit`: that its sides begin with it),
+    `uses` which completions it holds.
     """
 
     prompts: pl.DataFrame
@@ -44,19 +45,11 @@ class Part:
 
 
 def part(
-    spec: SourceSpec,
-    at: int,
-    chunk: Chunk,
-    names: Mapping[str, str],
-    found: Mapping[str, str],
+    spec: SourceSpec, at: int, chunk: Chunk, names: Mapping[str, str]
 ) -> tuple[Part, pl.DataFrame]:
-    """The rows of a chunk and its bad rows (line, reason, row).
-
-    `names` are the columns to look for, ours to the file's, `found` those known to be there: where
-    `prompt` is found, every pair needs one.
-    """
+    """The rows of a chunk and its bad rows (line, reason, row); `names` are ours to the file's."""
     frame = _settled(spec, chunk, names)
-    frame = _refused(spec, frame, explicit="prompt" in found)
+    frame = _refused(spec, frame)
     bad = [_quarantined(chunk, frame)]
     good = frame.filter(pl.col("wrong").is_null()).drop("wrong")
     good = _identified(good, SIDES[spec.kind]).with_columns(at=pl.lit(at, pl.Int64))
@@ -123,7 +116,7 @@ def _as_given(
     return extra
 
 
-def _refused(spec: SourceSpec, frame: pl.DataFrame, *, explicit: bool) -> pl.DataFrame:
+def _refused(spec: SourceSpec, frame: pl.DataFrame) -> pl.DataFrame:
     """The frame with `wrong` filled for every row that is no row of its kind."""
     sides = SIDES[spec.kind]
     label = getattr(spec, "label", "")
@@ -136,7 +129,7 @@ def _refused(spec: SourceSpec, frame: pl.DataFrame, *, explicit: bool) -> pl.Dat
         equal = pl.col(one) == pl.col(other)
         frame = _wrong(frame, {f"{one} equals {other}": equal})
     if isinstance(spec, PairSource):
-        frame = _with_prompts(frame, explicit=explicit)
+        frame = _with_prompts(frame, explicit="prompt" in spec.columns)
     last = pl.col("prompt").list.last().struct.field("content")
     frame = _wrong(frame, {"prompt is blank": ~last.str.contains(r"\S")})
     for name in ("prompt", *sides):
@@ -173,6 +166,7 @@ def _with_prompts(frame: pl.DataFrame, *, explicit: bool) -> pl.DataFrame:
         frame = frame.with_columns(empty.alias("prompt"))
     if explicit:
         frame = _wrong(frame, {"prompt is missing": pl.col("prompt").is_null()})
+    frame = frame.with_columns(implicit=pl.col("prompt").is_null())
     begins = pl.col("chosen").list.first().struct.field("role")
     whole = pl.col("prompt").is_null() | (begins != "assistant")
     todo = frame.filter(pl.col("wrong").is_null() & whole)
@@ -187,7 +181,7 @@ def _with_prompts(frame: pl.DataFrame, *, explicit: bool) -> pl.DataFrame:
     return frame.update(new, on="i", how="left")
 
 
-NO_PROMPT = "chosen and rejected have no prompt in common"
+NO_PROMPT = "prompt is missing, and chosen and rejected do not begin with one"
 
 
 def _parted_texts(pairs: pl.DataFrame) -> pl.DataFrame:
@@ -238,7 +232,8 @@ def _facts(good: pl.DataFrame) -> pl.DataFrame:
     dtypes = schema("prompts").dtypes
     known = (pl.col(n) if n in good.columns else pl.lit(None, dtypes[n]).alias(n)
              for n in ABOUT_PROMPT)  # fmt: skip
-    return good.select("prompt_id", *FROM, *known)
+    implicit = pl.col("implicit") if "implicit" in good.columns else pl.lit(False)
+    return good.select("prompt_id", *FROM, *known, implicit.alias("implicit"))
 
 
 def _stacked(good: pl.DataFrame, sides: Sequence[str], *columns: str) -> pl.DataFrame:

@@ -116,7 +116,7 @@ def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["parquet", "arrow", "jsonl.gz", "json"])
 def test_a_broken_file_is_a_source_error(tmp_path: Path, suffix: str) -> None:
     (tmp_path / f"rows.{suffix}").write_bytes(b"[nothing of the kind")
-    with pytest.raises(SourceError, match="sources.votes"):
+    with pytest.raises(SourceError, match=r"sources\.votes"):
         votes(tmp_path, f"rows.{suffix}")
 
 
@@ -145,7 +145,7 @@ def test_a_column_that_is_not_there_is_named_with_the_nearest(tmp_path: Path, su
     [spec] = Sources.model_validate(
         {"ratings": {"path": path, "scale": [0, 1], "higher_is_better": True}}
     ).specs
-    with pytest.raises(RecipeError, match="lacks the column 'completion'.*'completion_[ab]'"):
+    with pytest.raises(RecipeError, match=r"lacks the column 'completion'.*'completion_[ab]'"):
         header(spec, tmp_path)
 
 

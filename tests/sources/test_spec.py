@@ -27,7 +27,8 @@ def test_a_path_a_table_and_a_list_are_sources() -> None:
         values.preference = {1 = 1.0, 0 = 0.5}
         """
     )
-    assert [spec.kind for spec in sources.specs] == "prompts votes ratings ratings hub".split()
+    kinds = [spec.kind for spec in sources.specs]
+    assert kinds == ["prompts", "votes", "ratings", "ratings", "hub"]
     assert [spec.name for spec in sources.specs] == ["a", "d", "b", "third", "name"]
     assert sources.specs[-1].hub == "org/name"
 

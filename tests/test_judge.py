@@ -62,9 +62,9 @@ PLAIN_REPLIES = [
     (f"\\frac{{1}}{{2}} is a half. {B}", 0.0),
     (f'for (;;) {{ print("x"); }}\n{B}', 0.0),
     (f":-{{ hm. {A}", 1.0),
-    (f"It says \"quoted and never closed. {A}", 1.0),
+    (f'It says "quoted and never closed. {A}', 1.0),
     (f"<think>{A} or rather</think>\n{B}", 0.0),
-    (f"\n<think>\nhm {{\"</think>{B}", 0.0),
+    (f'\n<think>\nhm {{"</think>{B}', 0.0),
     (f"The reply has <think> in it. {A}", 1.0),
     (f"\ufeff{A}", 1.0),
     (f"{A}\x00", 1.0),
@@ -294,7 +294,9 @@ def test_what_is_asked_is_what_is_accepted():
             assert judge.read(json.dumps({**reply, key: "none of them"})).unscored == OFF
 
 
-@pytest.mark.parametrize(("where", "order"), [("first", ["reason", "v"]), ("last", ["v", "reason"])])
+@pytest.mark.parametrize(
+    ("where", "order"), [("first", ["reason", "v"]), ("last", ["v", "reason"])]
+)
 def test_the_reason_is_asked_for_where_the_judge_wants_it(where: str, order: list[str]):
     judge = made(reason=where)
     expected = ["verdict" if key == "v" else key for key in order]
@@ -314,9 +316,9 @@ def test_the_worst_is_worth_0_and_the_best_1_whichever_way_a_scale_runs():
 @pytest.mark.parametrize(
     ("scale", "wording"),
     [
-        (Scale(values=("A", "B", "tie")), '"A" | "B" | "tie"'),
-        (Scale(values=(1, 2, 3), not_applicable=True), '1-3 | "N/A"'),
-        (Scale(values=(1, 3)), "1 | 3"),
+        (Scale(values=("A", "B", "tie")), '"A", "B" or "tie"'),
+        (Scale(values=(1, 2, 3), not_applicable=True), 'an integer from 1 to 3, or "N/A"'),
+        (Scale(values=(1, 3)), "1 or 3"),
     ],
 )
 def test_the_prompt_names_every_value(scale: Scale, wording: str):
@@ -324,7 +326,9 @@ def test_the_prompt_names_every_value(scale: Scale, wording: str):
 
 
 def test_bundled_judges_are_sound_and_say_where_they_come_from():
-    assert {"helpfulness", "helpfulness-rating", "ultrafeedback", "helpsteer"} <= set(judges.names())
+    assert {"helpfulness", "helpfulness-rating", "ultrafeedback", "helpsteer"} <= set(
+        judges.names()
+    )
     for name in judges.names():
         judge = judges.load(name)
         assert judge.name == name
@@ -353,6 +357,7 @@ def test_the_bundled_rubrics_follow_their_papers():
 def test_any_change_of_a_judge_changes_its_digest():
     assert made().digest == PLAIN.digest
     changes = [{"reason": "last"}, {"max_tokens": 7}, {"system": "."}, {"source": "x"}]
+    assert RUBRIC.only("fit").digest != RUBRIC.digest
     changed = [made(**change).digest for change in changes] + [STRICT.digest]
     assert len({PLAIN.digest, *changed}) == 1 + len(changed)
 

@@ -427,7 +427,7 @@ def test_a_judge_file_is_found_beside_the_recipe_and_named_by_its_stem(tmp_path)
 
 
 def test_an_unknown_judge_is_answered_with_the_nearest():
-    with pytest.raises(JudgeError, match="did you mean 'helpfulness'?"):
+    with pytest.raises(JudgeError, match="did you mean 'helpfulness'"):
         judges.load("helpfulnes")
 
 

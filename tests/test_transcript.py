@@ -1,7 +1,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefdata import judge as judges
@@ -78,6 +78,7 @@ def test_a_prompt_stays_in_its_block_too(evil: str):
     assert inside == [harmless(evil), "1", "2"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(alphabet="`a\n {}AB~<|>", max_size=30), min_size=3, max_size=3))
 def test_no_text_holds_the_fence(texts: list[str]):
     marks = fence(*map(user, texts))

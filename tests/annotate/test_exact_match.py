@@ -2,7 +2,7 @@ from fractions import Fraction
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefdata import tables
@@ -47,9 +47,9 @@ ACCEPTED = {
     "carbon dioxide": "They take in Carbon  Dioxide (CO2).",
 }
 REFUSED = {
-    "12": """not 12 | 112 | 1.2 | -12 | −12 | 12.5 | 12,5 | 12cm | 12:30 | 10^12 | 12-15 | 12² | x-12
-        | 12 or 13 | either 11 or 12 | isn't 12 | isn’t 12 | The answer is not 12. | 12 is wrong
-        | It is not true that the answer is 12. | Is it 12? | It is 12. That is wrong. | 13 | 1 2
+    "12": """not 12 | 112 | 1.2 | -12 | −12 | 12.5 | 12,5 | 12cm | 12:30 | 10^12 | 12-15 | 12²
+        | x-12 | 12 or 13 | either 11 or 12 | isn't 12 | isn’t 12 | The answer is not 12.
+        | 12 is wrong | It is not true that the answer is 12. | Is it 12? | It is 12. That is wrong. | 13 | 1 2
         | It is 13, not 12 | No, not 12. | twelve | 12 000 | 120 | 1,2 | 1,12 | 12,000 | never 12
         | less than 12 | between 10 and 12 | 12th | 0.12 | 12e3 | 12/5 | 5/12 | maybe 12 | 12.12
         | The answer is not 12. I used 12 eggs. | answer: 12 or so | v1.12 | #12a | 12 * 5 | 12*5
@@ -59,8 +59,9 @@ REFUSED = {
     "1/2": "1 | 2 | 12 | 1/20 | 21/2",
     "5": ".5 | 12 / 5 | 12 - 5 | 12 * 5 | 12 x 5",
     "125": "12*5 | 12_5 | 12 5 | 1 25 | 12\\5",
-    "Paris": """Parisian | not Paris | It is not Paris. It is Paris | Paris or Lyon | Lyon | Paris-Plage
-        | Is it Paris? No, Lyon. | Lyon rather than Paris | isn’t Paris | neither Lyon nor Paris
+    "Paris": """Parisian | not Paris | It is not Paris. It is Paris | Paris or Lyon | Lyon
+        | Paris-Plage | Is it Paris? No, Lyon.
+        | Lyon rather than Paris | isn’t Paris | neither Lyon nor Paris
         | It is Lyon, not Paris | Comparis""",
     "12 apples": "112 apples | 1.12 apples | 1 12 apples | not 12 apples | 12 applesauces",
     "Au": "because | Australia | AuCl",
@@ -119,6 +120,7 @@ def test_rows_are_the_prompts_with_a_reference():
     assert rated("12", "12", "13", "14")["rating"].sum() == 1.0
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.integers(-(10**9), 10**9), st.integers(-(10**9), 10**9))
 def test_an_integer_is_found_whichever_way_it_is_written_and_no_other(said: int, reference: int):
     for written in (f"{said}", f"{said:,}", f"{said}.00", f"**{said}**", f"${said}$"):
@@ -127,11 +129,13 @@ def test_an_integer_is_found_whichever_way_it_is_written_and_no_other(said: int,
         assert right(str(reference), f"The answer is {written}.") == (said == reference)
 
 
+@settings(deadline=None)
 @given(st.fractions(max_denominator=10**6))
 def test_a_fraction_is_itself(value: Fraction):
     assert number(str(value)) == value
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60), st.sampled_from(["12", "Paris", "1/2", "(", "\\boxed{", "a|b"]))
 def test_any_text_is_rated_0_or_1(text: str, reference: str):
     assert rated(reference, text)["rating"].to_list() in ([0.0], [1.0])

@@ -34,7 +34,6 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -98,7 +97,7 @@ class Judge(Strict):
         _place(self.system + self.prompt, "prompt", once=("criteria", "verdict"), known=None)
         return self
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """A digest of everything that the file says."""
         return digest("judge", self.model_dump(mode="json"))
@@ -141,8 +140,9 @@ class Judge(Strict):
     def wording(self) -> str:
         """The sentence that says what a well-formed verdict is."""
         values = {key: scale.wording for key, scale in self.keys.items()}
-        fields = self._keyed(values, '"one sentence"').items()
-        return f"Reply only with JSON: {{{', '.join(f'{json.dumps(k)}: {v}' for k, v in fields)}}}"
+        fields = self._keyed(values, "one sentence")
+        keys = "; ".join(f"{json.dumps(key)}: {value}" for key, value in fields.items())
+        return f"Reply only with JSON with the key{'s' * (len(fields) > 1)} {keys}."
 
     def render(
         self, prompt: Messages, *completions: Messages, wording: str | None = None

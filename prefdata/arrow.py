@@ -55,12 +55,15 @@ def _write_split(folder: Path, name: str, rows: pl.DataFrame, shard_bytes: int) 
     shards = max(1, min(rows.height, math.ceil(rows.estimated_size() / shard_bytes)))
     size = math.ceil(rows.height / shards)
     files = [f"data-{at:05d}-of-{shards:05d}.arrow" for at in range(shards)]
+    # once, since of a slice all texts would be converted anew for each batch
+    whole = rows.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     for at, file in enumerate(files):
+        end = min((at + 1) * size, rows.height)
         with pa.ipc.new_stream(str(folder / file), schema) as stream:
-            for batch in rows.slice(at * size, size).iter_slices(BATCH_ROWS):
-                if batch.height:
-                    arrow = batch.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
-                    stream.write_table(arrow.cast(schema))
+            for start in range(at * size, end, BATCH_ROWS):
+                # taken, so that no byte depends on the buffers that these rows are a slice of
+                batch = whole.take(pa.array(range(start, min(start + BATCH_ROWS, end))))
+                stream.write_table(batch.cast(schema))
     blank = {"citation": "", "description": "", "homepage": "", "license": ""}
     _json(folder / "dataset_info.json", {**blank, "features": features})
     state = {

@@ -72,16 +72,17 @@ def run_stage(stage: PlannedStage, tables: Tables, ask: Ask) -> Tables:
             f"{', '.join(writes)} as polars.DataFrame"
         )
     return {
-        name: t.check(name, _signed(stage, name, frame), where=stage.name)
+        name: _checked(stage, name, frame)
         for name, frame in zip(writes, results, strict=True)
     }
 
 
-def _signed(stage: PlannedStage, name: str, frame: pl.DataFrame) -> pl.DataFrame:
-    """Name the stage in rows that tell who dropped them."""
+def _checked(stage: PlannedStage, name: str, frame: pl.DataFrame) -> pl.DataFrame:
+    if name == "rows":  # an export answers for its own dataset type
+        return frame
     if name == "dropped":
-        return frame.with_columns(pl.lit(stage.name).alias("stage"))
-    return frame
+        frame = frame.with_columns(pl.lit(stage.name).alias("stage"))
+    return t.check(name, frame, where=stage.name)
 
 
 def settle(stage: PlannedStage, tables: Tables, made: Sequence[Tables]) -> Tables:
@@ -116,18 +117,21 @@ def _record(tables: Tables, name: str, lost: pl.DataFrame, stage: str, reason: s
 
 def _cascade(tables: Tables, name: str, lost: pl.DataFrame, stage: str) -> Tables:
     """Rows that refer to a lost row go with it, and so on down the pipeline."""
-    for dependent in t.TABLES[t.TABLES.index(name) + 1 :] if lost.height else ():
-        for column, table, key in t.references(dependent):
-            if table != name or dependent not in tables:
-                continue
-            frame = tables[dependent]
-            orphan = frame.join(lost.select(key), left_on=column, right_on=key, how="semi")
-            if orphan.is_empty():
-                continue
-            left = frame.join(lost.select(key), left_on=column, right_on=key, how="anti")
-            reason = f"its {column} was dropped"
-            tables = _record({**tables, dependent: left}, dependent, orphan, stage, reason)
-            tables = _cascade(tables, dependent, orphan, stage)
+    gone = [(name, lost)] if lost.height else []
+    while gone:
+        name, lost = gone.pop(0)
+        for dependent in tables:
+            for column, table, key in t.references(dependent):
+                if table != name:
+                    continue
+                ids, frame = lost.select(key), tables[dependent]
+                orphans = frame.join(ids, left_on=column, right_on=key, how="semi")
+                if orphans.is_empty():
+                    continue
+                left = frame.join(ids, left_on=column, right_on=key, how="anti")
+                reason = f"its {column} was dropped"
+                tables = _record({**tables, dependent: left}, dependent, orphans, stage, reason)
+                gone.append((dependent, orphans))
     return tables
 
 

@@ -37,9 +37,8 @@ from prefdata.models.spec import ModelSpec
 from prefdata.sources import Sources
 from prefdata.stage import Stage
 
-VERBS: list[str] = (
-    "generate annotate aggregate explain estimate pair select route order measure export"
-).split()
+_VERBS = "generate annotate aggregate explain estimate pair select route order measure export"
+VERBS: tuple[str, ...] = tuple(_VERBS.split())
 
 
 class StageSpec(BaseModel):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from prefdata.errors import RecipeError, TableError
-from prefdata.tables import digest, empty, union
+from prefdata.tables import digest, empty, keys, union
 
 TRAIN = "train"
 REASON = "its two prompts are in different splits"
@@ -24,11 +24,12 @@ def assign_splits(
 
     `splits` gives each split's share of the groups, as {"test": 0.1}; empty leaves the splits that
     pairs already have. A pair whose completions answer prompts of different splits belongs to
-    none: it goes to `dropped`. Assigning twice changes nothing. `RecipeError` if the shares or
-    names are wrong, `TableError` if pairs that came with splits part a group.
+    none: it goes to `dropped`, with the rationales about it. Assigning twice changes nothing.
+    `RecipeError` if the shares or names are wrong, `TableError` if pairs that came with splits
+    part a group.
     """
     made = dict(frames)
-    if "pairs" not in frames or not (checked(splits)):
+    if "pairs" not in frames or not checked(splits):
         return made
     of_prompt = prompt_splits(frames, splits, seed)
     sides = frames["pairs"].drop("split", strict=False)
@@ -42,13 +43,21 @@ def assign_splits(
         sides = sides.join(owner, on=f"{side}_id", how="left", maintain_order="left")
     one = pl.col("chosen").eq_missing(pl.col("rejected"))
     made["pairs"] = sides.filter(one).rename({"chosen": "split"}).drop("rejected")
-    parted = sides.filter(~one).select(
-        table=pl.lit("pairs"), key="pair_id", stage=pl.lit("splits"), reason=pl.lit(REASON)
-    )
+    parted = sides.filter(~one)
     if parted.height:
-        before = frames.get("dropped", empty("dropped"))
-        made["dropped"] = union("dropped", before, parted, where="splits")
+        _drop(made, "pairs", parted)
+    if parted.height and "rationales" in made:
+        about = made["rationales"]
+        made["rationales"] = about.join(parted, on="pair_id", how="anti")
+        _drop(made, "rationales", about.join(parted, on="pair_id", how="semi"))
     return made
+
+
+def _drop(made: dict[str, pl.DataFrame], table: str, rows: pl.DataFrame) -> None:
+    said = pl.DataFrame({"key": keys(table, rows)}).with_columns(
+        table=pl.lit(table), stage=pl.lit("splits"), reason=pl.lit(REASON)
+    )
+    made["dropped"] = union("dropped", made.get("dropped", empty("dropped")), said, where="splits")
 
 
 def prompt_splits(

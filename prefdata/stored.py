@@ -1,5 +1,6 @@
 """Versions on disk: find, list, load and verify them."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -127,14 +128,13 @@ def data_folder(data: Path | str | None = None) -> Path:
 
 
 def listed(data: Path | str | None = None) -> list[Version]:
-    """Every version, by name and then by time."""
-    home = data_folder(data) / "versions"
-    found = [
-        _read(path.parent)
-        for path in home.glob(f"*/*/{MANIFEST}")
-        if NAME.fullmatch(path.parts[-3])
-    ]
-    return sorted(found, key=lambda version: (version.name, version.created, version.id))
+    """Every version whose manifest can be read, by name and then by time."""
+    found: list[Version] = []
+    for path in (data_folder(data) / "versions").glob(f"*/*/{MANIFEST}"):
+        if NAME.fullmatch(path.parts[-3]):
+            with contextlib.suppress(VersionError):  # `find` and `verify` say what is wrong
+                found.append(_read(path.parent))
+    return sorted(found, key=_age)
 
 
 def find(data: Path | str | None, ref: str) -> Version:
@@ -143,12 +143,11 @@ def find(data: Path | str | None, ref: str) -> Version:
     if not NAME.fullmatch(name) or (at and not re.fullmatch(r"[0-9a-f]{1,12}", start)):
         raise VersionError(f"{ref!r} names no version; write name, name@id or the start of an id")
     home = data_folder(data) / "versions"
-    if (home / name / start).is_dir() and len(start) == 12:
+    if len(start) == 12 and (home / name / start).is_dir():
         return _read(home / name / start)
-    every = listed(data)
-    named = [version for version in every if version.name == name]
+    named = sorted((_read(path) for path in (home / name).glob("*")), key=_age)
     if not named:
-        known = nearest(name, {version.name for version in every})
+        known = nearest(name, {version.name for version in listed(data)})
         raise VersionError(f"there is no version of {name!r} in {home}; {known}")
     meant = [version for version in named if version.id.startswith(start)]
     if not meant or (start and len(meant) > 1):
@@ -156,6 +155,10 @@ def find(data: Path | str | None, ref: str) -> Version:
         what = "is the start of several" if meant else "is none; there is"
         raise VersionError(f"{name}: {start!r} {what}: {ids}")
     return meant[-1]
+
+
+def _age(version: Version) -> tuple[str, str, str]:
+    return version.name, version.created, version.id
 
 
 def load(ref: str, view: str, data: Path | str | None = None) -> Any:

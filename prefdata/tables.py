@@ -37,10 +37,11 @@ Responses = NewType("Responses", pl.DataFrame)
 Rows = NewType("Rows", pl.DataFrame)
 
 # In the order of the pipeline: a row refers only to tables before its own.
-TABLES: list[str] = (
+_TABLES = (
     "prompts completions samples ratings votes rankings strengths pairs scores rationales "
     "principles assignments measures dropped"
-).split()
+)
+TABLES: tuple[str, ...] = tuple(_TABLES.split())
 
 MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 

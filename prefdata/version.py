@@ -109,7 +109,7 @@ def write(
     _refuse_names(name, exports, judges)
     said = {"recipe": [recipe_text, resolved], "judges": judges, "counts": counts}
     refuse_secrets("version", said)
-    frames = _checked(assign_splits(_checked(tables), splits, seed))
+    frames = _split(_checked(tables), splits, seed)
     refuse_dangling(frames)
     manifest = _content(frames, resolved, judges, splits, seed)
     home = Path(data) / "versions"
@@ -164,6 +164,15 @@ def _checked(frames: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
         raise VersionError(f"there is no table {unknown[0]!r}; {nearest(unknown[0], TABLES)}")
     rows = {name: frames[name] for name in TABLES if name in frames and frames[name].height}
     return {name: check(name, table, where="version") for name, table in rows.items()}
+
+
+def _split(
+    frames: dict[str, pl.DataFrame], splits: Mapping[str, float], seed: int
+) -> dict[str, pl.DataFrame]:
+    assigned = assign_splits(frames, splits, seed)
+    changed = {name: t for name, t in assigned.items() if t is not frames.get(name)}
+    kept = {name: t for name, t in frames.items() if name not in changed} | _checked(changed)
+    return {name: kept[name] for name in TABLES if name in kept}
 
 
 def _refuse_names(name: str, exports: Mapping[str, Any], judges: Mapping[str, str]) -> None:

@@ -87,11 +87,14 @@ def files(folder):
 def test_equal_rows_give_equal_bytes_and_others_another_fingerprint(tmp_path):
     frame = rows(1200)
     other = frame.with_columns(pl.col("f") * 2)
-    for name, each in (("a", frame), ("b", pl.concat([frame[:5], frame[5:]])), ("c", other)):
+    in_chunks = pl.concat([frame[:5], frame[5:]], rechunk=False)
+    from_longer = pl.concat([other[:3], frame])[3:]
+    stored = {"a": frame, "b": in_chunks, "c": from_longer, "d": other}
+    for name, each in stored.items():
         arrow.write(tmp_path / name, {"train": each})
-    assert files(tmp_path / "a") == files(tmp_path / "b")
+    assert files(tmp_path / "a") == files(tmp_path / "b") == files(tmp_path / "c")
     prints = {
-        datasets.load_from_disk(str(tmp_path / name))["train"]._fingerprint for name in ("a", "c")
+        datasets.load_from_disk(str(tmp_path / name))["train"]._fingerprint for name in ("a", "d")
     }
     assert len(prints) == 2  # else datasets would take what it cached for one for the other
 

@@ -36,7 +36,9 @@ def test_how_a_table_is_stored_does_not_matter():
     longer = pl.concat([frame, frame])
     assert table_digest(longer[3:]) == same  # a slice that starts within its buffers
     assert table_digest(frame.with_columns(pl.col("i").cast(pl.Int32))) == same
-    assert table_digest(frame.with_columns(pl.col("t").cast(pl.Categorical).cast(pl.String))) == same
+    assert (
+        table_digest(frame.with_columns(pl.col("t").cast(pl.Categorical).cast(pl.String))) == same
+    )
     views = frame.to_arrow(compat_level=pl.CompatLevel.newest())
     assert table_digest(pl.DataFrame(pa.table(views))) == same
 

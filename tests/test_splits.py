@@ -74,9 +74,14 @@ def test_a_pair_across_two_splits_is_dropped_and_recorded(world):
     owner = made["completions"].select("prompt_id", "completion_id").rows()
     train = [completion for prompt, completion in owner if splits[prompt] == "train"]
     test = [completion for prompt, completion in owner if splits[prompt] == "test"]
-    across = assign_splits(joint(made, train[0], test[0]), TEST)
+    before = joint(made, train[0], test[0])
+    rationale = before["pairs"].select("pair_id", annotator=pl.lit("human:u"), kind=pl.lit("why"))
+    rationale = rationale.with_columns(rationale=pl.lit("because"))
+    before["rationales"] = tables.check("rationales", rationale, where="test")
+    across = assign_splits(before, TEST)
     assert across["pairs"].is_empty()
-    assert across["dropped"]["table"].to_list() == ["pairs"]
+    assert across["rationales"].is_empty()
+    assert across["dropped"]["table"].to_list() == ["pairs", "rationales"]
     again = assign_splits(across, TEST)
     assert again["dropped"].equals(across["dropped"])
     within = assign_splits(joint(made, test[0], test[1]), TEST)

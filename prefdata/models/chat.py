@@ -7,7 +7,7 @@ a content filter is a reason and no answer, whatever text came along.
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from prefdata.errors import ModelError
 from prefdata.models.client import response
@@ -61,18 +61,19 @@ def read(row: Mapping[str, Any], reply: Any) -> dict[str, Any]:
     """The response in a reply; `Malformed` where it is none."""
     if not isinstance(reply, dict):
         raise Malformed("malformed reply")
-    usage: dict[str, Any] = reply.get("usage") or {}  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    whole = cast(dict[str, Any], reply)
+    usage: dict[str, Any] = whole.get("usage") or {}
     tokens = {
         "tokens_in": int(usage.get("prompt_tokens") or 0),
         "tokens_out": int(usage.get("completion_tokens") or 0),
     }
     try:
         if row["want"] == "embedding":
-            vector = [float(value) for value in reply["data"][0]["embedding"]]
+            vector = [float(value) for value in whole["data"][0]["embedding"]]
             return response(row["request_id"], vector=vector, **tokens)
-        if not reply["choices"]:
+        if not whole["choices"]:
             raise Malformed("empty reply")
-        first: dict[str, Any] = reply["choices"][0]
+        first: dict[str, Any] = whole["choices"][0]
         given = _message(first)
         if row["want"] == "choice" and not given["error"]:
             given |= choose(_top(first), json.loads(row["options"])["choices"])
@@ -91,7 +92,8 @@ def _message(first: Mapping[str, Any]) -> dict[str, Any]:
         error = "content filter"
     elif not isinstance(text, str | None):
         raise Malformed("malformed reply")
-    listed: Sequence[Any] = (first.get("logprobs") or {}).get("content") or ()
+    kept: dict[str, Any] = first.get("logprobs") or {}
+    listed: Sequence[Any] = kept.get("content") or ()
     logprobs = [{"token": t["token"], "logprob": float(t["logprob"])} for t in listed]
     return {
         "text": text or "",

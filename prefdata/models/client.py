@@ -61,10 +61,6 @@ def open_client(spec: ModelSpec) -> Client:
             from prefdata.models.vllm import VLLMClient
 
             return VLLMClient(spec)
-        case "local":
-            from prefdata.models.local import LocalClient
-
-            return LocalClient(spec)
         case "scripted":
             from prefdata.models.scripted import ScriptedClient
 

@@ -63,7 +63,10 @@ class Index:
     def _verified(self, wanted: Array, rows: Array, at: Array) -> tuple[Array, Array]:
         found: list[int] = []
         good: list[int] = []
-        with self.segment.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=1) as data:
+        with (
+            self.segment.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data,
+        ):
             for row, line in zip(rows.tolist(), at.tolist(), strict=True):
                 key = self.lines["key"][line]
                 while line >= 0 and self.lines["key"][line] == key:
@@ -80,7 +83,10 @@ class Index:
         if size <= self.covered:
             return
         parts = [self.lines]
-        with self.segment.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=1) as data:
+        with (
+            self.segment.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data,
+        ):
             while (block := _block(data, self.covered, min(size, len(data)))) > self.covered:
                 parts.append(_scan(data, self.covered, block))
                 self.covered = block

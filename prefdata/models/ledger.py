@@ -27,12 +27,12 @@ import numpy as np
 
 from prefdata.errors import ModelError
 from prefdata.models.client import responses
-from prefdata.models.index import ID, Index, keys
+from prefdata.models.index import ID, Array, Index, keys
 from prefdata.tables import Requests, Responses
 
 # Errors that say something about the moment and nothing about the request.
 TRANSIENT = (
-    "timeout|rate limited|server error|connection lost|malformed reply|empty reply|budget reached"
+    "timeout|rate limited|server error|connection|malformed reply|empty reply|budget reached"
 )
 _DECODER = json.JSONDecoder()
 _RESPONSE = ID + len(' {"time":0000000000000,"response":')
@@ -54,12 +54,12 @@ class Ledger:
 
     def find(self, ids: Iterable[str]) -> Responses:
         """The newest response to each of these requests that has one."""
-        return responses(response for _, response, _ in self._lines(ids, request=False))
+        return responses(response for response, _ in self._lines(ids, request=False))
 
     def request(self, request_id: str) -> dict[str, Any] | None:
         """The request behind an id as it was sent, with its response; None if never answered."""
-        for found, response, request in self._lines([request_id], request=True):
-            return {"request_id": found, "request": request, "response": response}
+        for response, request in self._lines([request_id], request=True):
+            return {"request_id": request_id, "request": request, "response": response}
         return None
 
     def append(self, requests: Requests, answers: Responses) -> None:
@@ -129,21 +129,22 @@ class Ledger:
 
     def _lines(
         self, ids: Iterable[str], *, request: bool
-    ) -> Iterator[tuple[str, dict[str, Any], dict[str, Any] | None]]:
+    ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         wanted = np.array(sorted(set(ids)), dtype=f"S{ID}")
         if not len(wanted):
             return
         segments, places = self._places(wanted)
-        for number in np.unique(places["segment"][places["time"] > 0]):
-            with segments[number].open("rb") as file, mmap.mmap(file.fileno(), 0, prot=1) as data:
-                mine = np.flatnonzero((places["segment"] == number) & (places["time"] > 0))
-                for row in mine[np.argsort(places["offset"][mine])]:
-                    start = int(places["offset"][row])
-                    found = _read(data, start, int(places["length"][row]), request)
-                    if found is not None:
-                        yield wanted[row].decode(), *found
+        places = np.sort(places[places["time"] > 0], order=["segment", "offset"])
+        for number, segment in enumerate(segments):
+            first, last = np.searchsorted(places["segment"], [number, number + 1])
+            if first == last:
+                continue
+            with segment.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as m:
+                for start, length in places[["offset", "length"]][first:last].tolist():
+                    if (found := _read(m, start, length, request)) is not None:
+                        yield found
 
-    def _places(self, wanted: np.ndarray[Any, Any]) -> tuple[list[Path], np.ndarray[Any, Any]]:
+    def _places(self, wanted: Array) -> tuple[list[Path], Array]:
         """Segment, offset and length of the newest line of each id; time 0 where there is none."""
         dtype = [("time", "i8"), ("segment", "i4"), ("offset", "i8"), ("length", "i4")]
         places = np.zeros(len(wanted), dtype)
@@ -189,7 +190,7 @@ def _write(file: int, data: bytes) -> None:
 
 def _read(
     data: mmap.mmap, start: int, length: int, request: bool
-) -> tuple[dict[str, Any], dict[str, Any] | None] | None:
+) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """Response and request of a line; None where the line is damaged."""
     try:
         line = data[start : start + length].decode()
@@ -197,7 +198,7 @@ def _read(
             whole = json.loads(line[ID + 1 :])
             said, asked = whole["response"], whole["request"]
         else:
-            said, asked = _DECODER.raw_decode(line, _RESPONSE)[0], None
+            said, asked = _DECODER.raw_decode(line, _RESPONSE)[0], {}
     except (ValueError, KeyError):
         return None
     return {"request_id": line[:ID], **said}, asked

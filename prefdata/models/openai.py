@@ -9,7 +9,6 @@ row's reason at once. 401, 402, 403, 404, an empty account and an endpoint that 
 """
 
 import asyncio
-import json
 import os
 import threading
 from collections.abc import Coroutine, Iterator, Mapping
@@ -32,9 +31,11 @@ UNUSABLE = {
     402: "wants to be paid first",
     403: "does not allow this key to use it",
     404: "is not known there",
+    501: "does not offer this",
 }
 # So many requests in a row without an answer are no longer the requests' fault.
 FAILURES_IN_A_ROW = 20
+REFUSED = "connection refused"
 BATCH = 1024
 
 
@@ -52,9 +53,6 @@ class OpenAIClient:
 
     def answer(self, requests: Requests) -> Iterator[Responses]:
         loop = self._started()
-        for part in requests.iter_slices(1):
-            chat.body(part.row(0, named=True), self._spec.model)
-            break
         call = _Call(requests)
         feeding = asyncio.run_coroutine_threadsafe(self._feed(call), loop)
         left = requests.height
@@ -97,14 +95,13 @@ class OpenAIClient:
 
     async def _open(self) -> None:
         seconds = self._spec.timeout
-        # The aiohttp transport sends three times as many requests a second as the default one.
         limits = openai.Timeout(seconds, connect=min(CONNECT_SECONDS, seconds))
         self._client = openai.AsyncOpenAI(
             api_key=self._key or "none",
             base_url=self._spec.base_url,
             max_retries=0,
             timeout=limits,
-            http_client=openai.DefaultAioHttpClient(timeout=limits),
+            http_client=_transport(limits),
         )
         self._lane = Lane(self._spec.concurrency)
 
@@ -161,14 +158,16 @@ class OpenAIClient:
                     raise self._unusable("has no money left for this key", error) from None
                 wait = retry_after(error.response.headers)
                 return _Problem("rate limited (429)", wait=wait, limited=True)
-            case openai.APIStatusError(status_code=code) if code in (408, 409) or code >= 500:
-                return _Problem(f"server error {code}", wait=retry_after(error.response.headers))
             case openai.APIStatusError(status_code=code) if code in UNUSABLE:
                 raise self._unusable(UNUSABLE[code], error) from None
+            case openai.APIStatusError(status_code=code) if code in (408, 409) or code >= 500:
+                return _Problem(f"server error {code}", wait=retry_after(error.response.headers))
             case openai.APIStatusError(status_code=code):
                 return _Problem(f"bad request ({code}): {self._said(error)}", again=False)
             case TimeoutError() | openai.APITimeoutError():
                 return _Problem("timeout")
+            case openai.APIConnectionError() if type(error.__cause__).__name__ == "ConnectError":
+                return _Problem(REFUSED)
             case openai.APIConnectionError():
                 return _Problem("connection lost")
             case chat.Malformed():
@@ -182,12 +181,12 @@ class OpenAIClient:
             self._in_a_row, self._ever_answered = 0, True
             return
         self._in_a_row += 1
-        unreachable = error == "connection lost" and not self._ever_answered
+        unreachable = error == REFUSED and not self._ever_answered
         if unreachable or self._in_a_row >= max(FAILURES_IN_A_ROW, self._spec.concurrency):
             raise ModelError(
-                f"the model {self._spec.model!r} at {self._where} does not answer: {self._in_a_row} "
-                f"requests in a row failed, the last with {error!r}. What was answered is kept; "
-                "check that the server runs and build again"
+                f"the model {self._spec.model!r} at {self._where} does not answer: "
+                f"{self._in_a_row} requests in a row failed, the last with {error!r}. What was "
+                "answered is kept; check that the server runs and build again"
             )
 
     def _unusable(self, why: str, error: openai.APIStatusError) -> ModelError:
@@ -236,6 +235,14 @@ class _Call:
                 item = self.done.get_nowait()
             except Empty:
                 return rows, None
+
+
+def _transport(limits: openai.Timeout) -> Any:
+    """The aiohttp transport, which sends twice as many requests a second, where there is one."""
+    try:
+        return openai.DefaultAioHttpClient(timeout=limits)
+    except RuntimeError:
+        return None
 
 
 def _key(spec: ModelSpec) -> str:

@@ -14,7 +14,7 @@ from prefdata.errors import RecipeError
 if TYPE_CHECKING:
     from prefdata.stage import Model
 
-Name = Literal["embedded", "openai", "vllm", "local", "scripted"]
+Name = Literal["embedded", "openai", "vllm", "scripted"]
 ANSWERING = ("temperature", "top_p", "max_tokens", "seed", "stop")
 PLANTED = (
     "accuracy",
@@ -65,7 +65,7 @@ class ModelSpec(BaseModel):
     `temperature`, `top_p`, `max_tokens`, `seed`, `stop` and the table `options` (whatever else
     the engine samples with) change answers. `base_url`, `api_key_env`, `concurrency`, `timeout`
     (seconds of one attempt), `retries`, `price_in` and `price_out` (per million tokens) do not.
-    `engine` is passed to the engine of `embedded`, `vllm` and `local`. The planted values
+    `engine` is passed to the engine of `embedded` and `vllm`. The planted values
     `accuracy` ... `spread` are those of `prefdata.models.scripted`.
     """
 
@@ -125,7 +125,7 @@ class ModelSpec(BaseModel):
         from prefdata.stage import Model
 
         options = {name: getattr(self, name) for name in ANSWERING} | self.options
-        if options["max_tokens"] is None and self.client in ("embedded", "vllm", "local"):
+        if options["max_tokens"] is None and self.client in ("embedded", "vllm"):
             options["max_tokens"] = OWN_ENGINE_MAX_TOKENS
         given = {name: value for name, value in sorted(options.items()) if value is not None}
         return Model(role, label or role, self.identity(), given)

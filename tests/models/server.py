@@ -32,10 +32,10 @@ from typing import Any
 
 from aiohttp import web
 
-WORDS = (
-    "the a river stone light quiet green paper moves holds under over small bright answer "
-    "morning because water never slowly gives keeps where long"
-).split()
+WORDS = [
+    *("the", "a", "river", "stone", "light", "quiet", "green", "paper", "moves", "holds"),
+    *("under", "over", "small", "bright", "answer", "morning", "because", "water", "never"),
+]
 
 
 @dataclass

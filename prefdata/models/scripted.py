@@ -112,8 +112,9 @@ class ScriptedClient:
         steps = _steps(wanted)
         if steps is None:
             return "The planted qualities decide."
-        if all(isinstance(step, int | float) for step in steps):
-            return self._rating(steps, known, draw)
+        numbers = [step for step in steps if isinstance(step, int | float)]
+        if numbers:  # "N/A" may be offered beside them: a planted rating always applies
+            return self._rating(numbers, known, draw)
         shares = self._shares(known, [str(step) for step in steps])
         return draw.choices(list(shares), list(shares.values()))[0]
 

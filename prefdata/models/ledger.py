@@ -192,13 +192,15 @@ def _read(
     data: mmap.mmap, start: int, length: int, request: bool
 ) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """Response and request of a line; None where the line is damaged."""
+    said: dict[str, Any]
+    asked: dict[str, Any] = {}
     try:
         line = data[start : start + length].decode()
         if request:
             whole = json.loads(line[ID + 1 :])
             said, asked = whole["response"], whole["request"]
         else:
-            said, asked = _DECODER.raw_decode(line, _RESPONSE)[0], {}
+            said = _DECODER.raw_decode(line, _RESPONSE)[0]
     except (ValueError, KeyError):
         return None
     return {"request_id": line[:ID], **said}, asked

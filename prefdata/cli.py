@@ -13,6 +13,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,17 +37,21 @@ app = typer.Typer(
 BUILD, THERE, VERSIONS = "Build", "What there is to build with", "Versions"
 
 
-def _pairs_of_key_and_value(changes: list[str]) -> list[str]:
-    for change in changes:
+def _pairs_of_key_and_value(changes: list[str] | None) -> list[str]:
+    for change in changes or []:
         if "=" not in change:
             raise typer.BadParameter(f"{change!r} is not key=value, such as models.writer.seed=7")
-    return changes
+    return changes or []
+
+
+def _flag(name: str, text: str) -> Any:
+    return typer.Option(name, help=text, metavar="")
 
 
 RecipeName = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A bundled recipe's name, or the path of a file.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="End with one JSON object on standard output.")]
+Json = Annotated[bool, _flag("--json", "End with one JSON object on standard output.")]
 Data = Annotated[
     Path | None,
     typer.Option(
@@ -61,15 +66,13 @@ Changes = Annotated[
         "--set",
         metavar="KEY=VALUE",
         help="Change a key of the recipe: models.judge.model=..., stages.generate.sample.n=2.",
-        callback=lambda changes: _pairs_of_key_and_value(changes or []),
+        callback=_pairs_of_key_and_value,
     ),
 ]
 Limit = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Take the first N prompts of each source.")
 ]
-Strict = Annotated[
-    bool, typer.Option("--strict", help="A bad source row is an error, not quarantined.")
-]
+Strict = Annotated[bool, _flag("--strict", "A bad source row is an error, not quarantined.")]
 
 
 @app.command(rich_help_panel=BUILD)
@@ -80,19 +83,17 @@ def build(
     budget: Annotated[
         float | None, typer.Option(min=0, metavar="USD", help="Never spend more than this.")
     ] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Ask again what the ledger has answered.")
-    ] = False,
+    fresh: Annotated[bool, _flag("--fresh", "Ask again what the ledger has answered.")] = False,
     strict: Strict = False,
     shards: Annotated[
         int, typer.Option(min=1, metavar="N", help="Split each stage's prompts into N parts.")
     ] = 1,
-    plain: Annotated[bool, typer.Option("--plain", help="Run directly, never by Prefect.")] = False,
+    plain: Annotated[bool, _flag("--plain", "Run directly, never by Prefect.")] = False,
     prefect: Annotated[
-        bool, typer.Option("--prefect", help="Run as a Prefect flow, even if no API is set up.")
+        bool, _flag("--prefect", "Run as a Prefect flow, even if no API is set up.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would run, as `prefdata plan` does.")
+        bool, _flag("--dry-run", "Only say what would run, as `prefdata plan` does.")
     ] = False,
     data: Data = None,
     as_json: Json = False,
@@ -153,7 +154,7 @@ def plan(
 @app.command(rich_help_panel=THERE)
 def recipes(
     schema: Annotated[
-        bool, typer.Option("--schema", help="Print the JSON Schema of recipes, for an editor.")
+        bool, _flag("--schema", "Print the JSON Schema of recipes, for an editor.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -228,7 +229,7 @@ def list_versions(
         if as_json:
             write.print_json({"versions": found})
         else:
-            summary.draw_versions(found, write.out())
+            summary.draw_versions(found, data, write.out())
 
 
 @app.command(rich_help_panel=VERSIONS)
@@ -284,7 +285,13 @@ def _show_version(asked: bool) -> None:
 def options(
     version: Annotated[
         bool,
-        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+        typer.Option(
+            "--version",
+            metavar="",
+            help="Show the version.",
+            callback=_show_version,
+            is_eager=True,
+        ),
     ] = False,
 ) -> None:
     pass
@@ -347,9 +354,9 @@ def _directly(recipe: str, *, watch: "Watch", **options: Any) -> "Built":
 def _by_prefect(recipe: str, *, watch: "Watch", **options: Any) -> "Built":
     # Prefect's own console log would be written through what is drawn here; its API has it all.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    from prefdata.flows.build import build
-
-    return build(recipe, watch=watch, **options)
+    # By name: pyright cannot see that flows/ is installed as prefdata.flows.
+    flow = import_module("prefdata.flows.build")
+    return flow.build(recipe, watch=watch, **options)
 
 
 def prefect_api() -> str:

@@ -206,33 +206,32 @@ class _Log:
     def made(self, stage: PlannedStage, before: Tables, after: Tables) -> None:
         """Count what a stage made: rows in and out, dropped, unscored by reason."""
         rows = {name: after[name].height for name in stage.contract.writes}
-        dropped = _dropped(after).get(stage.name, 0)
         reasons = _unscored(before, after)
         if reasons:
             self.unscored[stage.name] = reasons
-        was = {name: before[name].height if name in before else 0 for name in rows}
-        self.funnel.append(
-            {
-                "stage": stage.name,
-                "use": stage.use,
-                "before": was,
-                "after": rows,
-                "dropped": dropped,
-            }
-        )
+        self.funnel += [_flow(stage, name, before, after) for name in rows if name != "dropped"]
+        dropped = _dropped(after).get(stage.name, 0)
         self.watch(Made(stage.name, rows, dropped, reasons, time.monotonic() - self.since))
+
+
+def _flow(stage: PlannedStage, name: str, before: Tables, after: Tables) -> dict[str, Any]:
+    """Rows of a table that went into a stage, came out and were dropped: in = out + dropped.
+
+    What goes into a stage that adds rows is what it made or could not make.
+    """
+    was = before[name].height if name in before else 0
+    replaced = name in (*stage.contract.reads, *stage.contract.reads_if_there)
+    out = after[name].height - (0 if replaced else was)
+    mine = (pl.col("stage") == stage.name) & (pl.col("table") == name)
+    lost = after["dropped"].filter(mine).height if "dropped" in after else 0
+    flow = {"table": name, "in": out + lost, "out": out, "dropped": lost}
+    return {"stage": stage.name, "use": stage.use, **flow}
 
 
 def _dropped(tables: Tables) -> dict[str, int]:
     """Rows dropped by each stage."""
     dropped = tables.get("dropped", t.empty("dropped"))
     return dict(dropped.group_by("stage").len().sort("stage").iter_rows())
-
-
-def _lost(tables: Tables, stage: str, name: str) -> int:
-    """Rows of one table dropped by one stage."""
-    dropped = tables.get("dropped", t.empty("dropped"))
-    return dropped.filter((pl.col("stage") == stage) & (pl.col("table") == name)).height
 
 
 def _unscored(before: Tables, after: Tables) -> dict[str, int]:

@@ -32,7 +32,6 @@ class Asking:
     stage: str
     done: int
     total: int
-    asked: int
     cached: int
     failed: int
     tokens_in: int

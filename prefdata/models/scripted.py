@@ -113,7 +113,7 @@ class ScriptedClient:
         if steps is None:
             return "The planted qualities decide."
         numbers = [step for step in steps if isinstance(step, int | float)]
-        if numbers:
+        if numbers:  # "N/A" may be offered beside them: a planted rating always applies
             return self._rating(numbers, known, draw)
         shares = self._shares(known, [str(step) for step in steps])
         return draw.choices(list(shares), list(shares.values()))[0]

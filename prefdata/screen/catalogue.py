@@ -1,6 +1,7 @@
 """What there is to build with: recipes, stages and judges, as JSON and as drawn on a terminal."""
 
 import inspect
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,9 @@ from prefdata.judge import Judge
 from prefdata.recipe import Recipe, bundled, find_stage, stages
 from prefdata.screen import write
 from prefdata.stage import Contract, contract
+
+SHORT = 70  # a line of a docstring that is shorter did not end for want of room
+ITEM = re.compile(r"- |\w+: ")
 
 
 def recipes() -> list[dict[str, Any]]:
@@ -72,7 +76,7 @@ def draw_stages(found: list[dict[str, Any]], on: Console) -> None:
             write.text(entry["does"]),
         )
     on.print(table)
-    on.print("\n[dim]One of them with its options: prefdata stages NAME[/dim]")
+    on.print("\n[dim]?: read if it is there. One with its options: prefdata stages NAME[/dim]")
 
 
 def flow(entry: Mapping[str, Any]) -> str:
@@ -115,7 +119,8 @@ def _type(annotation: Any) -> str:
 def draw_stage(found: Mapping[str, Any], on: Console) -> None:
     on.print(write.text(found["use"], "bold"), write.text(flow(found), "cyan"))
     on.print()
-    on.print(write.text(found["doc"], lines=True))
+    for paragraph in found["doc"].split("\n\n"):
+        _draw_paragraph(paragraph, on)
     if not found["options"]:
         return
     table = write.table("option", "type", "default")
@@ -124,8 +129,31 @@ def draw_stage(found: Mapping[str, Any], on: Console) -> None:
         table.add_row(
             write.text(name, "bold"), write.text(option["type"], "cyan"), write.text(default)
         )
-    on.print()
     on.print(table)
+
+
+def _draw_paragraph(paragraph: str, on: Console) -> None:
+    """A paragraph of a docstring, at the width at hand: its lines were broken for another one.
+
+    A formula keeps its lines, an item of a list begins one, and a short line ended on purpose.
+    """
+    lines: list[str] = []
+    before = ""
+    for line in paragraph.splitlines():
+        kept = paragraph.startswith("    ") or len(before) < SHORT or ITEM.match(line)
+        if lines and not kept:
+            lines[-1] += f" {line.strip()}"
+        else:
+            lines.append(line)
+        before = line
+    for line in lines:
+        if line.startswith("- "):
+            item = Table.grid()
+            item.add_row("- ", write.text(line[2:]))
+            on.print(item)
+        else:
+            on.print(write.text(line))
+    on.print()
 
 
 def judge_list() -> list[dict[str, Any]]:

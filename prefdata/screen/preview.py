@@ -91,6 +91,8 @@ def draw_version(version: Version, n: int, on: Console) -> None:
     on.print(_facts(version))
     _draw_trust(version, on)
     total = version.table("pairs").height
+    if total and n:
+        on.print("\n[dim]Pairs, from the surest to the least sure:[/dim]")
     for pair in shown_pairs(version, n):
         _draw_pair(pair, total, on)
     _draw_loading(version, on)
@@ -135,7 +137,10 @@ def _draw_trust(version: Version, on: Console) -> None:
         on.print(table)
         if measures.height > MEASURES:
             on.print(f"[dim]{measures.height - MEASURES} more in tables/measures.parquet[/dim]")
+    measured = set(measures.filter(pl.col("measure") == "unscored_share")["subject"])
     for each in unscored(version):
+        if each["annotator"] in measured:
+            continue
         share = each["unscored"] / each["rows"]
         whose = f"{write.count(each['rows'])} {each['table']} of {each['annotator']}"
         on.print(

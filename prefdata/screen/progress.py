@@ -192,8 +192,8 @@ class Live:
         spent = write.duration(self._clock() - self._since)
         row = Table.grid(padding=(0, 1), expand=True)
         row.add_column(width=1, style="cyan")
-        row.add_column(no_wrap=True, overflow="ellipsis")
-        row.add_column(ratio=1)
+        row.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        row.add_column()
         row.add_column(justify="right", no_wrap=True)
         place = f" {stage.index}/{stage.of}" if stage else ""
         name = write.text(self._doing).append(place, "dim")
@@ -201,8 +201,16 @@ class Live:
             row.add_row(self._spinner, name, "", write.text(spent, "dim"))
             return row
         done = f"{write.count(last.done)}/{write.count(last.total)}"
-        row.add_row(self._spinner, name, ProgressBar(last.total, last.done, width=None), done)
-        return Group(row, write.text("  " + " · ".join([*facts(last, self._pace), spent]), "dim"))
+        row.add_row(
+            self._spinner,
+            name,
+            ProgressBar(last.total, last.done, width=min(60, self.console.width // 2)),
+            done,
+        )
+        return Group(
+            row,
+            write.text("  " + " · ".join([*facts(last, self._pace), f"running {spent}"]), "dim"),
+        )
 
 
 @contextmanager

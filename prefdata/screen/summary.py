@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -32,7 +33,12 @@ def plan_json(
         "name": planned.recipe.name,
         "sources": dict(rows),
         "models": {
-            role: {"label": model.label, "identity": model.identity, "options": dict(model.options)}
+            role: {
+                "client": planned.recipe.models[role].client,
+                "label": model.label,
+                "identity": model.identity,
+                "options": dict(model.options),
+            }
             for role, model in planned.models.items()
         },
         "judges": {name: judge.digest for name, judge in planned.judges.items()},
@@ -97,13 +103,13 @@ def draw_plan(plan: Mapping[str, Any], on: Console) -> None:
     on.print("\n[dim]Nothing was spent. Figures are estimates; the answered cost nothing.[/dim]")
 
 
-def _stage_cell(stage: Mapping[str, Any]) -> Text:
-    who = [*stage["models"], *(f"judge {name}" for name in stage["judges"])]
-    cell = write.text(stage["name"], "bold")
-    cell.append_text(write.text(f"\n  {flow(stage)}", "cyan", lines=True))
-    if who:
-        cell.append_text(write.text(f"\n  {', '.join(who)}", "dim", lines=True))
-    return cell
+def _stage_cell(stage: Mapping[str, Any]) -> RenderableType:
+    who = [*(f"model {role}" for role in stage["models"])]
+    who += [f"judge {name}" for name in stage["judges"]]
+    lines = [write.text(flow(stage), "cyan")] + ([write.text(", ".join(who), "dim")] if who else [])
+    return Group(
+        write.text(stage["name"], "bold"), *(Padding(each, (0, 0, 0, 2)) for each in lines)
+    )
 
 
 def _figures(figures: Mapping[str, Any], *, always: bool = False) -> list[str]:
@@ -124,11 +130,15 @@ def _figures(figures: Mapping[str, Any], *, always: bool = False) -> list[str]:
 def _draw_models(models: Mapping[str, Any], on: Console) -> None:
     if not models:
         return
-    table = write.table("model", "served", "options")
+    table = write.table("model", "client", "served", "options")
     for role, model in models.items():
         options = ", ".join(f"{name} {value}" for name, value in model["options"].items())
-        served = model["label"]
-        table.add_row(write.text(role, "bold"), write.text(served), write.text(options, "dim"))
+        table.add_row(
+            write.text(role, "bold"),
+            model["client"],
+            write.text(model["label"]),
+            write.text(options, "dim"),
+        )
     on.print()
     on.print(table)
 
@@ -196,9 +206,10 @@ def _version(version: Version) -> dict[str, Any]:
     }
 
 
-def draw_versions(found: Sequence[Mapping[str, Any]], on: Console) -> None:
+def draw_versions(found: Sequence[Mapping[str, Any]], data: Path | None, on: Console) -> None:
     if not found:
-        on.print("No version yet. Build one: prefdata build quickstart")
+        where = f"There is no version in {data_folder(data)} yet."
+        on.print(write.text(where), "Build one: prefdata build quickstart")
         return
     table = write.table("version", "made (UTC)", "pairs#", "rows#", "size#", "exports")
     table.columns[0].no_wrap = True

@@ -152,6 +152,6 @@ def print_json(answer: Any) -> None:
 
 
 def complain(message: str, label: str = "error", style: str = "bold red") -> None:
-    """A short message on standard error; a path in it is not folded, so it can be copied."""
+    """A short message on standard error; a path in it is not broken, so it can be copied."""
     said = Text.assemble((f"{label}: ", style), safe(message, lines=True))
-    err().print(said, soft_wrap=True)
+    err().print(said, overflow="ignore", crop=False)

@@ -143,7 +143,7 @@ def read(
     kept = pl.DataFrame(schema={"prompt_id": pl.String})
     for at, spec in enumerate(specs):
         for chunk in _limited(chunks(spec, folder, _wanted(spec, headers[at])), spec.limit):
-            made, lost = part(spec, at, chunk, _names(spec, headers[at]), headers[at])
+            made, lost = part(spec, at, chunk, _names(spec, headers[at]))
             rows[spec.name] += len(chunk.line) + len(chunk.bad)
             bad.append(_placed(spec, at, lost, strict))
             if limit is not None:

@@ -139,7 +139,10 @@ class Ledger:
             first, last = np.searchsorted(places["segment"], [number, number + 1])
             if first == last:
                 continue
-            with segment.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as m:
+            with (
+                segment.open("rb") as file,
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as m,
+            ):
                 for start, length in places[["offset", "length"]][first:last].tolist():
                     if (found := _read(m, start, length, request)) is not None:
                         yield found

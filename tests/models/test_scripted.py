@@ -7,6 +7,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from prefdata import stage, tables
+from prefdata.judge import load as load_judge
 from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
 from prefdata.models.scripted import qualities
@@ -97,3 +99,26 @@ def test_embeddings_are_nearer_for_texts_that_share_words(ledger: Ledger):
     dot = [[sum(a * b for a, b in zip(u, v, strict=True)) for v in vectors] for u in vectors]
     assert dot[0][0] == pytest.approx(1)
     assert dot[0][1] > dot[0][2]
+
+
+def test_it_reads_the_judges_that_are_shipped(ledger: Ledger):
+    """A perfect planted judge is right in both orders, and a perfect rater gives the true step."""
+    spec = ModelSpec(client="scripted", accuracy=1.0)
+    texts = ["Good. quality=0.9000", "Bad. quality=0.2000"]
+    prompt = [{"role": "user", "content": "Why?"}]
+    shown = [[{"role": "assistant", "content": text}] for text in texts]
+    pairwise, pointwise = load_judge("helpfulness"), load_judge("ultrafeedback")
+    with Edge({"m": spec}, ledger) as edge:
+        for order, better in ((shown, "A"), (shown[::-1], "B")):
+            messages = pl.Series([pairwise.render(prompt, *order)], dtype=tables.MESSAGES)
+            options = {"schema": pairwise.schema}
+            requests = stage.requests(spec.resolve("m"), "text", messages, options=options)
+            verdict = pairwise.read(edge(requests)["text"][0])
+            assert (verdict.raws, verdict.unscored) == ((better,), None)
+        messages = pl.Series([pointwise.render(prompt, shown[0])], dtype=tables.MESSAGES)
+        options = {"schema": pointwise.schema}
+        requests = stage.requests(spec.resolve("m"), "text", messages, options=options)
+        verdict = pointwise.read(edge(requests)["text"][0])
+        assert verdict.unscored is None
+        assert len(verdict.worths) == len(pointwise.criteria)
+        assert all(worth is not None and worth >= 0.75 for worth in verdict.worths)

@@ -73,7 +73,7 @@ class OpenAIClient:
         with self._starting:
             loop, self._loop = self._loop, None
         if loop:
-            self._run(loop, self._client.close())
+            self._run(loop, self._shut(loop))
             loop.call_soon_threadsafe(loop.stop)
             self._thread.join()
             loop.close()
@@ -104,6 +104,10 @@ class OpenAIClient:
             http_client=_transport(limits),
         )
         self._lane = Lane(self._spec.concurrency)
+
+    async def _shut(self, loop: asyncio.AbstractEventLoop) -> None:
+        await self._client.close()
+        await loop.shutdown_default_executor()
 
     async def _feed(self, call: "_Call") -> None:
         """Send the requests as places become free; the first `ModelError` cancels the others."""

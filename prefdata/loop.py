@@ -65,7 +65,7 @@ def run_stage(stage: PlannedStage, tables: Tables, ask: Ask) -> Tables:
     except PrefdataError as error:
         raise type(error)(f"{stage.name}: {error}") from error
     writes = stage.contract.writes
-    results = cast(tuple[Any, ...], made if isinstance(made, tuple) else (made,))
+    results: tuple[Any, ...] = cast(Any, made) if isinstance(made, tuple) else (made,)
     if len(results) != len(writes) or not all(isinstance(r, pl.DataFrame) for r in results):
         raise TableError(
             f"{stage.name} returned {type(made).__name__}; its signature promises "

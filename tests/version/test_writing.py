@@ -224,7 +224,7 @@ print(written.id, written.is_new)
 
 
 def start(data, kill_at=0):
-    script = textwrap.dedent(SCRIPT.format(tests=str(Path(__file__).parent)))
+    script = textwrap.dedent(SCRIPT.format(tests=str(Path(__file__).parents[1])))
     return subprocess.Popen(
         [sys.executable, "-c", script, str(data), str(kill_at)], stdout=subprocess.PIPE, text=True
     )

@@ -39,6 +39,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import polars as pl
+import tomli_w
 from pydantic import Field, ValidationError, model_validator
 
 from prefdata import tables, verdict
@@ -101,6 +102,10 @@ class Judge(Strict):
         """A digest of everything that the file says."""
         return digest("judge", self.model_dump(mode="json"))
 
+    def to_toml(self) -> str:
+        """The judge as a file that `load` reads back to an equal judge."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude={"name"}))
+
     @property
     def keys(self) -> dict[str, Scale]:
         """The keys of a verdict that hold a value."""
@@ -139,14 +144,19 @@ class Judge(Strict):
         keys = "; ".join(f"{json.dumps(key)}: {value}" for key, value in fields.items())
         return f"Reply only with JSON with the key{'s' * (len(fields) > 1)} {keys}."
 
-    def render(self, prompt: Messages, *completions: Messages) -> list[dict[str, str]]:
-        """The messages that ask for a verdict on the completions, in the order they are shown."""
+    def render(
+        self, prompt: Messages, *completions: Messages, wording: str | None = None
+    ) -> list[dict[str, str]]:
+        """The messages that ask for a verdict on the completions, in the order they are shown.
+
+        `wording` asks for a verdict in another form than the one that `read` reads.
+        """
         marks = fence(prompt, *completions)
         shown = [transcript(messages, marks) for messages in (prompt, *completions)]
         names = ("prompt", *_COMPLETIONS[self.kind])
         filling = {
             "criteria": "\n".join(criterion.rubric for criterion in self.criteria),
-            "verdict": self.wording,
+            "verdict": wording or self.wording,
             **dict(zip(names, shown, strict=True)),
         }
         parts = (("system", self.system), ("user", self.prompt))

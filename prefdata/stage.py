@@ -13,7 +13,7 @@ import json
 import sys
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import polars as pl
 
@@ -92,10 +92,11 @@ def drive(asks: Any, ask: Ask) -> Any:
     """
     if not isinstance(asks, Generator):
         return asks
+    running = cast(Asks[Any], asks)
     try:
-        wanted = next(asks)
+        wanted = next(running)
         while True:
-            wanted = asks.send(_answered(wanted, ask))
+            wanted = running.send(_answered(wanted, ask))
     except StopIteration as stop:
         return stop.value
 
@@ -158,7 +159,7 @@ def _table(stage: Stage, hint: Any) -> str:
     """The name of the table that a type hint, possibly `X | None`, stands for."""
     kinds = [kind for kind in get_args(hint) or (hint,) if kind is not type(None)]
     name = getattr(kinds[0], "__name__", str(kinds[0])).lower()
-    if len(kinds) == 1 and name in tables.TABLES:
+    if len(kinds) == 1 and name in (*tables.TABLES, "rows"):
         return name
     raise RecipeError(
         f"{stage.__module__}.{stage.__qualname__} is not a stage: its positional parameters and "

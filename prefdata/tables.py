@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, NewType, TypeVar, cast
+from typing import Any, Literal, NewType, TypeVar, cast
 
 import polars as pl
 
-from prefdata.errors import TableError
+from prefdata.errors import TableError, nearest
 
 Prompts = NewType("Prompts", pl.DataFrame)
 Completions = NewType("Completions", pl.DataFrame)
@@ -33,16 +33,20 @@ Measures = NewType("Measures", pl.DataFrame)
 Dropped = NewType("Dropped", pl.DataFrame)
 Requests = NewType("Requests", pl.DataFrame)
 Responses = NewType("Responses", pl.DataFrame)
+# What an export stage makes: the rows of a dataset type, whose columns a trainer states.
+Rows = NewType("Rows", pl.DataFrame)
 
 # In the order of the pipeline: a row refers only to tables before its own.
-TABLES = (
+_TABLES = (
     "prompts completions samples ratings votes rankings strengths pairs scores rationales "
     "principles assignments measures dropped"
-).split()
+)
+TABLES: tuple[str, ...] = tuple(_TABLES.split())
 
 MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 
 Frame = TypeVar("Frame", bound=pl.DataFrame)
+Format = Literal["conversational", "standard"]
 
 
 @dataclass(frozen=True)
@@ -212,9 +216,13 @@ def references(name: str) -> list[tuple[str, str, str]]:
     return [(c, *spec.references.split(".")) for c, spec in columns if spec.references]  # pyright: ignore[reportReturnType]
 
 
+# One encoder for all: json.dumps makes another one for each digest, at a third of its cost.
+COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
+
 def digest(*parts: Any) -> str:
     """20 hexadecimal digits (80 bits) of BLAKE2b over the parts' compact JSON."""
-    text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    text = COMPACT.encode(parts)
     return hashlib.blake2b(text.encode("utf-8"), digest_size=10).hexdigest()
 
 
@@ -251,6 +259,44 @@ def said(role: str, column: str) -> pl.Expr:
     """A text column as a conversation of one message."""
     message = pl.struct(pl.lit(role).alias("role"), pl.col(column).alias("content"))
     return pl.concat_list(message).cast(MESSAGES).alias(column)
+
+
+def plain(frame: pl.DataFrame, *columns: str, where: str) -> pl.DataFrame:
+    """Conversations of one message each as plain text ("standard" format): the inverse of `said`.
+
+    A column may also hold lists of conversations. A conversation of several messages has no such
+    form and raises `TableError`.
+    """
+    for column in columns:
+        value = pl.col(column)
+        if frame.schema[column] == MESSAGES:
+            long, text = value.list.len() != 1, value.list.first().struct.field("content")
+        else:
+            each = pl.element()
+            long = value.list.eval(each.list.len() != 1).list.any()
+            text = value.list.eval(each.list.first().struct.field("content"))
+        several = frame.filter(long)
+        if several.height:
+            raise TableError(
+                f"{where}: {several.height} rows have a {column} of several messages, which plain "
+                f'text cannot hold; use format = "conversational". First: {several.row(0)}'
+            )
+        frame = frame.with_columns(text.alias(column))
+    return frame
+
+
+def one_estimator(strengths: Strengths, estimator: str | None, *, where: str) -> Strengths:
+    """The strengths by `estimator`; None takes the only one there is."""
+    there = sorted(strengths["estimator"].unique().to_list())
+    if estimator is None and len(there) > 1:
+        raise TableError(
+            f"{where}: strengths are by {', '.join(there)}; say estimator = one of them"
+        )
+    if estimator is None:
+        return strengths
+    if there and estimator not in there:
+        raise TableError(f"{where}: no strengths by {estimator!r}; {nearest(estimator, there)}")
+    return Strengths(strengths.filter(pl.col("estimator") == estimator))
 
 
 def typed(kind: type[Frame] | Any, frame: pl.DataFrame) -> Any:

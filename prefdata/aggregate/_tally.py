@@ -1,0 +1,83 @@
+"""Votes counted for each two completions, and what aggregates of them have in common."""
+
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+from prefdata.aggregate._criteria import weigh
+from prefdata.errors import TableError
+from prefdata.tables import Completions, Scores, Strengths, Votes, pair_ids
+
+
+def tally(
+    votes: Votes, criteria: Sequence[str] | None, weights: Mapping[str, float] | None
+) -> pl.DataFrame:
+    """One row for each two compared completions: `wins` of a over b and `losses`, by weight.
+
+    A vote adds its preference to wins and the rest to losses, so a tie is half of each. Unscored
+    votes are left out.
+    """
+    preference = pl.col("preference")
+    scored = weigh(votes, criteria, weights).filter(preference.is_not_null())
+    # Sorted before summing, so that the last bit does not depend on the order of the rows.
+    return (
+        scored.sort("completion_a", "completion_b", "preference", "weight")
+        .group_by("completion_a", "completion_b", maintain_order=True)
+        .agg(
+            wins=(preference * pl.col("weight")).sum(),
+            losses=((1 - preference) * pl.col("weight")).sum(),
+        )
+    )
+
+
+def with_prompts(
+    strengths: pl.DataFrame, votes: Votes, completions: Completions | None, estimator: str
+) -> Strengths:
+    """Strengths under their estimator's name and with the prompt of each completion.
+
+    The prompt comes from the votes, and from `completions` where a completion has only votes
+    against completions of other prompts.
+    """
+    own = votes.filter(pl.col("prompt_id").is_not_null())
+    sources = [
+        own.select(pl.col(side).alias("completion_id"), "prompt_id")
+        for side in ("completion_a", "completion_b")
+    ]
+    if completions is not None:
+        sources.append(completions.select("completion_id", "prompt_id"))
+    known = pl.concat(sources).unique("completion_id", keep="first", maintain_order=True)
+    made = strengths.join(known, on="completion_id", how="left", maintain_order="left")
+    lost = made.filter(pl.col("prompt_id").is_null())["completion_id"].to_list()
+    if lost:
+        raise TableError(
+            f"aggregate.{estimator}: the prompt of {len(lost)} completions is unknown, first "
+            f"{lost[:3]}: their votes join different prompts; give the completions table too"
+        )
+    return Strengths(
+        made.select(
+            "completion_id",
+            pl.lit(estimator).alias("estimator"),
+            "prompt_id",
+            "strength",
+            pl.col("stderr").fill_nan(None),
+        )
+    )
+
+
+def preferences(pairs: pl.DataFrame, estimator: str) -> Scores:
+    """Scores `preference` of pairs: P(completion_a preferred) as `value`, with `stderr`.
+
+    The subject is the aggregate pair; `model` names the estimator, so that several can stand
+    beside each other.
+    """
+    return Scores(
+        pairs.select(
+            pair_ids(pairs["completion_a"], pairs["completion_b"]).alias("subject_id"),
+            pl.lit("pair").alias("subject"),
+            pl.lit("preference").alias("score"),
+            pl.lit(estimator).alias("model"),
+            "value",
+            pl.col("stderr").fill_nan(None),
+            pl.lit(None, pl.String).alias("request_id"),
+        )
+    )

@@ -1,0 +1,238 @@
+"""The dataset card of a version: what is in it, how it was made, how far to trust it.
+
+Markdown under the metadata that the Hugging Face Hub reads. It says only what the version holds:
+no times, no machine, no claim that was not counted or measured.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import polars as pl
+
+SIZES = {
+    1_000: "n<1K",
+    10_000: "1K<n<10K",
+    100_000: "10K<n<100K",
+    1_000_000: "100K<n<1M",
+    10_000_000: "1M<n<10M",
+    100_000_000: "10M<n<100M",
+    1_000_000_000: "100M<n<1B",
+}
+# Of the Hub's licence identifiers, those that data commonly have; others are stated by name.
+LICENSES = {
+    *("apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-3.0", "cc-by-sa-3.0"),
+    *("cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "odc-by", "odbl", "pddl", "cc-by-2.0"),
+    *("cdla-permissive-1.0", "cdla-permissive-2.0", "cdla-sharing-1.0", "unlicense", "gpl-3.0"),
+}
+MEASURES_SHOWN = 40
+
+
+def card(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str:
+    """README.md for a version, from its manifest (without files) and its tables."""
+    sections = [
+        _metadata(manifest),
+        f"# {manifest['name']}\n\n{_opening(manifest, frames)}",
+        f"## Contents\n\n{_contents(manifest)}",
+        f"## How to load\n\n{_loading(manifest)}",
+        f"## How it was made\n\n{_making(manifest, frames)}",
+        f"## Models and judges\n\n{_models(manifest)}",
+        f"## How far to trust it\n\n{_trust(manifest, frames)}",
+        f"## Limitations\n\n{_limitations(manifest, frames)}",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _metadata(manifest: Mapping[str, Any]) -> str:
+    exports: Mapping[str, Any] = manifest["exports"]
+    rows = max((sum(each["splits"].values()) for each in exports.values()), default=0)
+    size = next((name for upto, name in SIZES.items() if rows < upto), "1B<n<10B")
+    lines = ["---", f"pretty_name: {json.dumps(manifest['name'])}", *_license(manifest)]
+    lines += ["size_categories:", f"- {size}", "tags:", "- preference", "- prefdata"]
+    if exports:
+        lines.append("configs:")
+    for at, (view, each) in enumerate(exports.items()):
+        lines.append(f"- config_name: {json.dumps(view)}")
+        if at == 0:
+            lines.append("  default: true")
+        lines.append("  data_files:")
+        for split in each["splits"]:
+            lines.append(f"  - split: {split}")
+            lines.append(f"    path: {json.dumps(f'{view}/{split}/*.arrow')}")
+    return "\n".join([*lines, "---"])
+
+
+def _license(manifest: Mapping[str, Any]) -> list[str]:
+    said = sorted({str(each).lower() for each in manifest["licenses"].values()})
+    if not said:
+        return []
+    if len(said) == 1 and said[0] in LICENSES:
+        return [f"license: {said[0]}"]
+    if all(each in LICENSES for each in said):
+        return ["license:", *(f"- {each}" for each in said)]
+    return ["license: other", f"license_name: {json.dumps(' and '.join(said))}"]
+
+
+def _opening(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str:
+    kinds = ("prompts", "completions", "votes", "ratings", "pairs")
+    sizes = [_plural(frames[name].height, name) for name in kinds if name in frames]
+    held = f": {', '.join(sizes)}" if sizes else ""
+    return (
+        f"A preference dataset{held}. Version `{manifest['id']}`, built by prefdata "
+        f"{manifest['prefdata']}; the id names the content, so equal ids are equal data."
+    )
+
+
+def _contents(manifest: Mapping[str, Any]) -> str:
+    rows = [
+        (view, split, n, ", ".join(f"`{column}`" for column in each["columns"]))
+        for view, each in manifest["exports"].items()
+        for split, n in each["splits"].items()
+    ]
+    text = _grid(("view", "split", "rows", "columns"), rows) if rows else "No view was exported."
+    if manifest["splits"]:
+        text += "\n\nA prompt and all that shares its group are in one split."
+    return text + (
+        "\n\nBeside the views stand the tables they were made of (`tables/*.parquet`), the recipe "
+        "(`recipe.toml`), the judges and `manifest.json`. Ids lead from each row to its prompt, "
+        "completions and votes."
+    )
+
+
+def _loading(manifest: Mapping[str, Any]) -> str:
+    view = next(iter(manifest["exports"]), "pairs")
+    return (
+        "```python\nimport prefdata\n"
+        f'rows = prefdata.load("{manifest["name"]}@{manifest["id"]}", "{view}")\n```\n\n'
+        "or, in this folder, `datasets.load_from_disk(view)`, and for a table "
+        "`polars.read_parquet`."
+    )
+
+
+def _making(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str:
+    counts: Mapping[str, Any] = manifest["counts"]
+    stages = cast(Sequence[Mapping[str, Any]], counts.get("stages", ()))
+    words = ("use", "table", "in", "out", "dropped")
+    parts = [_sources(manifest)]
+    if stages:
+        rows = [[stage.get(word, "") for word in words] for stage in stages]
+        parts.append(_grid(("stage", "table", "in", "out", "dropped"), rows))
+    if "dropped" in frames:
+        why = frames["dropped"].group_by("stage", "table", "reason").len("n")
+        why = why.sort(pl.col("n"), "stage", "table", "reason", descending=[True, *[False] * 3])
+        parts.append("Dropped:\n\n" + _grid(why.columns, why.head(MEASURES_SHOWN).rows()))
+    if manifest["quarantined"]:
+        unread = _plural(manifest["quarantined"], "source rows")
+        parts.append(f"{unread} could not be read; they stand in `quarantine.jsonl`.")
+    spent = [f"{name} {_words(counts[name])}" for name in ("requests", "tokens") if name in counts]
+    spent += [f"cost {counts['cost']}"] if counts.get("cost") else []
+    if spent:
+        parts.append(f"The build that wrote it: {'; '.join(spent)}.")
+    return "\n\n".join(part for part in parts if part) or "No stages were recorded."
+
+
+def _sources(manifest: Mapping[str, Any]) -> str:
+    licenses: Mapping[str, str] = manifest["licenses"]
+    if not licenses:
+        return "No licence was stated for its sources."
+    said = [f"`{source}` ({license})" for source, license in licenses.items()]
+    return f"Sources: {', '.join(said)}."
+
+
+def _models(manifest: Mapping[str, Any]) -> str:
+    models = cast(Mapping[str, Mapping[str, Any]], manifest["recipe"].get("models", {}))
+    rows = [
+        (role, spec.get("client", ""), spec.get("model", ""), _words(_but(spec, "client", "model")))
+        for role, spec in models.items()
+    ]
+    parts = [_grid(("role", "client", "model", "options"), rows)] if rows else []
+    judges: Mapping[str, str] = manifest["judges"]
+    if judges:
+        parts.append(_grid(("judge", "digest"), [(n, f"`{d}`") for n, d in judges.items()]))
+    return "\n\n".join(parts) or "No model was asked."
+
+
+def _trust(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str:
+    shares = [
+        (name, *row)
+        for name, missing in _UNSCORED.items()
+        if name in frames
+        for row in _unscored(frames[name], missing)
+    ]
+    parts: list[str] = []
+    if shares:
+        parts.append(_grid(("table", "annotator", "rows", "unscored", "share"), shares))
+    if "measures" in frames:
+        measures = frames["measures"].sort("measure", "subject")
+        rows = [
+            (
+                row["measure"],
+                row["subject"],
+                _number(row["value"]),
+                _number(row["stderr"]),
+                row["n"],
+            )
+            for row in measures.head(MEASURES_SHOWN).to_dicts()
+        ]
+        parts.append(_grid(("measure", "of", "value", "standard error", "rows"), rows))
+        if measures.height > MEASURES_SHOWN:
+            parts.append(f"{measures.height - MEASURES_SHOWN} more in `tables/measures.parquet`.")
+    else:
+        parts.append("Nothing was measured: neither agreement nor position bias is known.")
+    return "\n\n".join(parts)
+
+
+_UNSCORED = {"votes": "preference", "ratings": "rating", "rankings": "ranking"}
+
+
+def _unscored(table: pl.DataFrame, column: str) -> list[tuple[Any, ...]]:
+    by = table.group_by("annotator").agg(
+        pl.len().alias("n"), pl.col(column).null_count().alias("u")
+    )
+    return [(who, n, u, f"{u / n:.1%}") for who, n, u in by.sort("annotator").iter_rows()]
+
+
+def _limitations(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str:
+    lines = ["Labels say what these annotators preferred, not what is true or safe."]
+    tables = [frames[name] for name in _UNSCORED if name in frames]
+    kinds = {who.partition(":")[0] for table in tables for who in table["annotator"].unique()}
+    if kinds and "human" not in kinds:
+        lines.append("No person judged any of it.")
+    if "llm" in kinds:
+        lines.append(
+            "Judges that are language models may favour a position, a length or their own family."
+        )
+    if frames.get("pairs", pl.DataFrame()).height:
+        unsure = frames["pairs"].filter(pl.col("soft_label") < 0.6).height
+        share = unsure / frames["pairs"].height
+        lines.append(f"{share:.1%} of the pairs have a soft label below 0.6: close to a coin.")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _grid(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    heads = list(head)
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(_cell(each) for each in line)} |" for line in lines)
+
+
+def _cell(said: Any) -> str:
+    return "" if said is None else " ".join(str(said).replace("|", "\\|").split())
+
+
+def _words(said: Any) -> str:
+    if isinstance(said, Mapping):
+        pairs = cast(Mapping[str, Any], said).items()
+        return ", ".join(f"{key} {_words(value)}" for key, value in pairs)
+    return said if isinstance(said, str) else json.dumps(said)
+
+
+def _but(said: Mapping[str, Any], *left: str) -> dict[str, Any]:
+    return {key: value for key, value in said.items() if key not in left and value is not None}
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _plural(n: int, name: str) -> str:
+    return f"{n:,} {name if n != 1 else name.removesuffix('s')}"

@@ -1,0 +1,101 @@
+"""Pairs as rows of TRL's dataset type *preference*: `prompt`, `chosen`, `rejected`.
+
+Beside these stand `pair_id`, `prompt_id`, `chosen_id`, `rejected_id`, by which a row can be
+followed, and `margin`, `soft_label`, `n_votes`, `weight`. `margin` is left out when no pair has
+one; where it is there, TRL's RewardTrainer takes it for the margin of its loss.
+"""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from prefdata.errors import RecipeError, TableError, nearest
+from prefdata.tables import Completions, Format, Pairs, Prompts, Rows, Scores, check, plain
+
+SCOPE = "all"  # a name in `columns` is wrong only if no prompt has it
+
+
+def pairwise(
+    prompts: Prompts,
+    completions: Completions,
+    pairs: Pairs,
+    scores: Scores | None = None,
+    *,
+    format: Format = "conversational",
+    explicit_prompt: bool = True,
+    columns: Sequence[str] = (),
+) -> Rows:
+    """One row a pair, by `pair_id`.
+
+    `format` "conversational" keeps messages; "standard" gives plain strings and raises
+    `TableError` where a prompt or completion has several messages. `explicit_prompt` false puts
+    the prompt's messages before both completions and has no column `prompt`: the only form for
+    pairs whose completions answer different prompts. `columns` names scores about pairs, each of
+    which becomes a column (null where a pair has none); `name@model` picks one of several models.
+
+    Source: TRL, dataset formats and types (preference, explicit and implicit prompt).
+    """
+    if format == "standard" and not explicit_prompt:
+        raise RecipeError(
+            "export.pairwise: plain strings need a column prompt, since how to join two strings is "
+            'not given; use explicit_prompt = true or format = "conversational"'
+        )
+    rows = _with_messages(prompts, completions, pairs, explicit_prompt)
+    rows = check("pairwise", rows, where="export.pairwise")
+    if format == "standard":
+        rows = plain(rows, "prompt", "chosen", "rejected", where="export.pairwise")
+    if not explicit_prompt:
+        rows = rows.drop("prompt")
+    if rows["margin"].null_count() == rows.height:
+        rows = rows.drop("margin")
+    for name in columns:
+        if name in rows.columns:
+            raise RecipeError(f"export.pairwise: the row has a column {name!r} of its own already")
+        rows = rows.join(_score(scores, name), on="pair_id", how="left", maintain_order="left")
+    return Rows(rows)
+
+
+def _with_messages(
+    prompts: Prompts, completions: Completions, pairs: Pairs, explicit_prompt: bool
+) -> pl.DataFrame:
+    asked = prompts.select("prompt_id", "prompt")
+    answers = completions.select("completion_id", pl.col("completion").alias("answer"))
+    if explicit_prompt:
+        joint = pairs.filter(pl.col("prompt_id").is_null())
+        if joint.height:
+            raise TableError(
+                f"export.pairwise: {joint.height} pairs compare answers to different prompts, "
+                f"which a row with one prompt cannot hold, first {joint['pair_id'][0]}; use "
+                "explicit_prompt = false"
+            )
+        rows = pairs.join(asked, on="prompt_id", how="left")
+    else:
+        own = completions.select("completion_id", "prompt_id").join(asked, on="prompt_id")
+        whole = pl.col("prompt").list.concat(pl.col("answer"))
+        answers = answers.join(own, on="completion_id").select("completion_id", answer=whole)
+        rows = pairs.with_columns(prompt=pl.lit([], dtype=prompts.schema["prompt"]))
+    for side in ("chosen", "rejected"):
+        said = answers.rename({"completion_id": f"{side}_id", "answer": side})
+        rows = rows.join(said, on=f"{side}_id", how="left")
+    return rows.drop("annotator", "split", strict=False)
+
+
+def _score(scores: Scores | None, column: str) -> pl.DataFrame:
+    """The scores about pairs that a column name picks, as (pair_id, column)."""
+    name, _, model = column.partition("@")
+    about = pl.DataFrame(scores) if scores is not None else None
+    if about is None:
+        raise TableError(f"export.pairwise: column {column!r} is wanted, but there are no scores")
+    about = about.filter(pl.col("subject") == "pair")
+    picked = about.filter(pl.col("score") == name)
+    if picked.is_empty() and about.height:
+        there = about["score"].unique().to_list()
+        raise TableError(f"export.pairwise: no pair has a score {name!r}; {nearest(name, there)}")
+    if model:
+        picked = picked.filter(pl.col("model") == model)
+    if picked["subject_id"].is_duplicated().any():
+        models = ", ".join(sorted(str(each) for each in picked["model"].unique()))
+        raise TableError(
+            f"export.pairwise: score {name!r} was measured with {models}; write {name}@<model>"
+        )
+    return picked.select(pl.col("subject_id").alias("pair_id"), pl.col("value").alias(column))

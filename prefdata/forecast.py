@@ -1,0 +1,175 @@
+"""What a plan will ask: requests, tokens and cost by stage, without asking anything.
+
+The stages really run, on invented replies (answers that the ledger holds are used as they are): so
+the number of requests is what the build will ask, but for completions that turn out equal, verdicts
+that have to be asked again, and rows that a filter will drop. Tokens are estimated at
+`CHARACTERS_PER_TOKEN`. Above `SAMPLE` prompts a sample is run and scaled.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import polars as pl
+
+from prefdata import tables as t
+from prefdata.errors import PrefdataError
+from prefdata.loop import Tables, follow
+from prefdata.models.spec import ModelSpec
+from prefdata.plan import Plan, PlannedStage
+from prefdata.tables import Requests, Responses
+
+CHARACTERS_PER_TOKEN = 4.0
+TOKENS_OF_A_TEXT = 256
+SAMPLE = 1000
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What one stage will ask. `answered` of its requests are in the ledger already."""
+
+    stage: str
+    requests: int = 0
+    answered: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost: float = 0.0
+    unknown: str = ""
+
+    def times(self, factor: float) -> "Forecast":
+        """The same for `factor` times as many prompts."""
+        return replace(
+            self,
+            requests=round(self.requests * factor),
+            answered=round(self.answered * factor),
+            tokens_in=round(self.tokens_in * factor),
+            tokens_out=round(self.tokens_out * factor),
+            cost=self.cost * factor,
+        )
+
+
+def forecast(
+    plan: Plan, tables: Tables, *, find: Callable[[pl.Series], Responses] | None = None
+) -> list[Forecast]:
+    """One `Forecast` for each stage that asks; `find` looks request ids up in the ledger.
+
+    From the first stage that cannot run on invented replies, the numbers are unknown, with why.
+    """
+    asking = [stage for stage in plan.stages if stage.contract.asks]
+    if not asking:
+        return []
+    few, factor = _sample(tables)
+    seen = {stage.name: Forecast(stage.name) for stage in asking}
+    current = ""
+
+    def ask(requests: Requests) -> Responses:
+        answers, counts = _invent(requests, find, plan.recipe.models)
+        so_far = seen[current]
+        seen[current] = replace(
+            so_far, **{key: getattr(so_far, key) + value for key, value in counts.items()}
+        )
+        return answers
+
+    for stage in plan.stages:
+        current = stage.name
+        try:
+            few = follow([stage], few, ask=ask)
+        except (PrefdataError, ArithmeticError, pl.exceptions.PolarsError) as error:
+            _unknown(seen, asking, stage, error)
+            break
+    return [each.times(factor) for each in seen.values()]
+
+
+def _unknown(
+    seen: dict[str, Forecast], asking: list[PlannedStage], stage: PlannedStage, error: Exception
+) -> None:
+    for later in asking:
+        if seen[later.name].requests == 0:
+            reason = f"{stage.name} needs real replies: {error}"
+            seen[later.name] = replace(seen[later.name], unknown=reason)
+
+
+def _sample(tables: Tables) -> tuple[Tables, float]:
+    """The tables of at most `SAMPLE` prompts, chosen by id, and the factor to scale by."""
+    prompts = tables.get("prompts", t.empty("prompts"))
+    if prompts.height <= SAMPLE:
+        return tables, 1.0
+    few = prompts.sort("prompt_id").head(SAMPLE)
+    chosen = {
+        name: frame.join(few.select("prompt_id"), on="prompt_id", how="semi")
+        if "prompt_id" in frame.columns
+        else frame
+        for name, frame in tables.items()
+    }
+    return chosen, prompts.height / SAMPLE
+
+
+def _invent(
+    requests: Requests,
+    find: Callable[[pl.Series], Responses] | None,
+    specs: Mapping[str, ModelSpec],
+) -> tuple[Responses, dict[str, Any]]:
+    known = t.empty("responses") if find is None else find(requests["request_id"])
+    rows = [_reply(row) for row in requests.join(known, on="request_id", how="anti").to_dicts()]
+    invented = pl.DataFrame(rows, schema=t.schema("responses").dtypes)
+    unpaid = requests.select("request_id", "model").join(invented, on="request_id")
+    cost = sum(
+        tokens_in * (specs[role].price_in or 0) + tokens_out * (specs[role].price_out or 0)
+        for role, tokens_in, tokens_out in unpaid.select("model", "tokens_in", "tokens_out").rows()
+    )
+    counts = {
+        "requests": requests.height,
+        "answered": known.height,
+        "tokens_in": int(invented["tokens_in"].sum()),
+        "tokens_out": int(invented["tokens_out"].sum()),
+        "cost": cost / 1e6,
+    }
+    return Responses(pl.concat([known, invented])), counts
+
+
+def _reply(request: Mapping[str, Any]) -> dict[str, Any]:
+    """A reply of about the length that the real one will have."""
+    options = json.loads(request["options"])
+    schema = options.get("schema")
+    characters = sum(len(turn["content"]) for turn in request["messages"])
+    if schema:
+        text = json.dumps(_instance(schema, int(request["request_id"], 16)))
+        tokens_out = round(len(text) / CHARACTERS_PER_TOKEN) + 1
+    else:
+        tokens_out = min(options.get("max_tokens") or TOKENS_OF_A_TEXT, TOKENS_OF_A_TEXT)
+        text = f"{request['request_id']} " + "word " * tokens_out
+    return {
+        "request_id": request["request_id"],
+        "text": text,
+        "tokens_in": round(characters / CHARACTERS_PER_TOKEN) + 1,
+        "tokens_out": tokens_out,
+        "finish_reason": "stop",
+    }
+
+
+def _instance(schema: Mapping[str, Any], luck: int) -> Any:
+    """A value that the JSON schema allows, chosen by `luck`."""
+    if "enum" in schema:
+        return schema["enum"][luck % len(schema["enum"])]
+    if "const" in schema:
+        return schema["const"]
+    if "anyOf" in schema:
+        return _instance(schema["anyOf"][0], luck)
+    match schema.get("type"):
+        case "object":
+            properties = schema.get("properties", {}).items()
+            return {
+                name: _instance(each, luck // 7 + i) for i, (name, each) in enumerate(properties)
+            }
+        case "integer":
+            low = int(schema.get("minimum", 0))
+            return low + luck % (int(schema.get("maximum", low)) - low + 1)
+        case "number":
+            return float(schema.get("minimum", 0))
+        case "boolean":
+            return bool(luck % 2)
+        case "array":
+            return []
+        case _:
+            return "word " * 40

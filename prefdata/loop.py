@@ -1,0 +1,183 @@
+"""The one loop: a plan's stages in order, over shards of prompts, by two rules.
+
+1. A table that the stage did not read is added to: an equal row again changes nothing, the same key
+   with other content is a `TableError`.
+2. A table that the stage read is replaced, and every key that is gone is recorded in `dropped`,
+   with what depended on it.
+
+`follow` takes its effects as arguments: `ask` answers requests, `run` runs a stage over its shards.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import polars as pl
+
+from prefdata import tables as t
+from prefdata.errors import PrefdataError, TableError
+from prefdata.plan import PlannedStage
+from prefdata.stage import Ask, drive
+
+Tables = dict[str, pl.DataFrame]
+Run = Callable[[PlannedStage, Sequence[Tables], Ask], Sequence[Tables]]
+Done = Callable[[PlannedStage, Tables, Tables], None]
+
+
+def follow(
+    stages: Sequence[PlannedStage],
+    tables: Tables,
+    *,
+    ask: Ask,
+    run: "Run | None" = None,
+    n_shards: int = 1,
+    done: Done | None = None,
+) -> Tables:
+    """Run the stages in order and return all tables.
+
+    `done(stage, before, after)` is called after each stage. Results do not depend on `n_shards`.
+    """
+    for stage in stages:
+        reads = (*stage.contract.reads, *stage.contract.reads_if_there)
+        seen = {name: tables[name] for name in reads if name in tables}
+        parts = 1 if stage.contract.needs_all else n_shards
+        made = (run or run_shards)(stage, shards(seen, tables, parts), ask)
+        after = settle(stage, tables, made)
+        if done is not None:
+            done(stage, tables, after)
+        tables = after
+    return tables
+
+
+def run_shards(stage: PlannedStage, shards: Sequence[Tables], ask: Ask) -> list[Tables]:
+    """Run a stage on one shard after the other."""
+    return [run_stage(stage, shard, ask) for shard in shards]
+
+
+def run_stage(stage: PlannedStage, tables: Tables, ask: Ask) -> Tables:
+    """Run a stage on one shard and return the tables that it made, checked."""
+    optional = [tables.get(name) for name in stage.contract.reads_if_there]
+    needed = [tables.get(name, None) for name in stage.contract.reads]
+    present = [
+        t.empty(n) if f is None else f for n, f in zip(stage.contract.reads, needed, strict=True)
+    ]
+    try:
+        made = drive(stage.function(*present, *optional, **stage.options), ask)
+    except PrefdataError as error:
+        raise type(error)(f"{stage.name}: {error}") from error
+    writes = stage.contract.writes
+    results = cast(tuple[Any, ...], made if isinstance(made, tuple) else (made,))
+    if len(results) != len(writes) or not all(isinstance(r, pl.DataFrame) for r in results):
+        raise TableError(
+            f"{stage.name} returned {type(made).__name__}; its signature promises "
+            f"{', '.join(writes)} as polars.DataFrame"
+        )
+    return {name: _checked(stage, name, frame) for name, frame in zip(writes, results, strict=True)}
+
+
+def _checked(stage: PlannedStage, name: str, frame: pl.DataFrame) -> pl.DataFrame:
+    if name == "rows":  # an export answers for its own dataset type
+        return frame
+    if name == "dropped":
+        frame = frame.with_columns(pl.lit(stage.name).alias("stage"))
+    return t.check(name, frame, where=stage.name)
+
+
+def settle(stage: PlannedStage, tables: Tables, made: Sequence[Tables]) -> Tables:
+    """Bring what a stage made on its shards into the tables, by the two rules."""
+    after = dict(tables)
+    read = {*stage.contract.reads, *stage.contract.reads_if_there}
+    for name in stage.contract.writes:
+        parts = [shard[name] for shard in made]
+        replaced = name in read
+        kept = [] if replaced or name not in tables else [tables[name]]
+        after[name] = t.union(name, *kept, *parts, where=stage.name)
+        if replaced and name in tables:
+            lost = tables[name].join(
+                after[name], on=t.schema(name).key, how="anti", nulls_equal=True
+            )
+            after = _record(after, name, lost, stage.name, stage.name)
+            after = _cascade(after, name, lost, stage.name)
+    return after
+
+
+def _record(tables: Tables, name: str, lost: pl.DataFrame, stage: str, reason: str) -> Tables:
+    """Note lost rows in `dropped`, unless the stage has said itself why they went."""
+    if lost.is_empty():
+        return tables
+    known = tables.get("dropped", t.empty("dropped"))
+    rows = pl.DataFrame({"key": t.keys(name, lost)}).with_columns(
+        pl.lit(name).alias("table"), pl.lit(stage).alias("stage"), pl.lit(reason).alias("reason")
+    )
+    new = rows.join(known, on=t.schema("dropped").key, how="anti")
+    return {**tables, "dropped": t.union("dropped", known, new, where=stage)}
+
+
+def _cascade(tables: Tables, name: str, lost: pl.DataFrame, stage: str) -> Tables:
+    """Rows that refer to a lost row go with it, and so on down the pipeline."""
+    gone = [(name, lost)] if lost.height else []
+    while gone:
+        name, lost = gone.pop(0)
+        for dependent in tables:
+            for column, table, key in t.references(dependent):
+                if table != name:
+                    continue
+                ids, frame = lost.select(key), tables[dependent]
+                orphans = frame.join(ids, left_on=column, right_on=key, how="semi")
+                if orphans.is_empty():
+                    continue
+                left = frame.join(ids, left_on=column, right_on=key, how="anti")
+                reason = f"its {column} was dropped"
+                tables = _record({**tables, dependent: left}, dependent, orphans, stage, reason)
+                gone.append((dependent, orphans))
+    return tables
+
+
+def shards(seen: Mapping[str, pl.DataFrame], tables: Tables, n: int) -> list[Tables]:
+    """Split the tables that a stage reads into `n` parts by prompt.
+
+    Every row of a prompt, and of what belongs to it, is in the same part; rows that belong to no
+    prompt (annotators, principles) are in all. Tables with rows across prompts are not split.
+    """
+    crossing = any(
+        frame["prompt_id"].null_count() > 0
+        for frame in seen.values()
+        if "prompt_id" in frame.columns
+    )
+    if n == 1 or crossing:
+        return [dict(seen)]
+    placed = {name: _part(name, frame, tables, n) for name, frame in seen.items()}
+    return [
+        {
+            name: frame.filter((part == index).fill_null(True))
+            for (name, frame), part in zip(seen.items(), placed.values(), strict=True)
+        }
+        for index in range(n)
+    ]
+
+
+def _part(name: str, frame: pl.DataFrame, tables: Tables, n: int) -> pl.Series:
+    """The part that each row belongs to, from the digits of its prompt's id; null: all parts."""
+    if "prompt_id" in frame.columns:
+        prompt = frame["prompt_id"]
+    elif name in ("scores", "rationales", "assignments"):
+        id_column = {"scores": "subject_id", "rationales": "pair_id"}.get(name, "completion_a")
+        prompt = frame.select(id_column).join(
+            _homes(tables), left_on=id_column, right_on="id", how="left", maintain_order="left"
+        )["prompt_id"]
+    else:
+        prompt = pl.Series("prompt_id", [None] * frame.height, pl.String)
+    return prompt.str.slice(0, 8).str.to_integer(base=16, dtype=pl.Int64) % n
+
+
+def _homes(tables: Tables) -> pl.DataFrame:
+    """The prompt of every prompt, completion and pair id."""
+    frames = [
+        tables[name].select(pl.col(column).alias("id"), "prompt_id")
+        for name, column in (
+            ("prompts", "prompt_id"),
+            ("completions", "completion_id"),
+            ("pairs", "pair_id"),
+        )
+        if name in tables
+    ]
+    return pl.concat(frames).unique("id") if frames else pl.DataFrame(schema={"id": pl.String})

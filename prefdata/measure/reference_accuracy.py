@@ -1,0 +1,66 @@
+"""How often an annotator prefers the completion that is known to be right.
+
+Where a check (`annotate.exact_match`, a verifier) passes one completion of a pair and fails the
+other, the right preference is known without asking anyone. For each annotator
+
+    accuracy = mean over its votes on such pairs of  P(it prefers the one that passes)
+
+so a tie counts one half and a coin has 0.5. The standard error is that of a mean whose votes are
+grouped by pair: both orders of one pair, and repeated votes on it, are not independent.
+
+Source: the "verifiable reference" evaluation of judges, as in RewardBench and LLMBar.
+"""
+
+import polars as pl
+
+from prefdata.tables import Measures, Ratings, Votes
+
+SCOPE = "all"
+
+
+def reference_accuracy(
+    votes: Votes, ratings: Ratings, *, check: str = "rule:exact_match"
+) -> Measures:
+    """Rows `reference_accuracy` with an annotator as subject; n counts pairs.
+
+    `check` is the annotator of `ratings` that knows what is right: a rating of 1 passes, 0 fails.
+    Unscored votes count for nothing. An annotator without a vote on such a pair has no row.
+    """
+    passed = (
+        ratings.filter(pl.col("annotator") == check)
+        .drop_nulls("rating")
+        .group_by("completion_id")
+        .agg(right=pl.col("rating").mean())
+    )
+    decided = (
+        votes.drop_nulls("preference")
+        .join(passed, left_on="completion_a", right_on="completion_id")
+        .join(passed, left_on="completion_b", right_on="completion_id", suffix="_b")
+        .filter((pl.col("right") - pl.col("right_b")).abs() == 1)
+        .with_columns(
+            hit=pl.when(pl.col("right") == 1)
+            .then(pl.col("preference"))
+            .otherwise(1 - pl.col("preference"))
+        )
+    )
+    by_pair = decided.group_by("annotator", "completion_a", "completion_b").agg(
+        pl.col("hit").mean()
+    )
+    measured = (
+        by_pair.sort("annotator", "completion_a", "completion_b")
+        .group_by("annotator")
+        .agg(
+            value=pl.col("hit").mean(),
+            stderr=pl.when(pl.len() > 1).then(pl.col("hit").std() / pl.len().sqrt()).first(),
+            n=pl.len(),
+        )
+    )
+    return Measures(
+        measured.select(
+            measure=pl.lit("reference_accuracy"),
+            subject="annotator",
+            value="value",
+            stderr="stderr",
+            n="n",
+        )
+    )

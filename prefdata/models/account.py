@@ -1,0 +1,132 @@
+"""What an edge has done and spent, and what it may still spend."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+
+import polars as pl
+
+from prefdata.models.spec import ModelSpec
+from prefdata.tables import Requests, Responses
+
+WATCH_EVERY = 0.1
+# What a request without `max_tokens` is taken to write at most, when money is reserved for it.
+UNBOUNDED = 8192
+# Marks that a chat template puts around a message, and a schema's copy in the prompt.
+MESSAGE_MARKS = 16
+
+
+@dataclass
+class Counts:
+    """What an edge has done. `failed` are the requests that ended in an error, cached ones not."""
+
+    asked: int = 0
+    cached: int = 0
+    failed: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost: float = 0.0
+
+    def add(self, other: "Counts") -> None:
+        for each in fields(Counts):
+            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+
+
+@dataclass
+class Progress(Counts):
+    """How far one call of an edge is: `done` of `total` requests, those cached included."""
+
+    call: int = 0
+    done: int = 0
+    total: int = 0
+
+
+Watch = Callable[[Progress], None]
+
+
+def cost(sent: Requests, batch: Responses, specs: Mapping[str, ModelSpec]) -> float:
+    """What a batch of responses cost."""
+    tokens = sent.select("request_id", "model").join(batch, on="request_id")
+    sums = tokens.group_by("model").agg(pl.col("tokens_in", "tokens_out").sum())
+    total = 0.0
+    for role, read, written in sums.iter_rows():
+        price_in, price_out = specs[role].prices or (0.0, 0.0)
+        total += (read * price_in + written * price_out) / 1e6
+    return total
+
+
+def worst(part: Requests, specs: Mapping[str, ModelSpec]) -> dict[str, float]:
+    """The most each request can cost: a token has at least a byte, and `max_tokens` are written."""
+    most: dict[str, float] = {}
+    shown = part.select("request_id", "model", "options", *_bytes(part))
+    for request_id, role, options, read, turns in shown.iter_rows():
+        asked = json.loads(options)
+        bounds = [asked.get("max_tokens"), asked.get("max_completion_tokens")]
+        written = max((bound for bound in bounds if bound), default=UNBOUNDED)
+        price_in, price_out = specs[role].prices or (0.0, 0.0)
+        read = read + len(options) + MESSAGE_MARKS * (turns + 1)
+        most[request_id] = (read * price_in + written * price_out) / 1e6
+    return most
+
+
+def _bytes(part: Requests) -> tuple[pl.Expr, pl.Expr]:
+    content = pl.col("messages").list.eval(pl.element().struct.field("content").str.len_bytes())
+    return content.list.sum().alias("bytes"), pl.col("messages").list.len().alias("turns")
+
+
+@dataclass
+class Purse:
+    """What may still be spent. Money is reserved at the worst price before a request is sent."""
+
+    budget: float
+    spent: float = 0.0
+    reserved: float = 0.0
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def reserve(self, worst: Sequence[float]) -> int:
+        """How many of these requests, in order, may be sent now; 0 once the budget is reached.
+
+        Waits while money is held for requests of others that may cost less than was reserved.
+        """
+        with self.changed:
+            while True:
+                free, n = self.budget - self.spent - self.reserved, 0
+                while n < len(worst) and worst[n] <= free + 1e-12:
+                    free -= worst[n]
+                    n += 1
+                if n or self.reserved <= 1e-12:
+                    self.reserved += sum(worst[:n])
+                    return n
+                self.changed.wait()
+
+    def settle(self, reserved: float, spent: float) -> None:
+        """What was reserved is free again but for what was spent."""
+        with self.changed:
+            self.reserved = max(0.0, self.reserved - reserved)
+            self.spent += spent
+            self.changed.notify_all()
+
+
+class Account:
+    """Counts what all calls of an edge have in common, and shows the progress of each."""
+
+    def __init__(self, watch: Watch | None) -> None:
+        self.counts = Counts()
+        self._watch = watch
+        self._lock = threading.Lock()
+        self._shown = 0.0
+
+    def add(self, progress: Progress, counts: Counts, done: int) -> None:
+        with self._lock:
+            self.counts.add(counts)
+            progress.add(counts)
+            progress.done += done
+        if time.monotonic() - self._shown >= WATCH_EVERY:
+            self.show(progress)
+
+    def show(self, progress: Progress) -> None:
+        if self._watch:
+            self._shown = time.monotonic()
+            self._watch(Progress(**vars(progress)))

@@ -1,0 +1,214 @@
+"""The edge: the one place where a build meets its models.
+
+An `Edge` is what `prefdata.stage.drive` calls with a table of requests. It answers from the ledger
+what was ever answered, asks the models for the rest, all of them at once, and has every response
+on disk before it counts it.
+"""
+
+import itertools
+import threading
+from collections.abc import Generator, Mapping
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import polars as pl
+
+from prefdata import tables
+from prefdata.errors import BudgetError, ModelError, nearest
+from prefdata.models.account import Account, Counts, Progress, Purse, Watch, cost, worst
+from prefdata.models.client import Client, open_client, response, responses
+from prefdata.models.ledger import Ledger
+from prefdata.models.spec import ModelSpec
+from prefdata.tables import Requests, Responses
+
+BUDGET_REACHED = "budget reached"
+
+
+class Edge:
+    """Answers requests by `model`, a role among `specs`; to be closed, best by `with`.
+
+    `ledger` keeps the responses. `fresh` asks again what the ledger answers, once an edge; the
+    newer answer is the one that is read from then on. `budget` (in the currency of the prices)
+    is not exceeded: a request is sent only where it could be paid at its worst, that is with
+    a token for every byte read and `max_tokens` written; the others get the error "budget
+    reached", which is not kept. `BudgetError` where a model has no price. `watch` is called, from
+    any thread, with the `Progress` of a running call. Calls from several threads share clients.
+    """
+
+    def __init__(
+        self,
+        specs: Mapping[str, ModelSpec],
+        ledger: Ledger,
+        *,
+        fresh: bool = False,
+        budget: float | None = None,
+        watch: Watch | None = None,
+    ) -> None:
+        self.specs = specs
+        self.ledger = ledger
+        self._fresh = fresh
+        self._purse = None if budget is None else Purse(budget)
+        self._account = Account(watch)
+        self._clients: dict[tuple[str, ...], Client] = {}
+        self._identities: dict[str, str] = {}
+        self._refreshed: set[str] = set()
+        self._busy: set[str] = set()
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
+        self._freed = threading.Condition(self._lock)
+
+    @property
+    def counts(self) -> Counts:
+        """What all calls together have asked, found, lost and spent."""
+        return self._account.counts
+
+    def __call__(self, requests: Requests) -> Responses:
+        wanted = Requests(requests.unique("request_id", maintain_order=True))
+        self._check(wanted)
+        call = _Call(Progress(call=next(self._numbers), total=wanted.height))
+        answers = [pl.DataFrame(tables.empty("responses"))]
+        left = wanted
+        while left.height:
+            with self._claimed(left) as mine:
+                found = self._find(mine)
+                self._account.add(call.progress, Counts(cached=found.height), found.height)
+                rest = Requests(mine.join(found, on="request_id", how="anti"))
+                answers += [found, *self._ask(rest, call)]
+            left = Requests(left.join(mine, on="request_id", how="anti"))
+        self._account.show(call.progress)
+        ids, said = wanted.select("request_id"), pl.concat(answers)
+        return Responses(ids.join(said, on="request_id", maintain_order="left"))
+
+    def _find(self, wanted: Requests) -> Responses:
+        ids = wanted["request_id"].to_list()
+        return self.ledger.find(i for i in ids if not self._fresh or i in self._refreshed)
+
+    def _ask(self, rest: Requests, call: "_Call") -> list[Responses]:
+        """Ask every client its part at once; the first that cannot be used ends the others."""
+        parts = self._parts(rest)
+        if len(parts) <= 1:
+            return [batch for part in parts for batch in self._converse(part, call)]
+        with ThreadPoolExecutor(len(parts), thread_name_prefix="prefdata-model") as pool:
+            running = [pool.submit(self._converse, part, call) for part in parts]
+            try:
+                wait(running, return_when=FIRST_EXCEPTION)
+                call.stopped = any(each.done() and each.exception() for each in running)
+            except BaseException:
+                call.stopped = True
+                raise
+        return [batch for each in running for batch in each.result()]
+
+    def _parts(self, rest: Requests) -> list[Requests]:
+        """The requests of each client; roles that are served alike share one."""
+        groups: dict[tuple[str, ...], list[str]] = {}
+        for role in rest["model"].unique(maintain_order=True):
+            groups.setdefault(self.specs[role].served(), []).append(role)
+        return [Requests(rest.filter(pl.col("model").is_in(roles))) for roles in groups.values()]
+
+    def _converse(self, part: Requests, call: "_Call") -> list[Responses]:
+        """Put one client's requests to it, what is free first, as far as the money goes."""
+        answers: list[Responses] = []
+        priced = [role for role, spec in self.specs.items() if any(spec.prices or ())]
+        part = Requests(part.sort(pl.col("model").is_in(priced), maintain_order=True))
+        while part.height and not call.stopped:
+            held = worst(part, self.specs) if self._purse else {}
+            n = self._purse.reserve([*held.values()]) if self._purse else part.height
+            sent, part = Requests(part.head(n)), Requests(part.slice(n))
+            if not n:
+                answers.append(self._refuse(part, call))
+                break
+            held = {each: held.get(each, 0.0) for each in sent["request_id"]}
+            try:
+                for batch in self._client(sent["model"][0]).answer(sent):
+                    answers.append(self._take(sent, batch, call, held))
+                    if call.stopped:
+                        break
+            finally:
+                if self._purse:
+                    self._purse.settle(sum(held.values()), 0.0)
+        return answers
+
+    def _take(
+        self, sent: Requests, batch: Responses, call: "_Call", held: dict[str, float]
+    ) -> Responses:
+        """Have a batch on disk, then pay and count it."""
+        asked = sent.join(batch.select("request_id"), on="request_id")
+        identity = pl.col("model").replace_strict(self._identities)
+        self.ledger.append(Requests(asked.with_columns(identity)), batch)
+        self._refreshed.update(batch["request_id"] if self._fresh else ())
+        spent = cost(sent, batch, self.specs)
+        reserved = sum(held.pop(each) for each in batch["request_id"])
+        if self._purse:
+            self._purse.settle(reserved, spent)
+        counts = Counts(
+            asked=batch.height,
+            failed=batch["error"].count(),
+            tokens_in=int(batch["tokens_in"].sum()),
+            tokens_out=int(batch["tokens_out"].sum()),
+            cost=spent,
+        )
+        self._account.add(call.progress, counts, batch.height)
+        return batch
+
+    def _refuse(self, part: Requests, call: "_Call") -> Responses:
+        self._account.add(call.progress, Counts(failed=part.height), part.height)
+        return responses(response(each, error=BUDGET_REACHED) for each in part["request_id"])
+
+    def _check(self, wanted: Requests) -> None:
+        for role in wanted["model"].unique():
+            if role not in self.specs:
+                raise ModelError(
+                    f"no model {role!r} among those of the recipe; {nearest(role, self.specs)}"
+                )
+            if self._purse and self.specs[role].prices is None:
+                raise BudgetError(
+                    f"a budget was given, but the model {role!r} has no price; state price_in and "
+                    "price_out (per million tokens; 0 where it is free) in the recipe"
+                )
+            if role not in self._identities:
+                self._identities[role] = self.specs[role].identity()
+
+    def _client(self, role: str) -> Client:
+        with self._lock:
+            key = self.specs[role].served()
+            if key not in self._clients:
+                self._clients[key] = open_client(self.specs[role])
+            return self._clients[key]
+
+    @contextmanager
+    def _claimed(self, wanted: Requests) -> Generator[Requests]:
+        """Those requests that no other call is busy with; waits until there are some."""
+        ids = wanted["request_id"].to_list()
+        with self._freed:
+            self._freed.wait_for(lambda: any(each not in self._busy for each in ids))
+            mine = [each for each in ids if each not in self._busy]
+            self._busy.update(mine)
+        try:
+            yield Requests(wanted.filter(pl.col("request_id").is_in(mine)))
+        finally:
+            with self._freed:
+                self._busy.difference_update(mine)
+                self._freed.notify_all()
+
+    def close(self) -> None:
+        """Stop every engine and connection that was started."""
+        with self._lock:
+            clients = list(self._clients.values())
+            self._clients.clear()
+        for client in clients:
+            client.close()
+
+    def __enter__(self) -> "Edge":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass
+class _Call:
+    """One call of an edge, while it runs."""
+
+    progress: Progress
+    stopped: bool = False

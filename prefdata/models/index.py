@@ -1,0 +1,151 @@
+"""Where in a segment of the ledger the line of a request begins: a sorted array, kept on disk.
+
+An index covers a prefix of its segment, so a segment may grow while it is read. It is a cache: it
+is rebuilt from the segment wherever it is absent, damaged or of another layout.
+"""
+
+import mmap
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+ID = 20
+LAYOUT = np.dtype([("key", "<u8"), ("time", "<i8"), ("offset", "<i8"), ("length", "<i4")])
+TIME = ID + len(' {"time":')
+HEAD = TIME + 13 + 1
+BLOCK = 1 << 26
+# Below this many bytes beyond the index on disk, scanning is quicker than writing a new one.
+WORTH_KEEPING = 1 << 20
+
+_VALUE = np.full(256, 255, np.uint8)
+_VALUE[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
+_MARK = np.frombuffer(b' {"time":', np.uint8)
+
+
+def keys(ids: Array) -> Array:
+    """The first 64 bits of each id (an array of `S20`)."""
+    digits = _VALUE[np.ascontiguousarray(ids).view(np.uint8).reshape(len(ids), -1)[:, :16]]
+    return _key(digits)
+
+
+def _key(digits: Array) -> Array:
+    pairs = (digits[:, 0::2] << 4) | digits[:, 1::2]
+    return np.ascontiguousarray(pairs).view(">u8").ravel().astype("<u8")
+
+
+class Index:
+    """The lines of one segment, sorted by key and time."""
+
+    def __init__(self, segment: Path) -> None:
+        self.segment = segment
+        self.covered = 0
+        self.lines: Array = np.zeros(0, LAYOUT)
+        self._kept = 0
+        self._load()
+
+    def find(self, wanted: Array, sought: Array) -> tuple[Array, Array]:
+        """Rows of `wanted` that this segment answers, and the newest line of each.
+
+        `sought` are the keys of `wanted`; where only those agree, the whole id decides.
+        """
+        if not len(self.lines):
+            return np.zeros(0, np.intp), self.lines
+        last = np.searchsorted(self.lines["key"], sought, side="right") - 1
+        rows = np.flatnonzero((last >= 0) & (self.lines["key"][last] == sought))
+        if not len(rows):
+            return rows, self.lines[:0]
+        return self._verified(wanted, rows, last[rows])
+
+    def _verified(self, wanted: Array, rows: Array, at: Array) -> tuple[Array, Array]:
+        found: list[int] = []
+        good: list[int] = []
+        with (
+            self.segment.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data,
+        ):
+            for row, line in zip(rows.tolist(), at.tolist(), strict=True):
+                key = self.lines["key"][line]
+                while line >= 0 and self.lines["key"][line] == key:
+                    start = int(self.lines["offset"][line])
+                    if data[start : start + ID] == wanted[row]:
+                        good.append(row)
+                        found.append(line)
+                        break
+                    line -= 1
+        return np.array(good, np.intp), self.lines[found]
+
+    def extend(self, size: int) -> None:
+        """Take in the whole lines of the segment up to `size`; a torn tail waits for its end."""
+        if size <= self.covered:
+            return
+        parts = [self.lines]
+        with (
+            self.segment.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data,
+        ):
+            while (block := _block(data, self.covered, min(size, len(data)))) > self.covered:
+                parts.append(_scan(data, self.covered, block))
+                self.covered = block
+        if len(parts) > 1:
+            lines = np.concatenate(parts)
+            self.lines = lines[np.lexsort((lines["offset"], lines["time"], lines["key"]))]
+        if self.covered - self._kept >= WORTH_KEEPING:
+            self._keep()
+
+    @property
+    def _file(self) -> Path:
+        return self.segment.with_suffix(".index")
+
+    def _load(self) -> None:
+        try:
+            stored = np.fromfile(self._file, LAYOUT)
+        except OSError:
+            return
+        # The first record holds what the rest covers; anything else was not written by us.
+        if not len(stored) or stored["key"][0] != len(stored) - 1:
+            return
+        if stored["offset"][0] <= self.segment.stat().st_size:
+            self.covered = self._kept = int(stored["offset"][0])
+            self.lines = stored[1:]
+
+    def _keep(self) -> None:
+        head = np.array([(len(self.lines), 0, self.covered, 0)], LAYOUT)
+        aside = self._file.with_suffix(f".index-{os.getpid()}-{os.urandom(2).hex()}")
+        try:
+            np.concatenate([head, self.lines]).tofile(aside)
+            aside.replace(self._file)
+            self._kept = self.covered
+        except OSError:
+            aside.unlink(missing_ok=True)  # a read-only ledger is scanned each time
+
+
+def _block(data: mmap.mmap, start: int, size: int) -> int:
+    """The end of the last whole line within a block from `start`; `start` where there is none."""
+    end = min(start + BLOCK, size)
+    cut = data.rfind(b"\n", start, end)
+    if cut < 0 and end < size:
+        cut = data.find(b"\n", end, size)
+    return cut + 1 if cut >= 0 else start
+
+
+def _scan(data: mmap.mmap, start: int, end: int) -> Array:
+    """Key, time, offset and length of every sound line of a block."""
+    raw = np.frombuffer(data[start:end], np.uint8)
+    ends = np.flatnonzero(raw == 10)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    whole = (ends - starts > HEAD) & (raw[ends - 1] == ord("}"))
+    starts, ends = starts[whole], ends[whole]
+    head = raw[starts[:, None] + np.arange(HEAD)]
+    digits = _VALUE[head[:, :ID]]
+    clock = _VALUE[head[:, TIME : TIME + 13]]
+    sound = (digits < 16).all(1) & (clock < 10).all(1) & (head[:, ID:TIME] == _MARK).all(1)
+    lines = np.zeros(int(sound.sum()), LAYOUT)
+    lines["key"] = _key(digits[sound][:, :16])
+    lines["time"] = clock[sound].astype(np.int64) @ 10 ** np.arange(12, -1, -1)
+    lines["offset"] = start + starts[sound]
+    lines["length"] = (ends - starts)[sound]
+    return lines

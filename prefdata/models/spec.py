@@ -1,0 +1,187 @@
+"""What `[models.X]` in a recipe may say, and which of it makes another answer.
+
+Importing this file is cheap: no table library and no client is loaded before a model is resolved.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from prefdata.errors import RecipeError
+
+if TYPE_CHECKING:
+    from prefdata.stage import Model
+
+Name = Literal["embedded", "openai", "vllm", "scripted"]
+ANSWERING = ("temperature", "top_p", "max_tokens", "seed", "stop")
+PLANTED = (
+    "accuracy",
+    "position_bias",
+    "tie_rate",
+    "malformed_rate",
+    "failure_rate",
+    "quality",
+    "spread",
+)
+# Engine settings that change how fast an answer comes and never which one. All others are part of
+# a model's identity: a forgotten one costs a repeated call, a wrong one a wrong answer.
+SPEED = frozenset(
+    {
+        "threads",
+        "n_threads",
+        "n_parallel",
+        "n_batch",
+        "n_ubatch",
+        "batch_size",
+        "device",
+        "gpu_memory_utilization",
+        "max_num_seqs",
+        "max_num_batched_tokens",
+        "enforce_eager",
+        "tensor_parallel_size",
+        "pipeline_parallel_size",
+        "data_parallel_size",
+        "swap_space",
+        "enable_prefix_caching",
+        "cpu_offload_gb",
+        "disable_log_stats",
+        "download_dir",
+    }
+)
+# Without a bound a small model may write until its context is full.
+OWN_ENGINE_MAX_TOKENS = 1024
+
+_SECRET_NAME = re.compile(r"(api_?key|secret|password|passwd|authorization|bearer|headers?)$", re.I)
+_SECRET_VALUE = re.compile(
+    r"^(sk|pk|rk|gsk|hf|xai|nvapi|AIza|ghp|glpat)[-_][A-Za-z0-9_-]{8,}$|^Bearer\s|^[\w+]+://[^/]*@"
+)
+
+
+class ModelSpec(BaseModel):
+    """One model of a recipe.
+
+    `temperature`, `top_p`, `max_tokens`, `seed`, `stop` and the table `options` (whatever else
+    the engine samples with) change answers. `base_url`, `api_key_env`, `concurrency`, `timeout`
+    (seconds of one attempt), `retries`, `price_in` and `price_out` (per million tokens) do not.
+    `engine` is passed to the engine of `embedded` and `vllm`. The planted values
+    `accuracy` ... `spread` are those of `prefdata.models.scripted`.
+    """
+
+    # A recipe with a key in the wrong place must not have it printed.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    client: Name
+    model: str = Field(default="", description="the served model: a name, or a path to its weights")
+    revision: str | None = None
+    family: str | None = None
+    base_url: str | None = None
+    api_key_env: str | None = None
+
+    temperature: float | None = Field(default=None, ge=0)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    seed: int | None = None
+    stop: list[str] | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    concurrency: int = Field(default=64, ge=1)
+    timeout: float = Field(default=120.0, gt=0)
+    retries: int = Field(default=5, ge=0)
+    price_in: float | None = Field(default=None, ge=0)
+    price_out: float | None = Field(default=None, ge=0)
+    engine: dict[str, Any] = Field(default_factory=dict)
+
+    accuracy: float = Field(default=0.9, ge=0, le=1)
+    position_bias: float = Field(default=0.0, ge=0, le=1)
+    tie_rate: float = Field(default=0.0, ge=0, le=1)
+    malformed_rate: float = Field(default=0.0, ge=0, le=1)
+    failure_rate: float = Field(default=0.0, ge=0, le=1)
+    quality: float = Field(default=0.5, ge=0, le=1)
+    spread: float = Field(default=0.25, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secret(cls, given: Any) -> Any:
+        """Raises `RecipeError` itself, because pydantic's own error would carry the key along."""
+        _refuse_secrets(given, "")
+        return given
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ModelSpec":
+        if not self.model and self.client != "scripted":
+            raise ValueError("a model needs `model`, the name or the path of what is served")
+        doubled = sorted(set(ANSWERING) & self.options.keys())
+        if doubled:
+            raise ValueError(f"{doubled[0]!r} is a key of the model itself, not of its `options`")
+        planted = sorted(self.model_fields_set & set(PLANTED))
+        if planted and self.client != "scripted":
+            raise ValueError(f"{planted[0]!r} is for the client 'scripted', not {self.client!r}")
+        return self
+
+    def resolve(self, role: str, label: str = "") -> "Model":
+        """The model as a stage sees it. Reads the weights once where they are a file or folder."""
+        from prefdata.stage import Model
+
+        options = {name: getattr(self, name) for name in ANSWERING} | self.options
+        if options["max_tokens"] is None and self.client in ("embedded", "vllm"):
+            options["max_tokens"] = OWN_ENGINE_MAX_TOKENS
+        given = {name: value for name, value in sorted(options.items()) if value is not None}
+        return Model(role, label or role, self.identity(), given)
+
+    def identity(self) -> str:
+        """What is served: never where, and never a path of this machine."""
+        if self.client == "scripted":
+            values = ",".join(f"{name}={getattr(self, name)!r}" for name in PLANTED)
+            return f"scripted:{self.model}({values})"
+        from prefdata.models import weights
+
+        path = weights.locate(self)
+        served = weights.digest(path) if path else self.model
+        parts = [f"weights:{served}" if path else served]
+        if self.revision and not path:
+            parts.append(f"@{self.revision}")
+        own = {k: v for k, v in sorted(self.engine.items()) if k not in SPEED}
+        if own:
+            parts.append(f"({','.join(f'{k}={v!r}' for k, v in own.items())})")
+        return "".join(parts)
+
+    @property
+    def prices(self) -> tuple[float, float] | None:
+        """Price of a million tokens read and written; None where it is not known.
+
+        What runs on this machine costs nothing unless the recipe says otherwise.
+        """
+        if self.price_in is None and self.price_out is None:
+            return None if self.client == "openai" else (0.0, 0.0)
+        return self.price_in or 0.0, self.price_out or 0.0
+
+    def served(self) -> tuple[str, ...]:
+        """Roles for which this is equal share one client, so an engine is loaded once."""
+        where = [self.client, self.model, self.revision, self.base_url, self.api_key_env]
+        limits = [self.concurrency, self.timeout, self.retries] if self.client == "openai" else []
+        if self.client == "scripted":
+            limits = [self.identity()]
+        return tuple(map(repr, [*where, *limits, sorted(self.engine.items())]))
+
+
+def _refuse_secrets(given: Any, place: str) -> None:
+    if isinstance(given, Mapping):
+        for name, value in given.items():  # pyright: ignore[reportUnknownVariableType]
+            key = f"{place}{name}"
+            if _SECRET_NAME.search(str(name)):  # pyright: ignore[reportUnknownArgumentType]
+                raise _secret(key)
+            _refuse_secrets(value, f"{key}.")
+    elif isinstance(given, list | tuple):
+        for value in given:  # pyright: ignore[reportUnknownVariableType]
+            _refuse_secrets(value, place)
+    elif isinstance(given, str) and _SECRET_VALUE.search(given):
+        raise _secret(place.rstrip("."))
+
+
+def _secret(key: str) -> RecipeError:
+    return RecipeError(
+        f"models: the key {key!r} holds a secret, and a recipe is published with its dataset; "
+        'put the secret into an environment variable and name that: api_key_env = "MY_KEY"'
+    )

@@ -1,0 +1,227 @@
+"""The plan: a recipe with every name resolved and every option checked, before anything is spent.
+
+`plan(recipe)` raises `RecipeError` for whatever a recipe can get wrong: a stage, option, model or
+judge that does not exist, an option of another type, a table that nobody makes.
+"""
+
+import inspect
+import json
+import types
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model
+
+from prefdata import judge as judges
+from prefdata import sources
+from prefdata.errors import JudgeError, RecipeError, nearest
+from prefdata.judge import Judge
+from prefdata.recipe import Recipe, StageSpec, explain, find_stage, stages
+from prefdata.stage import Contract, Model, Stage, contract
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage ready to run. `options` are its arguments; `described` is their JSON form."""
+
+    name: str
+    use: str
+    function: Stage
+    contract: Contract
+    options: Mapping[str, Any]
+    described: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will run, in order."""
+
+    recipe: Recipe
+    models: Mapping[str, Model]
+    stages: tuple[PlannedStage, ...]
+    exports: tuple[PlannedStage, ...]
+    judges: Mapping[str, Judge]
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """Everything of the recipe that can change the dataset, and nothing else.
+
+        Paths, endpoints, keys, prices and time-outs are not in it; the content of sources is in
+        the tables, that of judges and weights in their digests.
+        """
+        return {
+            "seed": self.recipe.seed,
+            "splits": self.recipe.splits,
+            "models": {
+                role: {"label": m.label, "identity": m.identity, "options": dict(m.options)}
+                for role, m in self.models.items()
+            },
+            "stages": [_described(stage) for stage in self.stages],
+            "exports": [_described(stage) for stage in self.exports],
+        }
+
+
+def _described(stage: PlannedStage) -> dict[str, Any]:
+    return {"name": stage.name, "use": stage.use, "options": dict(stage.described)}
+
+
+def plan(recipe: Recipe) -> Plan:
+    """Resolve a recipe; see the module."""
+    models = resolve_models(recipe)
+    used: dict[str, Judge] = {}
+    planned = _resolve("stages", recipe.stages, recipe, models, used)
+    exports = _resolve("exports", recipe.exports, recipe, models, used)
+    _check_flow(recipe, planned, exports)
+    return Plan(recipe, models, planned, exports, used)
+
+
+def resolve_models(recipe: Recipe) -> dict[str, Model]:
+    """The models of a recipe, each under a label that no other has.
+
+    The label is what is served; roles that share it (at two temperatures, say) add `@role`.
+    """
+    served = {role: _served(spec.model) for role, spec in recipe.models.items()}
+    shared = Counter(served.values())
+    return {
+        role: spec.resolve(
+            role, f"{served[role]}@{role}" if shared[served[role]] > 1 else served[role]
+        )
+        for role, spec in recipe.models.items()
+    }
+
+
+def _served(model: str) -> str:
+    """A served name as it is; of a path to weights, its last part."""
+    return Path(model).name if model.startswith(("/", "./", "../", "~")) else model
+
+
+def _resolve(
+    key: str,
+    specs: Iterable[StageSpec],
+    recipe: Recipe,
+    models: Mapping[str, Model],
+    used: dict[str, Judge],
+) -> tuple[PlannedStage, ...]:
+    planned: list[PlannedStage] = []
+    seen: Counter[str] = Counter()
+    for index, spec in enumerate(specs):
+        where = f"recipe {recipe.name}: {key}[{index}] ({spec.use})"
+        try:
+            function = find_stage(spec.use, folder=recipe.folder)
+            terms = contract(function)
+        except RecipeError as error:
+            raise RecipeError(f"{where}: {error}") from error
+        seen[spec.name or spec.use] += 1
+        count = seen[spec.name or spec.use]
+        name = (spec.name or spec.use) + (f"#{count}" if count > 1 else "")
+        options = _options(where, spec, terms, recipe, models)
+        for option in _every(options.values()):
+            if isinstance(option, Judge):
+                used[option.name] = option
+        described = {option: _plain(value) for option, value in sorted(options.items())}
+        planned.append(PlannedStage(name, spec.use, function, terms, options, described))
+    return tuple(planned)
+
+
+def _options(
+    where: str, spec: StageSpec, terms: Contract, recipe: Recipe, models: Mapping[str, Model]
+) -> dict[str, Any]:
+    """The keyword arguments of a stage, checked against its signature."""
+    given = dict(spec.options)
+    if "seed" in terms.options and "seed" not in given:
+        given["seed"] = recipe.seed
+
+    def model_of(role: Any) -> Model:
+        if role not in models:
+            raise ValueError(f"no model {role!r} in [models]; " + nearest(str(role), models))
+        return models[role]
+
+    def judge_of(name: Any) -> Judge:
+        try:
+            return judges.load(name, folder=recipe.folder)
+        except JudgeError as error:
+            raise ValueError(str(error)) from error
+
+    readers = {Model: BeforeValidator(model_of), Judge: BeforeValidator(judge_of)}
+    fields: dict[str, Any] = {
+        name: (
+            _readable(option.annotation, readers),
+            ... if option.default is inspect.Parameter.empty else option.default,
+        )
+        for name, option in terms.options.items()
+    }
+    config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+    form: type[BaseModel] = create_model("options", __config__=config, **fields)
+    try:
+        # Through JSON, where strictness still lets an array be a tuple.
+        checked = form.model_validate_json(json.dumps(given, default=str))
+    except ValidationError as error:
+        raise RecipeError(explain(error, given, form, where)) from error
+    return {name: getattr(checked, name) for name in form.model_fields}
+
+
+def _readable(hint: Any, readers: Mapping[Any, Any]) -> Any:
+    """A type hint in which `Model` and `Judge` are read from their names."""
+    if hint in readers:
+        return Annotated[hint, readers[hint]]
+    inner = tuple(_readable(each, readers) for each in get_args(hint))
+    if not inner or inner == get_args(hint):
+        return hint
+    if get_origin(hint) in (Union, types.UnionType):
+        return Union[inner]  # noqa: UP007  (made at run time)
+    return get_origin(hint)[inner]
+
+
+def _plain(value: Any) -> Any:
+    """An option as JSON; a judge and a model are their names, a judge with its digest."""
+    if isinstance(value, Judge):
+        return {"judge": value.name, "digest": value.digest}
+    if isinstance(value, Model):
+        return {"model": value.role}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(each) for each in _every([value])]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return value
+
+
+def _every(values: Iterable[Any]) -> Iterable[Any]:
+    """Values, with those inside of collections."""
+    for value in values:
+        if isinstance(value, (list, tuple, set, frozenset)):
+            yield from _every(value)  # pyright: ignore[reportUnknownArgumentType]
+        else:
+            yield value
+
+
+def _check_flow(
+    recipe: Recipe, planned: tuple[PlannedStage, ...], exports: tuple[PlannedStage, ...]
+) -> None:
+    """Every table that a stage reads is made by a source or an earlier stage."""
+    have = {*sources.tables_made(recipe.sources, recipe.folder), "dropped"}
+    if recipe.sources.pairs:
+        have.add("pairs")
+    for stage in (*planned, *exports):
+        for table in stage.contract.reads:
+            if table not in have:
+                raise RecipeError(
+                    f"recipe {recipe.name}: {stage.name} reads the table {table}, which no source "
+                    f"and no earlier stage makes; {_makers(table)}"
+                )
+        have |= set(stage.contract.writes)
+    for stage in exports:
+        if stage.contract.writes != ("rows",):
+            raise RecipeError(f"recipe {recipe.name}: {stage.use} is not an export but a stage")
+    for stage in planned:
+        if "rows" in stage.contract.writes:
+            raise RecipeError(
+                f"recipe {recipe.name}: {stage.use} is an export; it belongs in [[exports]]"
+            )
+
+
+def _makers(table: str) -> str:
+    makers = [use for use in stages() if table in contract(find_stage(use)).writes]
+    return f"stages that make it: {', '.join(makers)}" if makers else "no stage makes it"

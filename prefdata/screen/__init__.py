@@ -1,0 +1,1 @@
+"""What the command line draws; nothing else imports it but the Prefect flow, for its log."""

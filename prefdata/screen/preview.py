@@ -1,0 +1,248 @@
+"""A version on a terminal: what is in it, how far to trust it, and a few of its pairs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+from rich.columns import Columns
+from rich.console import Console, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from prefdata.screen import write
+from prefdata.stored import Version
+
+SIDE_BY_SIDE = 100  # columns from which chosen and rejected stand beside each other
+PROMPT_LINES = 6
+COMPLETION_LINES = 10
+MEASURES = 12
+_MISSING = {"votes": "preference", "ratings": "rating", "rankings": "ranking"}
+
+Messages = Sequence[Mapping[str, str]]
+
+
+def shown_pairs(version: Version, n: int) -> list[dict[str, Any]]:
+    """`n` pairs with their texts and votes, from the surest to the least sure, evenly spread."""
+    pairs = version.table("pairs").sort(
+        ["soft_label", "margin", "pair_id"], descending=[True, True, False], nulls_last=True
+    )
+    last = pairs.height - 1
+    places = sorted({round(i * last / max(n - 1, 1)) for i in range(min(n, pairs.height))})
+    chosen = pairs[places]
+    prompts = version.table("prompts").join(chosen, on="prompt_id", how="semi")
+    sides = pl.concat([chosen["chosen_id"], chosen["rejected_id"]]).unique().implode()
+    completions = version.table("completions").filter(pl.col("completion_id").is_in(sides))
+    asked = dict(prompts.select("prompt_id", "prompt").iter_rows())
+    said = dict(completions.select("completion_id", "completion").iter_rows())
+    votes = version.table("votes").filter(
+        pl.col("completion_a").is_in(sides) & pl.col("completion_b").is_in(sides)
+    )
+    return [
+        {
+            **row,
+            "place": place + 1,
+            "prompt": asked.get(row["prompt_id"]),
+            "chosen": said.get(row["chosen_id"]),
+            "rejected": said.get(row["rejected_id"]),
+            "votes": _votes(votes, row["chosen_id"], row["rejected_id"]),
+        }
+        for place, row in zip(places, chosen.to_dicts(), strict=True)
+    ]
+
+
+def _votes(votes: pl.DataFrame, chosen: str, rejected: str) -> dict[str, int]:
+    """How the votes on two completions fell; an unscored vote fell nowhere."""
+    a, b = sorted((chosen, rejected))
+    mine = votes.filter((pl.col("completion_a") == a) & (pl.col("completion_b") == b))
+    side = pl.col("preference") if a == chosen else 1 - pl.col("preference")
+    counts = mine.select(
+        chosen=(side > 0.5).sum(), rejected=(side < 0.5).sum(), tie=(side == 0.5).sum(),
+        unscored=side.null_count(),
+    )  # fmt: skip
+    return {name: n for name, n in counts.row(0, named=True).items() if n}
+
+
+def unscored(version: Version) -> list[dict[str, Any]]:
+    """The share of rows without a value, by table and annotator."""
+    found: list[dict[str, Any]] = []
+    for name, column in _MISSING.items():
+        by = version.table(name).group_by("annotator").agg(
+            pl.len().alias("rows"), pl.col(column).null_count().alias("unscored")
+        )  # fmt: skip
+        found += [{"table": name, **row} for row in by.sort("annotator").to_dicts()]
+    return found
+
+
+def show_json(version: Version, n: int) -> dict[str, Any]:
+    """The manifest without its list of files, with a few pairs."""
+    return {
+        **version.summary(),
+        "measures": version.table("measures").to_dicts(),
+        "unscored": unscored(version),
+        "pairs": shown_pairs(version, n),
+    }
+
+
+def draw_version(version: Version, n: int, on: Console) -> None:
+    on.print(write.text(version.ref, "bold"), write.text(write.moment(version.created)), "UTC")
+    on.print(write.text(str(version.path)), soft_wrap=True)
+    on.print()
+    on.print(_facts(version))
+    _draw_trust(version, on)
+    total = version.table("pairs").height
+    if total and n:
+        on.print("\n[dim]Pairs, from the surest to the least sure:[/dim]")
+    for pair in shown_pairs(version, n):
+        _draw_pair(pair, total, on)
+    _draw_loading(version, on)
+
+
+def _facts(version: Version) -> Table:
+    manifest = version.manifest
+    rows = {name: each["rows"] for name, each in manifest["tables"].items()}
+    views = [
+        f"{view} ({', '.join(f'{split} {write.count(k)}' for split, k in each['splits'].items())})"
+        for view, each in manifest["exports"].items()
+    ]
+    dropped = dict(version.table("dropped").group_by("stage").len().sort("stage").iter_rows())
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim", no_wrap=True)
+    for name, said in (
+        ("tables", write.rows(rows)),
+        ("exports", ", ".join(views)),
+        ("dropped", write.reasons(dropped)),
+        ("quarantined", f"{manifest['quarantined']} rows" if manifest["quarantined"] else ""),
+        ("judges", ", ".join(f"{name} {said[:8]}" for name, said in manifest["judges"].items())),
+    ):
+        if said:
+            facts.add_row(name, write.text(said))
+    return facts
+
+
+def _draw_trust(version: Version, on: Console) -> None:
+    """What was measured, and who left how much unscored."""
+    measures = version.table("measures").sort("measure", "subject")
+    if measures.height:
+        table = write.table("measure", "of", "value#", "± stderr#", "rows#")
+        for row in measures.head(MEASURES).to_dicts():
+            table.add_row(
+                write.text(row["measure"]),
+                write.text(row["subject"], "cyan"),
+                _number(row["value"]),
+                _number(row["stderr"]),
+                write.count(row["n"]),
+            )
+        on.print()
+        on.print(table)
+        if measures.height > MEASURES:
+            on.print(f"[dim]{measures.height - MEASURES} more in tables/measures.parquet[/dim]")
+    measured = set(measures.filter(pl.col("measure") == "unscored_share")["subject"])
+    for each in unscored(version):
+        if each["annotator"] in measured:
+            continue
+        share = each["unscored"] / each["rows"]
+        whose = f"{write.count(each['rows'])} {each['table']} of {each['annotator']}"
+        on.print(
+            write.text(f"unscored: {share:.1%} of {whose}", "yellow" if share > 0.1 else "dim")
+        )
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _draw_pair(pair: Mapping[str, Any], total: int, on: Console) -> None:
+    on.print()
+    place = f"pair {write.count(pair['place'])} of {write.count(total)} "
+    title = Text.assemble((place, "bold"), (pair["pair_id"], "dim"))
+    on.rule(title, align="left", style="dim")
+    if pair["prompt"] is None:
+        on.print("[dim]its two completions answer different prompts[/dim]")
+    else:
+        on.print(clipped(pair["prompt"], on.width, PROMPT_LINES))
+    beside = on.width >= SIDE_BY_SIDE
+    width = on.width // 2 - 1 if beside else on.width
+    panels: list[RenderableType] = [
+        Panel(
+            clipped(pair[side], width - 4, COMPLETION_LINES),
+            title=f"[bold {colour}]{side}[/]",
+            title_align="left",
+            border_style=colour,
+            width=width,
+        )
+        for side, colour in (("chosen", "green"), ("rejected", "red"))
+    ]
+    on.print(Columns(panels, padding=(0, 1)) if beside else panels[0])
+    if not beside:
+        on.print(panels[1])
+    on.print(write.text(_certainty(pair), "dim"))
+
+
+def _certainty(pair: Mapping[str, Any]) -> str:
+    said = [f"soft label {pair['soft_label']:.2f}"]
+    if pair["margin"] is not None:
+        said.insert(0, f"margin {pair['margin']:.2f}")
+    votes: Mapping[str, int] = pair["votes"]
+    fell = f": {', '.join(f'{side} {n}' for side, n in votes.items())}" if votes else ""
+    said.append(f"{pair['n_votes']} {'vote' if pair['n_votes'] == 1 else 'votes'}{fell}")
+    if pair["annotator"]:
+        said.append(pair["annotator"])
+    if pair["split"]:
+        said.append(pair["split"])
+    return " · ".join(said)
+
+
+def clipped(messages: Messages | None, width: int, lines: int) -> Text:
+    """A conversation as text, in at most `lines` lines of `width`, and how much is left out."""
+    whole = write.text(written(messages or ()), lines=True)
+    wrapped = whole.wrap(Console(width=width), width)
+    if len(wrapped) <= lines:
+        return whole
+    kept = Text("\n").join(wrapped[:lines])
+    left = len(whole.plain) - len(kept.plain)
+    return kept.append(f"\n… {write.count(max(left, 1))} more characters", "dim")
+
+
+def written(messages: Messages) -> str:
+    """A conversation as text; who speaks is named where there is more than one message."""
+    if len(messages) == 1:
+        return messages[0]["content"]
+    return "\n".join(f"{turn['role']}: {turn['content']}" for turn in messages)
+
+
+def _draw_loading(version: Version, on: Console) -> None:
+    view = next(iter(version.manifest["exports"]), "pairs")
+    on.print()
+    on.print("[dim]In Python:[/dim]")
+    for line in loading(version, view):
+        on.print(write.text(f"  {line}"), soft_wrap=True)
+
+
+def loading(version: Version, view: str) -> list[str]:
+    """How to load a view or a table."""
+    lines = ["import prefdata", f'data = prefdata.load("{version.ref}", "{view}")']
+    if view in version.manifest["exports"]:
+        folder = str(version.path / view)
+        lines += ["", "from datasets import load_from_disk", f"data = load_from_disk({folder!r})"]
+    return lines
+
+
+def draw_diff(found: Any, on: Console) -> None:
+    """How two versions differ, what caused it first."""
+    on.print(write.text(found.before, "bold"), "→", write.text(found.after, "bold"))
+    on.print()
+    causes = [write.text(f"  {cause}") for cause in found.causes]
+    on.print("because of" if causes else "Nothing differs.")
+    for cause in causes:
+        on.print(cause)
+    on.print()
+    table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(justify="right")
+    for name, style in (("added", "green"), ("removed", "red"), ("flipped", "yellow")):
+        ids: Sequence[str] = getattr(found, name)
+        more = f"{', '.join(ids[:3])}{', …' if len(ids) > 3 else ''}"
+        table.add_row(write.text(name, style), write.count(len(ids)), write.text(more, "dim"))
+    table.add_row("kept", write.count(found.kept), "")
+    on.print(table)

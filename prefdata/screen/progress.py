@@ -1,0 +1,224 @@
+"""How a build looks while it runs: live on a terminal, plain lines elsewhere.
+
+Both watch the events of `prefdata.watch`, which may come from any thread.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live as Display
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+
+from prefdata.screen import write
+from prefdata.watch import Asking, Event, Imported, Made, Started, Watch
+
+Clock = Callable[[], float]
+WINDOW = 30.0  # seconds over which a rate is taken
+EVERY = 5.0  # seconds between two plain lines of one stage
+
+
+class Pace:
+    """Requests a second over the last `WINDOW`, and the seconds left at that rate.
+
+    What the ledger answers is done at once and says nothing about the rate.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def see(self, event: Asking) -> None:
+        now, asked = self._clock(), event.done - event.cached
+        if self._seen and asked < self._seen[-1][1]:
+            self._seen.clear()
+        self._seen.append((now, asked))
+        while now - self._seen[0][0] > WINDOW and len(self._seen) > 2:
+            self._seen.popleft()
+
+    @property
+    def rate(self) -> float:
+        """0 while it is not known."""
+        if len(self._seen) < 2:
+            return 0.0
+        (then, before), (now, after) = self._seen[0], self._seen[-1]
+        return (after - before) / (now - then) if now > then else 0.0
+
+    def left(self, event: Asking) -> float | None:
+        return (event.total - event.done) / self.rate if self.rate > 0 else None
+
+
+def facts(event: Asking, pace: Pace) -> list[str]:
+    """What there is to say about running requests, the most wanted first."""
+    said: list[str] = []
+    if pace.rate:
+        said.append(f"{pace.rate:.1f}/s")
+    left = pace.left(event)
+    if left is not None and event.done < event.total:
+        said.append(f"{write.duration(left)} left")
+    if event.tokens_in or event.tokens_out:
+        said.append(f"{write.brief(event.tokens_in)} tokens in")
+        said.append(f"{write.brief(event.tokens_out)} out")
+    if event.cost:
+        said.append(write.dollars(event.cost))
+    if event.cached:
+        said.append(f"{write.count(event.cached)} from the ledger")
+    if event.failed:
+        said.append(f"{write.count(event.failed)} failed")
+    return said
+
+
+def outcome(event: Made, last: Asking | None) -> list[str]:
+    """What a finished stage came to."""
+    kept = {name: n for name, n in event.tables.items() if name != "dropped"}
+    said = [write.rows(kept)] if kept else []
+    if event.dropped:
+        said.append(f"{write.count(event.dropped)} dropped")
+    unscored = sum(event.unscored.values())
+    if unscored:
+        said.append(f"{write.count(unscored)} unscored ({write.reasons(event.unscored)})")
+    if last is not None:
+        asked = last.done - last.cached
+        said.append(f"{write.count(asked)} asked" if asked else "nothing asked")
+        said += [f"{write.count(last.cached)} from the ledger"] if last.cached else []
+        said += [f"{write.count(last.failed)} failed"] if last.failed else []
+        said += [write.dollars(last.cost)] if last.cost else []
+    return said
+
+
+def imported(event: Imported) -> list[str]:
+    said = [write.rows(event.tables)] if event.tables else ["nothing"]
+    if event.quarantined:
+        rows = "row" if event.quarantined == 1 else "rows"
+        said.append(f"{write.count(event.quarantined)} {rows} quarantined")
+    return said
+
+
+class Lines:
+    """Plain lines, at most one in `EVERY` seconds while a stage asks."""
+
+    def __init__(self, write: Callable[[str], None], clock: Clock = time.monotonic) -> None:
+        self._write = write
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._stage = Started("", 0, 0)
+        self._last: Asking | None = None
+        self._pace = Pace(clock)
+        self._next = 0.0
+
+    def __call__(self, event: Event) -> None:
+        with self._lock:
+            for line in self._lines(event):
+                self._write(write.safe(line))
+
+    def _lines(self, event: Event) -> Iterator[str]:
+        match event:
+            case Imported():
+                yield f"sources: {'; '.join(imported(event))}"
+                yield from (f"sources: {line}" for line in event.audit)
+            case Started():
+                self._stage, self._last = event, None
+                self._pace = Pace(self._clock)
+                self._next = self._clock() + EVERY
+            case Asking():
+                self._last = event
+                self._pace.see(event)
+                if self._clock() >= self._next and event.done < event.total:
+                    self._next = self._clock() + EVERY
+                    done = f"{write.count(event.done)} of {write.count(event.total)} requests"
+                    yield f"{self._label}: {', '.join([done, *facts(event, self._pace)])}"
+            case Made():
+                said = "; ".join(outcome(event, self._last)) or "done"
+                yield f"{self._label}: {said} ({write.duration(event.seconds)})"
+
+    @property
+    def _label(self) -> str:
+        return f"[{self._stage.index}/{self._stage.of}] {self._stage.stage}"
+
+
+class Live:
+    """The running stage moves at the bottom of a terminal; finished ones stay as lines above."""
+
+    def __init__(self, console: Console, clock: Clock = time.monotonic) -> None:
+        self.console = console
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._stage: Started | None = None
+        self._last: Asking | None = None
+        self._pace = Pace(clock)
+        self._since = clock()
+        self._doing = "reading the sources"
+        self._spinner = Spinner("dots")
+
+    def __call__(self, event: Event) -> None:
+        with self._lock:
+            self._see(event)
+
+    def _see(self, event: Event) -> None:
+        match event:
+            case Imported():
+                self._line("sources", imported(event), self._clock() - self._since)
+                for line in event.audit:
+                    self.console.print(write.text(f"  {line}", "dim"))
+            case Started():
+                self._stage, self._last, self._doing = event, None, event.stage
+                self._pace, self._since = Pace(self._clock), self._clock()
+            case Asking():
+                self._last = event
+                self._pace.see(event)
+            case Made():
+                self._line(event.stage, outcome(event, self._last), event.seconds)
+                if self._stage is not None and self._stage.index == self._stage.of:
+                    self._doing = "exporting and writing the version"
+                self._stage, self._last, self._since = None, None, self._clock()
+
+    def _line(self, name: str, said: list[str], seconds: float) -> None:
+        row = Table.grid(padding=(0, 1), expand=True)
+        row.add_column(width=1, style="green")
+        row.add_column(width=max(26, min(len(name), 40)), overflow="fold")
+        row.add_column(ratio=1)
+        row.add_column(justify="right", style="dim", no_wrap=True)
+        row.add_row("✓", write.text(name), write.text(", ".join(said)), write.duration(seconds))
+        self.console.print(row)
+
+    def draw(self) -> RenderableType:
+        """What stands at the bottom now: the stage with its bar, and a line of figures."""
+        last, stage = self._last, self._stage
+        spent = write.duration(self._clock() - self._since)
+        row = Table.grid(padding=(0, 1), expand=True)
+        row.add_column(width=1, style="cyan")
+        row.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        row.add_column()
+        row.add_column(justify="right", no_wrap=True)
+        place = f" {stage.index}/{stage.of}" if stage else ""
+        name = write.text(self._doing).append(place, "dim")
+        if last is None or not last.total:
+            row.add_row(self._spinner, name, "", write.text(spent, "dim"))
+            return row
+        done = f"{write.count(last.done)}/{write.count(last.total)}"
+        row.add_row(
+            self._spinner,
+            name,
+            ProgressBar(last.total, last.done, width=min(60, self.console.width // 2)),
+            done,
+        )
+        return Group(
+            row,
+            write.text("  " + " · ".join([*facts(last, self._pace), f"running {spent}"]), "dim"),
+        )
+
+
+@contextmanager
+def watching(console: Console) -> Generator[Watch]:
+    """A watch for the console at hand: live on a terminal, lines elsewhere."""
+    if not console.file.isatty() or console.is_dumb_terminal:
+        yield Lines(lambda line: console.print(write.text(line), soft_wrap=True))
+        return
+    live = Live(console)
+    with Display(get_renderable=live.draw, console=console, transient=True, refresh_per_second=8):
+        yield live

@@ -1,0 +1,225 @@
+"""A plan, a finished build, the versions there are and how two of them differ."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from prefdata.dataset import Built
+from prefdata.errors import VersionError, nearest
+from prefdata.forecast import Forecast
+from prefdata.judge import Judge
+from prefdata.plan import Plan, PlannedStage
+from prefdata.screen import write
+from prefdata.screen.catalogue import flow
+from prefdata.stage import Model
+from prefdata.stored import Version, data_folder, listed
+
+FIGURES = ("requests", "answered", "tokens_in", "tokens_out")
+
+
+def plan_json(
+    planned: Plan, rows: Mapping[str, int], forecasts: Sequence[Forecast]
+) -> dict[str, Any]:
+    """What would run, and what it would ask and cost. `cost` is null where a price is missing."""
+    by_stage = {each.stage: each for each in forecasts}
+    stages = [_planned(stage, planned, by_stage.get(stage.name)) for stage in planned.stages]
+    costs = [stage["cost"] for stage in stages]
+    return {
+        "name": planned.recipe.name,
+        "sources": dict(rows),
+        "models": {
+            role: {
+                "client": planned.recipe.models[role].client,
+                "label": model.label,
+                "identity": model.identity,
+                "options": dict(model.options),
+            }
+            for role, model in planned.models.items()
+        },
+        "judges": {name: judge.digest for name, judge in planned.judges.items()},
+        "stages": stages,
+        "exports": [_planned(stage, planned, None) for stage in planned.exports],
+        "total": {
+            **{figure: sum(stage[figure] for stage in stages) for figure in FIGURES},
+            "cost": None if None in costs else sum(costs),
+        },
+    }
+
+
+def _planned(stage: PlannedStage, planned: Plan, forecast: Forecast | None) -> dict[str, Any]:
+    named = list(_every(stage.options.values()))
+    roles = sorted({each.role for each in named if isinstance(each, Model)})
+    expected = forecast or Forecast(stage.name)
+    priceless = [role for role in roles if planned.recipe.models[role].prices is None]
+    unknown = expected.unknown
+    return {
+        "name": stage.name,
+        "use": stage.use,
+        "reads": list(stage.contract.reads),
+        "reads_if_there": list(stage.contract.reads_if_there),
+        "writes": list(stage.contract.writes),
+        "models": roles,
+        "judges": sorted({each.name for each in named if isinstance(each, Judge)}),
+        **{figure: getattr(expected, figure) for figure in FIGURES},
+        "cost": None if unknown or (priceless and expected.requests) else expected.cost,
+        "unpriced": priceless if expected.requests else [],
+        "unknown": unknown,
+    }
+
+
+def _every(options: Iterable[Any]) -> Iterator[Any]:
+    """The values of options, with those inside of collections."""
+    for option in options:
+        if isinstance(option, (list, tuple, set, frozenset)):
+            yield from _every(option)  # pyright: ignore[reportUnknownArgumentType]
+        else:
+            yield option
+
+
+def draw_plan(plan: Mapping[str, Any], on: Console) -> None:
+    on.print(write.text(plan["name"], "bold"), write.text(write.rows(plan["sources"]) or "no rows"))
+    on.print()
+    table = write.table("stage", "requests#", "answered#", "tokens in#", "out#", "cost#")
+    table.columns[0].ratio = 1
+    table.expand = on.width <= 100
+    for stage in (*plan["stages"], *plan["exports"]):
+        table.add_row(_stage_cell(stage), *_figures(stage))
+    if len(plan["stages"]) > 1:
+        table.add_row(Text("total", "bold"), *_figures(plan["total"], always=True))
+    on.print(table)
+    _draw_models(plan["models"], on)
+    for stage in plan["stages"]:
+        if stage["unknown"]:
+            said = f"{stage['name']}: not known before it runs: {stage['unknown']}"
+            on.print(write.text(said, "yellow"))
+    for role in sorted({role for stage in plan["stages"] for role in stage["unpriced"]}):
+        said = f"no price for {role}: set its price_in and price_out (USD a million tokens)"
+        on.print(write.text(said, "yellow"))
+    on.print("\n[dim]Nothing was spent. Figures are estimates; the answered cost nothing.[/dim]")
+
+
+def _stage_cell(stage: Mapping[str, Any]) -> RenderableType:
+    who = [*(f"model {role}" for role in stage["models"])]
+    who += [f"judge {name}" for name in stage["judges"]]
+    lines = [write.text(flow(stage), "cyan")] + ([write.text(", ".join(who), "dim")] if who else [])
+    return Group(
+        write.text(stage["name"], "bold"), *(Padding(each, (0, 0, 0, 2)) for each in lines)
+    )
+
+
+def _figures(figures: Mapping[str, Any], *, always: bool = False) -> list[str]:
+    if figures.get("unknown") and not figures["requests"]:
+        return ["?"] * 5
+    if not figures.get("requests") and not always:
+        return [""] * 5
+    cost = "?" if figures["cost"] is None else write.dollars(figures["cost"])
+    return [
+        write.count(figures["requests"]),
+        write.count(figures["answered"]),
+        write.brief(figures["tokens_in"]),
+        write.brief(figures["tokens_out"]),
+        cost,
+    ]
+
+
+def _draw_models(models: Mapping[str, Any], on: Console) -> None:
+    if not models:
+        return
+    table = write.table("model", "client", "served", "options")
+    for role, model in models.items():
+        options = ", ".join(f"{name} {value}" for name, value in model["options"].items())
+        table.add_row(
+            write.text(role, "bold"),
+            model["client"],
+            write.text(model["label"]),
+            write.text(options, "dim"),
+        )
+    on.print()
+    on.print(table)
+
+
+def draw_built(built: Built, on: Console) -> None:
+    """What a build came to and what to do with it."""
+    fate = "new version" if built.is_new else "was there already: nothing new to write"
+    style = "bold green" if built.is_new else "bold"
+    on.print()
+    on.print(write.text(f"{built.name}@{built.id}", style), write.text(fate))
+    on.print(write.text(built.path), soft_wrap=True)
+    on.print()
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim", no_wrap=True)
+    for name, said in _facts(built):
+        facts.add_row(name, write.text(said))
+    on.print(facts)
+    ref = f"{built.name}@{built.id}"
+    on.print()
+    on.print(write.text("look at it   "), write.text(f"prefdata show {ref}", "bold"), sep="")
+    for view in list(built.exports)[:1]:
+        said = f'prefdata.load("{ref}", "{view}")'
+        on.print(write.text("load it      "), write.text(said, "bold"), sep="", soft_wrap=True)
+
+
+def _facts(built: Built) -> list[tuple[str, str]]:
+    requests, tokens = built.requests, built.tokens
+    asked = [f"{write.count(requests['asked'])} asked"]
+    asked += [f"{write.count(requests['cached'])} from the ledger"]
+    asked += [f"{write.count(requests['failed'])} failed"] if requests["failed"] else []
+    asked += [write.dollars(built.cost)] if built.cost else []
+    found = [
+        ("tables", write.rows(built.tables)),
+        ("exports", ", ".join(f"{name} {write.count(n)}" for name, n in built.exports.items())),
+        ("dropped", write.reasons(built.dropped)),
+        ("unscored", "; ".join(f"{s}: {write.reasons(by)}" for s, by in built.unscored.items())),
+        ("quarantined", f"{write.count(built.quarantined)} rows" if built.quarantined else ""),
+        ("requests", ", ".join(asked) if any(requests.values()) else "none"),
+        ("tokens", ", ".join(f"{write.count(n)} {way}" for way, n in tokens.items() if n)),
+    ]
+    return [(name, said) for name, said in found if said]
+
+
+def versions(data: Path | None, name: str | None = None) -> list[dict[str, Any]]:
+    """Every version, or those of one dataset, the newest last."""
+    found = listed(data)
+    if name is not None and name not in {version.name for version in found}:
+        known = nearest(name, {version.name for version in found})
+        raise VersionError(f"there is no version of {name!r} in {data_folder(data)}; {known}")
+    return [_version(each) for each in found if name in (None, each.name)]
+
+
+def _version(version: Version) -> dict[str, Any]:
+    manifest = version.manifest
+    return {
+        "name": version.name,
+        "id": version.id,
+        "created": version.created,
+        "path": str(version.path),
+        "tables": {name: each["rows"] for name, each in manifest["tables"].items()},
+        "exports": {
+            view: sum(each["splits"].values()) for view, each in manifest["exports"].items()
+        },
+        "bytes": sum(each["bytes"] for each in manifest["files"].values()),
+    }
+
+
+def draw_versions(found: Sequence[Mapping[str, Any]], data: Path | None, on: Console) -> None:
+    if not found:
+        where = f"There is no version in {data_folder(data)} yet."
+        on.print(write.text(where), "Build one: prefdata build quickstart")
+        return
+    table = write.table("version", "made (UTC)", "pairs#", "rows#", "size#", "exports")
+    table.columns[0].no_wrap = True
+    for entry in found:
+        table.add_row(
+            write.text(f"{entry['name']}@{entry['id']}", "bold"),
+            write.text(write.moment(entry["created"])),
+            write.count(entry["tables"].get("pairs", 0)),
+            write.count(sum(entry["tables"].values())),
+            write.size(entry["bytes"]),
+            write.text(", ".join(entry["exports"])),
+        )
+    on.print(table)

@@ -1,0 +1,31 @@
+"""Sources: JSONL, JSON, CSV, Parquet, Arrow and Hub datasets as tables; the inverse of export."""
+
+from prefdata.sources.audit import Finding
+from prefdata.sources.pairs import as_pairs
+from prefdata.sources.reading import Imported, header, read, resolved, tables_made
+from prefdata.sources.spec import (
+    CompletionSource,
+    PairSource,
+    PromptSource,
+    RatingSource,
+    Sources,
+    SourceSpec,
+    VoteSource,
+)
+
+__all__ = [
+    "CompletionSource",
+    "Finding",
+    "Imported",
+    "PairSource",
+    "PromptSource",
+    "RatingSource",
+    "SourceSpec",
+    "Sources",
+    "VoteSource",
+    "as_pairs",
+    "header",
+    "read",
+    "resolved",
+    "tables_made",
+]

@@ -1,0 +1,107 @@
+"""Parquet, Arrow and the Hub's datasets as chunks; only the wanted columns are read."""
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import polars as pl
+
+from prefdata.errors import SourceError
+from prefdata.sources.chunk import ROWS, Cells, Chunk, as_json
+from prefdata.sources.spec import SourceSpec
+
+PARQUET = ("parquet", "pq")
+
+
+def arrow_chunks(batches: Iterable[Any]) -> Iterator[Chunk]:
+    number = 0
+    for batch in batches:
+        frame = cast(pl.DataFrame, pl.from_arrow(batch))
+        lines = list(range(number + 1, number + 1 + frame.height))
+        number += frame.height
+        columns: dict[str, Cells] = {name: frame[name] for name in frame.columns}
+        yield Chunk(lines, columns, _row_of(frame), [])
+
+
+def _row_of(frame: pl.DataFrame) -> Callable[[int], str]:
+    return lambda i: as_json(frame.row(i, named=True))
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    """pyarrow and its Parquet module, which have no types; loaded when a file needs them."""
+    import pyarrow
+    from pyarrow import parquet
+
+    return cast(Any, pyarrow), cast(Any, parquet)
+
+
+def file_batches(spec: SourceSpec, path: Path, suffix: str, wanted: Sequence[str]) -> Iterator[Any]:
+    pa, parquet = _pyarrow()
+    names = [name for name in dict.fromkeys(wanted) if name in arrow_names(spec, path, suffix)]
+    try:
+        if suffix in PARQUET:
+            with parquet.ParquetFile(path) as file:
+                yield from file.iter_batches(batch_size=ROWS, columns=names)
+            return
+        with _arrow(path) as (_, batches):
+            for batch in batches:
+                table = pa.Table.from_batches([batch]).select(names)
+                yield from (table.slice(i, ROWS) for i in range(0, table.num_rows, ROWS))
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(f"{spec.where}: {path} cannot be read: {error}") from error
+
+
+def arrow_names(spec: SourceSpec, path: Path, suffix: str) -> list[str]:
+    pa, parquet = _pyarrow()
+    try:
+        if suffix in PARQUET:
+            return list(parquet.read_schema(path).names)
+        with _arrow(path) as (schema, _):
+            return list(schema.names)
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(f"{spec.where}: {path} cannot be read: {error}") from error
+
+
+@contextmanager
+def _arrow(path: Path) -> Generator[tuple[Any, Iterable[Any]]]:
+    """The schema and the batches of an Arrow file or, where it is none, of an Arrow stream."""
+    pa, _ = _pyarrow()
+    with pa.memory_map(str(path)) as source:
+        try:
+            file: Any = pa.ipc.open_file(source)
+            batches = (file.get_batch(i) for i in range(file.num_record_batches))
+        except pa.ArrowInvalid:
+            source.seek(0)
+            file = pa.ipc.open_stream(source)
+            batches = iter(file)
+        yield file.schema, batches
+
+
+def _load_hub(spec: SourceSpec, *, streaming: bool) -> Any:
+    from datasets import load_dataset  # pyright: ignore[reportUnknownVariableType]
+
+    try:
+        return load_dataset(
+            str(spec.hub),
+            spec.config,
+            split=spec.split,
+            revision=spec.revision,
+            streaming=streaming,
+        )
+    except Exception as error:
+        raise SourceError(
+            f"{spec.where} (config {spec.config}, split {spec.split}) cannot be loaded: {error}"
+        ) from error
+
+
+def hub_batches(spec: SourceSpec, wanted: Sequence[str]) -> Iterator[Any]:
+    whole = _load_hub(spec, streaming=False)
+    names = [name for name in whole.column_names if name in wanted]
+    yield from whole.select_columns(names).with_format("arrow").iter(ROWS)
+
+
+def hub_names(spec: SourceSpec) -> list[str]:
+    """The columns of a dataset's first row; nothing else of it is fetched."""
+    first: dict[str, Any] | None = next(iter(_load_hub(spec, streaming=True)), None)
+    return list(first or ())

@@ -1,0 +1,130 @@
+"""Which way is up: what an import took for better, and whether its ratings and votes agree."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from prefdata.errors import SourceError
+from prefdata.sources.rows import Part
+from prefdata.sources.spec import PairSource, RatingSource, Scaled, SourceSpec, VoteSource
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence on a source; `agreement` is a share of `n` comparisons, null where none is."""
+
+    source: str
+    says: str
+    agreement: float | None
+    n: int
+
+
+def audit(
+    part: Part, specs: Sequence[SourceSpec], columns: Sequence[Mapping[str, str]]
+) -> list[Finding]:
+    """What each source of pairs, votes or ratings holds to be better.
+
+    The sign of the difference of two completions' mean ratings is compared with every source of
+    votes on them; ties on either side say nothing. Under one half is a `SourceError`, unless the
+    source is `orientation = "trusted"`. `columns` are each source's, ours to the file's.
+    """
+    findings: list[Finding] = []
+    for at, spec in enumerate(specs):
+        if isinstance(spec, PairSource):
+            findings.append(_of_pairs(part, at, spec, columns[at]))
+        elif isinstance(spec, VoteSource):
+            findings.append(_of_votes(part, at, spec))
+        elif isinstance(spec, RatingSource):
+            findings.append(_of_ratings(part, at, spec, columns[at]))
+    for at, spec in enumerate(specs):
+        if isinstance(spec, Scaled) and spec.scale is not None:
+            findings += _agreements(part, at, spec, specs, columns[at])
+    return findings
+
+
+def _of_pairs(part: Part, at: int, spec: SourceSpec, columns: Mapping[str, str]) -> Finding:
+    content = pl.element().struct.field("content").str.len_chars()
+    lengths = part.completions.select(
+        "completion_id", pl.col("completion").list.eval(content).list.sum()
+    )
+    votes = part.votes.filter(pl.col("at") == at)
+    for side in ("a", "b"):
+        named = lengths.rename({"completion_id": f"completion_{side}", "completion": side})
+        votes = votes.join(named, on=f"completion_{side}")
+    longer = (pl.col("a").cast(pl.Int64) - pl.col("b")).sign() * (pl.col("preference") - 0.5).sign()
+    share, n = _share(votes.select(longer.alias("sign"))["sign"])
+    chosen, rejected = columns["chosen"], columns["rejected"]
+    says = f"column {chosen!r} is preferred to column {rejected!r} in {votes.height} pairs"
+    if share is not None:
+        says += f"; chosen is the longer one in {share:.0%} of the {n} of unequal length"
+    return Finding(spec.name, says, None, votes.height)
+
+
+def _of_votes(part: Part, at: int, spec: VoteSource) -> Finding:
+    votes = part.votes.filter(pl.col("at") == at)["preference"]
+    ties = votes.eq(0.5).sum()
+    says = (
+        f"a preference of 1 is for completion_a, of 0 for completion_b: {votes.len()} votes, "
+        f"{ties} ties, {votes.null_count()} unscored"
+    )
+    return Finding(spec.name, says, None, votes.len())
+
+
+def _of_ratings(part: Part, at: int, spec: RatingSource, columns: Mapping[str, str]) -> Finding:
+    ratings = part.ratings.filter(pl.col("at") == at)["rating"]
+    column = columns.get("rating", ", ".join(name for _, name, _ in spec.unfolded()))
+    low, high = spec.bounds
+    best = high if spec.higher_is_better else low
+    says = f"{best:g} on the scale from {low:g} to {high:g} is best in column {column!r}"
+    mean = ratings.mean()
+    if isinstance(mean, float):
+        says += f"; the mean of {ratings.count()} ratings, 1 being best, is {mean:.2f}"
+    return Finding(spec.name, says, None, ratings.len())
+
+
+def _agreements(
+    part: Part,
+    at: int,
+    spec: Scaled,
+    specs: Sequence[SourceSpec],
+    columns: Mapping[str, str],
+) -> list[Finding]:
+    """The agreement of one source's ratings with the votes of each source."""
+    rated = part.ratings.filter(pl.col("at") == at).group_by("completion_id")
+    means = rated.agg(pl.col("rating").mean().round(9))
+    votes = part.votes
+    for side in ("a", "b"):
+        named = means.rename({"completion_id": f"completion_{side}", "rating": side})
+        votes = votes.join(named, on=f"completion_{side}")
+    sign = (pl.col("a") - pl.col("b")).sign() * (pl.col("preference") - 0.5).sign()
+    findings: list[Finding] = []
+    for other, voted in enumerate(specs):
+        of_other = votes.filter(pl.col("at") == other)
+        share, n = _share(of_other.select(sign.alias("sign"))["sign"])
+        if share is None:
+            continue
+        says = f"its ratings agree with the labels of {voted.name!r} in {share:.0%} of {n} pairs"
+        findings.append(Finding(spec.name, says, share, n))
+        if share < 0.5 and "trusted" not in (spec.orientation, voted.orientation):
+            raise SourceError(_contradiction(spec, voted, says, columns))
+    return findings
+
+
+def _share(signs: pl.Series) -> tuple[float | None, int]:
+    told = signs.filter(signs != 0)
+    return (float((told > 0).sum()) / len(told), len(told)) if len(told) else (None, 0)
+
+
+def _contradiction(spec: Scaled, voted: SourceSpec, says: str, columns: Mapping[str, str]) -> str:
+    names = [columns[n] for n in ("rating", "rating_chosen", "rating_rejected") if n in columns]
+    if isinstance(spec, RatingSource):
+        names += [name for _, name, _ in spec.unfolded()]
+    column = " and ".join(repr(name) for name in names)
+    up = "highest" if spec.higher_is_better else "lowest"
+    return (
+        f"{spec.where}: {says}, so one of them is upside down. The {up} value of column {column} "
+        f"was taken as the best. Set higher_is_better = {str(not spec.higher_is_better).lower()} "
+        f"here, or correct the columns or values of {voted.where}. If they really disagree, set "
+        'orientation = "trusted"'
+    )

@@ -1,0 +1,72 @@
+"""Files and Hub datasets as chunks of columns, with every row that cannot be decoded set aside.
+
+JSONL (also .json with a row a line), JSON (an array of objects), CSV, TSV, Parquet, Arrow; text
+formats may be gzipped. A chunk is bounded, so that memory is that of the tables, not the file's.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from prefdata.errors import RecipeError, nearest
+from prefdata.sources.arrow_rows import (
+    PARQUET,
+    arrow_chunks,
+    arrow_names,
+    file_batches,
+    hub_batches,
+    hub_names,
+)
+from prefdata.sources.chunk import Chunk
+from prefdata.sources.csv_rows import csv_chunks, csv_names
+from prefdata.sources.json_rows import json_chunks, json_names, json_rows
+from prefdata.sources.spec import SourceSpec
+
+ARROW = (*PARQUET, "arrow", "ipc", "feather")
+GZIPPED = ("jsonl", "ndjson", "json", "csv", "tsv")
+SUFFIXES = (*GZIPPED, *ARROW)
+DELIMITERS = {"csv": ",", "tsv": "\t"}
+
+
+def chunks(spec: SourceSpec, folder: Path, wanted: Sequence[str]) -> Iterator[Chunk]:
+    """The rows of a source, in order, with the wanted columns that it has."""
+    if spec.hub is not None:
+        return arrow_chunks(hub_batches(spec, wanted))
+    path, suffix = locate(spec, folder)
+    if suffix in ARROW:
+        return arrow_chunks(file_batches(spec, path, suffix, wanted))
+    if suffix in DELIMITERS:
+        return csv_chunks(spec, path, DELIMITERS[suffix], wanted)
+    return json_chunks(json_rows(spec, path), wanted)
+
+
+def column_names(spec: SourceSpec, folder: Path, wanted: Iterable[str]) -> list[str]:
+    """The names of a source's columns, read as cheaply as the format allows.
+
+    Of JSON rows the first 100 are looked at, and more only while a wanted name is not among them.
+    """
+    if spec.hub is not None:
+        return hub_names(spec)
+    path, suffix = locate(spec, folder)
+    if suffix in ARROW:
+        return arrow_names(spec, path, suffix)
+    if suffix in DELIMITERS:
+        return csv_names(spec, path, DELIMITERS[suffix])
+    return json_names(json_rows(spec, path), wanted)
+
+
+def locate(spec: SourceSpec, folder: Path) -> tuple[Path, str]:
+    """The file of a source and its format, or a `RecipeError` with the nearest name."""
+    path = folder / Path(str(spec.path)).expanduser()
+    if not path.is_file():
+        there = [each.name for each in path.parent.glob("*")] if path.parent.is_dir() else []
+        what = "is a folder, not a file" if path.is_dir() else "is not there"
+        raise RecipeError(f"{spec.where}: {path} {what}; {nearest(path.name, there)}")
+    parts = path.name.lower().split(".")
+    gzipped = parts[-1] == "gz"
+    suffix = parts[-2] if gzipped and len(parts) > 1 else parts[-1]
+    known = GZIPPED if gzipped else SUFFIXES
+    if suffix not in known:
+        raise RecipeError(
+            f"{spec.where}: .{suffix} is not a format that can be read; {nearest(suffix, known)}"
+        )
+    return path, suffix

@@ -1,0 +1,137 @@
+"""JSON as chunks: a row a line, or an array of rows."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple, cast
+
+from prefdata.errors import SourceError
+from prefdata.sources.chunk import KEPT, LARGEST, ROWS, Bad, Cells, Chunk, as_json, opened
+from prefdata.sources.spec import SourceSpec
+
+BYTES = 2**26
+
+
+class Wrong(NamedTuple):
+    """A line that is no row: why, and what stands there, as JSON."""
+
+    reason: str
+    row: str
+
+
+# Line, row and size in bytes.
+Row = tuple[int, dict[str, Any] | Wrong, int]
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def json_rows(spec: SourceSpec, path: Path) -> Iterator[Row]:
+    """The rows of a file, an array or a row a line."""
+    with opened(spec, path) as file:
+        start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+        file.seek(0)
+        if start.startswith(b"[") and path.name.lower().removesuffix(".gz").endswith(".json"):
+            yield from _array(spec, file.read())
+        else:
+            yield from _lines(file)
+
+
+def _array(spec: SourceSpec, text: bytes) -> Iterator[Row]:
+    try:
+        rows = DECODER.decode(text.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise SourceError(
+            f"{spec.where} is not a JSON array of rows: {error}; mend it, or give it as .jsonl, "
+            "of which only the bad lines would be left out"
+        ) from error
+    for number, row in enumerate(rows, start=1):
+        yield number, _checked(row), 0
+
+
+def _lines(file: IO[bytes]) -> Iterator[Row]:
+    number = 0
+    while line := file.readline(LARGEST + 1):
+        number += 1
+        if len(line) > LARGEST:
+            length = len(line)
+            while not line.endswith(b"\n") and (rest := file.readline(LARGEST)):
+                length += len(rest)
+                line = line[:KEPT] + rest[-1:]
+            reason = f"the row has {length} bytes, more than {LARGEST}"
+            yield number, _lost(reason, line[:KEPT]), KEPT
+            continue
+        line = line.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else line.strip()
+        if line:
+            yield number, _decoded(line), len(line)
+
+
+def _lost(reason: str, line: bytes) -> Wrong:
+    return Wrong(reason, as_json(line.decode("utf-8", "replace")))
+
+
+def _decoded(line: bytes) -> dict[str, Any] | Wrong:
+    try:
+        row = DECODER.decode(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return _lost(f"invalid UTF-8 at byte {error.start + 1}", line)
+    except json.JSONDecodeError as error:
+        return _lost(f"bad JSON: {error.msg} at character {error.pos + 1}", line)
+    except (ValueError, RecursionError) as error:
+        return _lost(f"bad JSON: {error}", line)
+    return _checked(row) if b"\\ud" in line or b"\\uD" in line else _object(row)
+
+
+def _checked(row: Any) -> dict[str, Any] | Wrong:
+    """The row, unless it has half of a surrogate pair, which no file can hold."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode("utf-8")
+    except (UnicodeEncodeError, RecursionError):
+        return Wrong("invalid UTF-8: half of a surrogate pair", json.dumps(json.dumps(row)))
+    return _object(row)
+
+
+def _object(row: Any) -> dict[str, Any] | Wrong:
+    if isinstance(row, dict):
+        return cast("dict[str, Any]", row)
+    return Wrong(f"a row is an object, but this is a {type(row).__name__}", as_json(row))
+
+
+def json_chunks(rows: Iterator[Row], wanted: Sequence[str]) -> Iterator[Chunk]:
+    lines: list[int] = []
+    good: list[dict[str, Any]] = []
+    bad: list[Bad] = []
+    size = 0
+    for number, row, length in rows:
+        if isinstance(row, Wrong):
+            bad.append((number, row.reason, row.row))
+        else:
+            lines.append(number)
+            good.append(row)
+        size += length
+        if len(lines) + len(bad) >= ROWS or size >= BYTES:
+            yield _chunk(lines, good, bad, wanted)
+            lines, good, bad, size = [], [], [], 0
+    yield _chunk(lines, good, bad, wanted)
+
+
+def _chunk(
+    lines: list[int], rows: list[dict[str, Any]], bad: list[Bad], wanted: Sequence[str]
+) -> Chunk:
+    columns: dict[str, Cells] = {name: [row.get(name) for row in rows] for name in wanted}
+    return Chunk(lines, columns, lambda i: as_json(rows[i]), bad)
+
+
+def json_names(rows: Iterator[Row], wanted: Iterable[str]) -> list[str]:
+    """The keys of the first 100 rows, or of as many more as it takes to meet each wanted one."""
+    names: dict[str, None] = {}
+    for number, (_, row, _) in enumerate(rows):
+        if number >= 100 and names.keys() >= set(wanted):
+            break
+        if not isinstance(row, Wrong):
+            names |= dict.fromkeys(row)
+    return list(names)

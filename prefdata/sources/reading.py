@@ -1,0 +1,246 @@
+"""Reading the sources of a recipe: the one loop, and what is known before it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from pydantic import ValidationError
+
+from prefdata.errors import RecipeError, SourceError, nearest
+from prefdata.sources import merge
+from prefdata.sources.audit import Finding, audit
+from prefdata.sources.chunk import Chunk
+from prefdata.sources.files import chunks, column_names
+from prefdata.sources.labels import FROM
+from prefdata.sources.rows import QUARANTINED, Part, part
+from prefdata.sources.spec import (
+    CompletionSource,
+    LabelSource,
+    PairSource,
+    PromptSource,
+    RatingSource,
+    Sources,
+    SourceSpec,
+    VoteSource,
+)
+from prefdata.tables import TABLES
+
+MAKES: Mapping[str, tuple[str, ...]] = {
+    "prompts": ("prompts",),
+    "completions": ("prompts", "completions", "samples"),
+    "pairs": ("prompts", "completions", "votes"),
+    "votes": ("prompts", "completions", "votes"),
+    "ratings": ("prompts", "completions", "ratings"),
+}
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What the sources held.
+
+    `tables` are checked; `quarantined` has the columns `source, line, reason, row` (the row as
+    JSON); `audit` says of every source of labels which way is up; `rows` is each source's number
+    of rows, good and bad.
+    """
+
+    tables: dict[str, pl.DataFrame]
+    quarantined: pl.DataFrame
+    audit: list[Finding]
+    rows: dict[str, int]
+
+
+def header(spec: SourceSpec, folder: Path) -> dict[str, str]:
+    """The columns that a source has for us, ours to the file's; read cheaply.
+
+    A missing file, a column that is named and not there, or one that is needed and neither named
+    nor there is a `RecipeError` with the file, the key and the nearest name.
+    """
+    asked = _asked(spec)
+    unfolded = list(spec.unfolded()) if isinstance(spec, LabelSource) else []
+    needed = {theirs for ours, theirs in asked.items() if ours in (*spec.needs, *spec.columns)}
+    keys = {f"annotators.{who}": column for who, column, _ in unfolded}
+    keys |= {f"annotators.{who}.rationale": why for who, _, why in unfolded if why}
+    there = column_names(spec, folder, [*needed, *keys.values()])
+    for ours, theirs in asked.items():
+        if ours in spec.columns:
+            keys[f"columns.{ours}"] = theirs
+    for key, theirs in keys.items():
+        if theirs not in there:
+            raise RecipeError(
+                f"{spec.where}: {key} names the column {theirs!r}, which the file does not have; "
+                + nearest(theirs, there)
+            )
+    for ours in spec.needs:
+        if ours in asked and asked[ours] not in there:
+            raise RecipeError(
+                f"{spec.where} lacks the column {ours!r}; {nearest(ours, there)} "
+                f'Give it as columns.{ours} = "..."'
+            )
+    return {ours: theirs for ours, theirs in asked.items() if theirs in there}
+
+
+def _asked(spec: SourceSpec) -> dict[str, str]:
+    """Every column that a row of the source may have for us, ours to the file's."""
+    without: tuple[str, ...] = ()
+    if isinstance(spec, LabelSource) and spec.annotators:
+        without = ("annotator", spec.label, "unscored", "draw", "rationale")
+    elif isinstance(spec, PairSource) and spec.scale is None:
+        without = ("rating_chosen", "rating_rejected")
+    known = [ours for ours in spec.known if ours not in without]
+    return {ours: spec.columns.get(ours, ours) for ours in known}
+
+
+def resolved(sources: Sources, folder: Path) -> list[SourceSpec]:
+    """The sources with their kinds: that of a `hub` source is seen from its columns."""
+    return [_kind(spec, folder) if spec.kind == "hub" else spec for spec in sources.specs]
+
+
+def _kind(spec: SourceSpec, folder: Path) -> SourceSpec:
+    there = set(column_names(spec, folder, ())) | spec.columns.keys()
+    kinds = (PairSource, VoteSource, RatingSource, CompletionSource, PromptSource)
+    for kind in kinds:
+        if there.issuperset(kind.needs):
+            try:
+                return kind.model_validate(spec.model_dump(exclude_unset=True))
+            except ValidationError as error:
+                why = error.errors()[0]["msg"]
+                raise RecipeError(
+                    f"{spec.where} holds {kind.kind}; give it as sources.{kind.kind} = "
+                    f"{{hub = {spec.hub!r}, ...}}: {why}"
+                ) from error
+    raise RecipeError(
+        f"{spec.where} has the columns {', '.join(sorted(there))}: neither prompts nor labels. "
+        "Give it as sources.prompts (or pairs, votes, ...) with a columns table"
+    )
+
+
+def tables_made(sources: Sources, folder: Path) -> tuple[str, ...]:
+    """The tables that the sources fill, known from the columns alone."""
+    specs = resolved(sources, folder)
+    return _made(specs, [header(spec, folder) for spec in specs])
+
+
+def _made(specs: Sequence[SourceSpec], headers: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
+    made: set[str] = set()
+    for spec, names in zip(specs, headers, strict=True):
+        made.update(MAKES[spec.kind])
+        if any(ours.startswith("generator") for ours in names):
+            made.add("samples")
+        if any(ours.startswith("rating_") for ours in names):
+            made.add("ratings")
+    return tuple(name for name in TABLES if name in made)
+
+
+def read(
+    sources: Sources, folder: Path, *, strict: bool = False, limit: int | None = None
+) -> Imported:
+    """Read all sources into tables. Paths are relative to `folder`, the recipe's.
+
+    A row that is none of ours is quarantined with its source, line and reason; with `strict` it
+    is a `SourceError`. `limit` keeps the first so many prompts, with all that is read about them:
+    the first source is read until it has given them, the others whole.
+    """
+    specs = resolved(sources, folder)
+    headers = [header(spec, folder) for spec in specs]
+    rows = dict.fromkeys((spec.name for spec in specs), 0)
+    parts: list[Part] = []
+    bad: list[pl.DataFrame] = []
+    for at, chunk, made, lost in _parts(specs, folder, limit):
+        rows[specs[at].name] += len(chunk.line) + len(chunk.bad)
+        bad.append(_placed(specs[at], at, lost, strict))
+        parts.append(made)
+    if not parts:
+        return Imported({}, _quarantine(bad, specs), [], rows)
+    whole = merge.together(parts)
+    disputed = merge.contradictions(whole)
+    numbers: list[int] = disputed["at"].unique().sort().to_list()
+    for at in numbers:
+        lost = _reread(specs[at], folder, disputed.filter(pl.col("at") == at))
+        bad.append(_placed(specs[at], at, lost, strict))
+    whole = merge.without(whole, disputed)
+    return Imported(
+        tables=merge.as_tables(whole, specs, _made(specs, headers)),
+        quarantined=_quarantine(bad, specs),
+        audit=audit(whole, specs, headers),
+        rows=rows,
+    )
+
+
+def _parts(
+    specs: Sequence[SourceSpec], folder: Path, limit: int | None
+) -> Iterator[tuple[int, Chunk, Part, pl.DataFrame]]:
+    """The chunks of all sources, with their number, and read as rows good and bad."""
+    kept = pl.DataFrame(schema={"prompt_id": pl.String})
+    for at, spec in enumerate(specs):
+        for chunk in _limited(chunks(spec, folder, _wanted(spec)), spec.limit):
+            made, lost = part(spec, at, chunk, _asked(spec))
+            if limit is not None:
+                kept = _first_prompts(kept, made, limit)
+                made = made.of(kept)
+            yield at, chunk, made, lost
+            if at == 0 and kept.height == limit:
+                break
+
+
+def _wanted(spec: SourceSpec) -> list[str]:
+    """The file's columns that are read."""
+    names = list(_asked(spec).values())
+    if isinstance(spec, LabelSource):
+        names += [name for _, *columns in spec.unfolded() for name in columns if name]
+    return list(dict.fromkeys(names))
+
+
+def _limited(all_chunks: Iterator[Chunk], limit: int | None) -> Iterator[Chunk]:
+    """The chunks up to a number of rows."""
+    for chunk in all_chunks:
+        lines = sorted([*chunk.line, *(line for line, _, _ in chunk.bad)])
+        if limit is None or len(lines) < limit:
+            limit = None if limit is None else limit - len(lines)
+            yield chunk
+            continue
+        last = lines[limit - 1]
+        n = sum(line <= last for line in chunk.line)
+        columns: dict[str, Any] = {name: cells[:n] for name, cells in chunk.columns.items()}
+        bad = [each for each in chunk.bad if each[0] <= last]
+        yield Chunk(chunk.line[:n], columns, chunk.row, bad, chunk.text)
+        return
+
+
+def _first_prompts(kept: pl.DataFrame, made: Part, limit: int) -> pl.DataFrame:
+    new = made.facts.sort("line").select("prompt_id").unique(maintain_order=True)
+    return pl.concat(
+        [kept, new.join(kept, on="prompt_id", how="anti", maintain_order="left")]
+    ).head(limit)
+
+
+def _placed(spec: SourceSpec, at: int, bad: pl.DataFrame, strict: bool) -> pl.DataFrame:
+    """Bad rows with their source's number; with `strict` the first is an error."""
+    if strict and bad.height:
+        line, reason, row = bad.sort("line").row(0)
+        raise SourceError(
+            f"{spec.where}, line {line}: {reason}. The row is {row[:200]}. Without strict it is "
+            "left out and kept in quarantine"
+        )
+    return bad.select(pl.lit(at, pl.Int64).alias("at"), *QUARANTINED)
+
+
+def _reread(spec: SourceSpec, folder: Path, places: pl.DataFrame) -> pl.DataFrame:
+    """The rows at some places as they stand in the source: read again, for there are few."""
+    reasons: dict[int, str] = dict(places.select("line", "reason").rows())
+    found: list[tuple[int, str, str]] = []
+    for chunk in chunks(spec, folder, _wanted(spec)):
+        hits = [i for i, line in enumerate(chunk.line) if line in reasons]
+        found += [(chunk.line[i], reasons[chunk.line[i]], chunk.row(i)) for i in hits]
+        if len(found) == len(reasons):
+            break
+    return pl.DataFrame(found, schema=QUARANTINED, orient="row")
+
+
+def _quarantine(bad: list[pl.DataFrame], specs: list[SourceSpec]) -> pl.DataFrame:
+    empty = pl.DataFrame(schema={"at": pl.Int64, **QUARANTINED})
+    rows = pl.concat([empty, *bad]).sort(*FROM, maintain_order=True)
+    names = pl.Series([spec.name for spec in specs], dtype=pl.String)
+    sources = pl.Series("source", [names[at] for at in rows["at"]], pl.String)
+    return rows.select(sources, *QUARANTINED)

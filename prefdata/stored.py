@@ -1,0 +1,189 @@
+"""Versions on disk: find, list, load and verify them."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import polars as pl
+
+from prefdata import arrow
+from prefdata.content import FORMAT, version_id
+from prefdata.errors import VersionError, nearest
+from prefdata.tables import TABLES, empty
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version on disk."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.manifest["name"]
+
+    @property
+    def id(self) -> str:
+        return self.manifest["id"]
+
+    @property
+    def created(self) -> str:
+        """When it was first written, in UTC."""
+        return self.manifest["created"]
+
+    @property
+    def ref(self) -> str:
+        return f"{self.name}@{self.id}"
+
+    def table(self, name: str) -> pl.DataFrame:
+        """A table, without rows if nothing made it; `VersionError` if there is no such table."""
+        if name not in TABLES:
+            known = {*TABLES, *self.manifest["exports"]}
+            raise VersionError(f"{self.ref} has no {name!r}; {nearest(name, known)}")
+        if name not in self.manifest["tables"]:
+            return empty(name)
+        return pl.read_parquet(self.path / "tables" / f"{name}.parquet")
+
+    def rows(self, view: str, split: str | None = None) -> pl.DataFrame:
+        """The rows of an export, of one split or of all."""
+        if view not in self.manifest["exports"]:
+            known = nearest(view, self.manifest["exports"])
+            raise VersionError(f"{self.ref} has no export {view!r}; {known}")
+        return arrow.read(self.path / view, split)
+
+    def summary(self) -> dict[str, Any]:
+        """The manifest without its list of files, with the path: what `show` prints."""
+        return {"path": str(self.path), **{k: v for k, v in self.manifest.items() if k != "files"}}
+
+
+def verify(path: Path | str) -> Version:
+    """Read every file of a version and compare it with the manifest.
+
+    Raises `VersionError` with the first file that is missing, too short, changed or too many.
+    """
+    path = Path(path)
+    version = _read(path)
+    stated: Mapping[str, Mapping[str, Any]] = version.manifest["files"]
+    found = {str(f.relative_to(path).as_posix()) for f in path.rglob("*") if f.is_file()}
+    for name in sorted(found.symmetric_difference({*stated, MANIFEST})):
+        fate = "is missing" if name in stated else "is not of this version"
+        raise VersionError(f"{path}: {name} {fate}; {_REPAIR}")
+    for name, each in stated.items():
+        if file_state(path / name) != each:
+            raise VersionError(f"{path}: {name} is not as it was written; {_REPAIR}")
+    manifest = version.manifest
+    made = manifest_id(manifest)
+    if made != version.id or path.name != version.id:
+        raise VersionError(f"{path}: its manifest says {version.id}, its content {made}; {_REPAIR}")
+    return version
+
+
+def manifest_id(manifest: Mapping[str, Any]) -> str:
+    """The id that a manifest's digests of tables and judges and its recipe give."""
+    digests = {name: each["digest"] for name, each in manifest["tables"].items()}
+    recipe = {part: manifest[part] for part in ("recipe", "splits", "seed")}
+    return version_id(digests, recipe, manifest["judges"])
+
+
+def file_state(path: Path) -> dict[str, Any]:
+    """A file's size and SHA-256, as a manifest states them."""
+    with path.open("rb") as data:
+        said = hashlib.file_digest(data, "sha256").hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": said}
+
+
+_REPAIR = "move the folder away and build again: answered requests are in the ledger"
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a version is there with all its files in their sizes; reads no file but one."""
+    try:
+        stated = _read(path).manifest["files"]
+        return all((path / name).stat().st_size == each["bytes"] for name, each in stated.items())
+    except (VersionError, OSError):
+        return False
+
+
+def data_folder(data: Path | str | None = None) -> Path:
+    """Where ledger, builds and versions are: as given, `PREFDATA_DATA`, or the project's `data`.
+
+    The project is the nearest folder upwards with a `pyproject.toml` or `.git`, else this folder.
+    """
+    if data is not None or os.environ.get("PREFDATA_DATA"):
+        return Path(data if data is not None else os.environ["PREFDATA_DATA"])
+    here = Path.cwd()
+    marks = ("pyproject.toml", ".git")
+    homes = (up for up in (here, *here.parents) if any((up / mark).exists() for mark in marks))
+    return next(homes, here) / "data"
+
+
+def listed(data: Path | str | None = None) -> list[Version]:
+    """Every version whose manifest can be read, by name and then by time."""
+    found: list[Version] = []
+    for path in (data_folder(data) / "versions").glob(f"*/*/{MANIFEST}"):
+        if NAME.fullmatch(path.parts[-3]):
+            with contextlib.suppress(VersionError):  # `find` and `verify` say what is wrong
+                found.append(_read(path.parent))
+    return sorted(found, key=_age)
+
+
+def find(data: Path | str | None, ref: str) -> Version:
+    """The version that "name" (the newest), "name@id" or "name@<start of id>" means."""
+    name, at, start = ref.partition("@")
+    if not NAME.fullmatch(name) or (at and not re.fullmatch(r"[0-9a-f]{1,12}", start)):
+        raise VersionError(f"{ref!r} names no version; write name, name@id or the start of an id")
+    home = data_folder(data) / "versions"
+    if len(start) == 12 and (home / name / start).is_dir():
+        return _read(home / name / start)
+    named = sorted((_read(path) for path in (home / name).glob("*")), key=_age)
+    if not named:
+        known = nearest(name, {version.name for version in listed(data)})
+        raise VersionError(f"there is no version of {name!r} in {home}; {known}")
+    meant = [version for version in named if version.id.startswith(start)]
+    if not meant or (start and len(meant) > 1):
+        ids = ", ".join(version.id for version in meant or named)
+        what = "is the start of several" if meant else "is none; there is"
+        raise VersionError(f"{name}: {start!r} {what}: {ids}")
+    return meant[-1]
+
+
+def _age(version: Version) -> tuple[str, str, str]:
+    return version.name, version.created, version.id
+
+
+def load(ref: str, view: str, data: Path | str | None = None) -> Any:
+    """An export as a `datasets.DatasetDict`, memory-mapped, or a table as a `polars.DataFrame`.
+
+    `load("helpful-mini@3f2a", "pairwise")["train"]`, `load("helpful-mini", "votes")`.
+    """
+    version = find(data, ref)
+    if view not in version.manifest["exports"]:
+        return version.table(view)
+    import datasets
+
+    return datasets.load_from_disk(str(version.path / view))
+
+
+def _read(path: Path) -> Version:
+    try:
+        said = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise VersionError(f"{path} has no {MANIFEST}: it is no version; {_REPAIR}") from error
+    except ValueError as error:
+        raise VersionError(f"{path / MANIFEST} is damaged: {error}; {_REPAIR}") from error
+    if not isinstance(said, dict) or "files" not in said or "id" not in said:
+        raise VersionError(f"{path / MANIFEST} is not a version's manifest; {_REPAIR}")
+    manifest = cast(dict[str, Any], said)
+    if manifest["format"] > FORMAT:
+        raise VersionError(f"{path} was written by prefdata {manifest['prefdata']}; upgrade to it")
+    return Version(path, manifest)

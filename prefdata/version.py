@@ -1,0 +1,286 @@
+"""Versions: immutable, named by their content, there whole or not at all.
+
+    data/versions/<name>/<id>/
+      manifest.json      what it is, how it was made, every file with its size and digest
+      recipe.toml        the recipe as it was written
+      judges/*.toml      what judges were asked
+      tables/*.parquet   every table that has rows
+      quarantine.jsonl   source rows that could not be read, with their reasons, if any
+      <export>/          a `datasets.DatasetDict` folder, one for each export
+      README.md          the dataset card
+
+`<id>` is 12 hexadecimal digits over tables, resolved recipe and judges (see `content`), so building
+the same thing twice gives the same id and writes nothing. A version is written aside, its manifest
+last, and appears by one rename; what a killed process leaves behind has no name that is looked at.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from prefdata import arrow
+from prefdata.card import card
+from prefdata.content import FORMAT, table_digest
+from prefdata.errors import TableError, VersionError, nearest
+from prefdata.secrets import refuse_secrets
+from prefdata.splits import assign_splits, part
+from prefdata.stored import (
+    MANIFEST,
+    NAME,
+    Version,
+    data_folder,
+    file_state,
+    find,
+    is_whole,
+    listed,
+    load,
+    manifest_id,
+    verify,
+)
+from prefdata.tables import TABLES, check, digest, references
+
+__all__ = [
+    "Version",
+    "Written",
+    "data_folder",
+    "find",
+    "is_whole",
+    "listed",
+    "load",
+    "refuse_dangling",
+    "verify",
+    "write",
+]
+
+RESERVED = {"tables", "judges", "recipe.toml", "quarantine.jsonl", "readme.md", MANIFEST}
+ABANDONED = 24 * 3600  # seconds after which whoever wrote a folder aside is gone
+
+
+@dataclass(frozen=True)
+class Written:
+    """Where a version is; `is_new` false: it was there already and nothing was written."""
+
+    path: Path
+    id: str
+    is_new: bool
+
+
+def write(
+    data: Path | str,
+    name: str,
+    *,
+    tables: Mapping[str, pl.DataFrame],
+    exports: Mapping[str, pl.DataFrame],
+    recipe_text: str,
+    resolved: Mapping[str, Any],
+    judges: Mapping[str, str] | None = None,
+    counts: Mapping[str, Any] | None = None,
+    quarantined: Iterable[Mapping[str, Any]] = (),
+    splits: Mapping[str, float] | None = None,
+    seed: int = 0,
+    licenses: Mapping[str, str] | None = None,
+) -> Written:
+    """Write a version, or find that it is there.
+
+    `resolved` is the recipe as plan resolved it, as JSON, without what cannot change an answer or
+    differs between machines (base_url, time-outs, prices, absolute paths): all of it goes into the
+    id. `judges` maps a judge's name to its file's text. `counts` and `quarantined` rows are kept
+    and are no part of the id; of `counts`, the card reads `stages`, a list of {use, table, in, out,
+    dropped}, and `requests`, `tokens` and `cost`. Splits are assigned here, to
+    `pairs` and to the rows of every export; rows keep their order. `licenses` maps a source to its
+    licence.
+
+    Raises `TableError` if a table breaks its schema or refers to a row that is not there,
+    `RecipeError` if something looks like a secret, `VersionError` if a name is none.
+    """
+    judges, splits = dict(judges or {}), dict(splits or {})
+    _refuse_names(name, exports, judges)
+    said = {"recipe": [recipe_text, resolved], "judges": judges, "counts": counts}
+    refuse_secrets("version", said)
+    frames = _split(_checked(tables), splits, seed)
+    refuse_dangling(frames)
+    manifest = _content(frames, resolved, judges, splits, seed)
+    home = Path(data) / "versions"
+    path = home / name / manifest_id(manifest)
+    if is_whole(path):
+        return Written(path, path.name, is_new=False)
+    parted = {view: part(rows, frames, splits, seed) for view, rows in exports.items()}
+    quarantine = [json.dumps(row, ensure_ascii=False, default=str) for row in quarantined]
+    manifest |= {
+        "name": name,
+        "id": path.name,
+        "created": datetime.now(UTC).isoformat(),
+        "prefdata": _own_version(),
+        "licenses": dict(licenses or {}),
+        "exports": {view: _shape(each) for view, each in parted.items()},
+        "counts": dict(counts or {}),
+        "quarantined": len(quarantine),
+    }
+    texts = {
+        "recipe.toml": recipe_text,
+        "README.md": card(manifest, frames),
+        **{f"judges/{judge}.toml": text for judge, text in judges.items()},
+        **({"quarantine.jsonl": "\n".join(quarantine) + "\n"} if quarantine else {}),
+    }
+    aside = _aside(home)
+    try:
+        _fill(aside, manifest, texts, frames, parted)
+        return Written(path, path.name, is_new=_appear(aside, path))
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def refuse_dangling(frames: Mapping[str, pl.DataFrame]) -> None:
+    """`TableError` if a row refers to a row that no table has."""
+    for name, table in frames.items():
+        for column, other, key in references(name):
+            there = frames[other][key] if other in frames else pl.Series(key, [], pl.String)
+            said = table[column].drop_nulls().unique()
+            lost = said.filter(~said.is_in(there.implode())).sort()
+            if lost.len():
+                raise TableError(
+                    f"table {name}, column {column}: refers to {lost.len()} {other} that are not "
+                    f"there, first {lost[0]!r}; a stage that removes rows of {other} has to leave "
+                    "those that others refer to"
+                )
+
+
+def _checked(frames: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+    """The tables that have rows, in canonical form and in the order of the pipeline."""
+    unknown = [name for name in frames if name not in TABLES]
+    if unknown:
+        raise VersionError(f"there is no table {unknown[0]!r}; {nearest(unknown[0], TABLES)}")
+    rows = {name: frames[name] for name in TABLES if name in frames and frames[name].height}
+    return {name: check(name, table, where="version") for name, table in rows.items()}
+
+
+def _split(
+    frames: dict[str, pl.DataFrame], splits: Mapping[str, float], seed: int
+) -> dict[str, pl.DataFrame]:
+    assigned = assign_splits(frames, splits, seed)
+    changed = {name: t for name, t in assigned.items() if t is not frames.get(name)}
+    kept = {name: t for name, t in frames.items() if name not in changed} | _checked(changed)
+    return {name: kept[name] for name in TABLES if name in kept}
+
+
+def _refuse_names(name: str, exports: Mapping[str, Any], judges: Mapping[str, str]) -> None:
+    for what, said in (("version", [name]), ("export", exports), ("judge", judges)):
+        for each in said:
+            if not NAME.fullmatch(each):
+                raise VersionError(
+                    f"{what} {each!r} cannot name a folder; use small letters, digits, '.', '_' "
+                    "and '-', a letter or digit first"
+                )
+            if what == "export" and each in {*RESERVED, *TABLES}:
+                raise VersionError(f"export {each!r} is the name of a table or file; take another")
+
+
+def _content(
+    frames: Mapping[str, pl.DataFrame],
+    resolved: Mapping[str, Any],
+    judges: Mapping[str, str],
+    splits: Mapping[str, float],
+    seed: int,
+) -> dict[str, Any]:
+    """The part of a manifest that the id is made of."""
+    digests = {name: (table.height, table_digest(table)) for name, table in frames.items()}
+    return {
+        "format": FORMAT,
+        "recipe": json.loads(json.dumps(resolved)),
+        "splits": splits,
+        "seed": seed,
+        "judges": {judge: digest("judge", judges[judge]) for judge in sorted(judges)},
+        "tables": {name: {"rows": rows, "digest": said} for name, (rows, said) in digests.items()},
+    }
+
+
+def _shape(splits: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
+    columns = next(iter(splits.values())).columns
+    return {"columns": columns, "splits": {name: rows.height for name, rows in splits.items()}}
+
+
+def _own_version() -> str:
+    try:
+        return installed("prefdata")
+    except PackageNotFoundError:
+        return "uninstalled"
+
+
+def _aside(home: Path) -> Path:
+    """A new folder that no reader looks at; older ones, left by killed processes, are removed."""
+    home.mkdir(parents=True, exist_ok=True)
+    for left in home.glob(".tmp-*"):
+        try:
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                shutil.rmtree(left, ignore_errors=True)
+        except FileNotFoundError:  # another process removed it
+            continue
+    aside = home / f".tmp-{uuid.uuid4().hex}"
+    aside.mkdir()
+    return aside
+
+
+def _fill(
+    aside: Path,
+    manifest: Mapping[str, Any],
+    texts: Mapping[str, str],
+    frames: Mapping[str, pl.DataFrame],
+    parted: Mapping[str, Mapping[str, pl.DataFrame]],
+) -> None:
+    """All files of a version, on the disk, the manifest last."""
+    (aside / "tables").mkdir()
+    for name, table in frames.items():
+        table.write_parquet(aside / "tables" / f"{name}.parquet", compression="zstd")
+    for view, splits in parted.items():
+        arrow.write(aside / view, splits)
+    for name, text in texts.items():
+        (aside / name).parent.mkdir(exist_ok=True)
+        (aside / name).write_text(text, encoding="utf-8")
+    files = sorted(path for path in aside.rglob("*") if path.is_file())
+    for path in files:
+        _sync(path)
+    states = {path.relative_to(aside).as_posix(): file_state(path) for path in files}
+    said = json.dumps({**manifest, "files": states}, indent=2, ensure_ascii=False)
+    (aside / MANIFEST).write_text(said + "\n", encoding="utf-8")
+    _sync(aside / MANIFEST)
+    for folder in (aside, *(path for path in aside.rglob("*") if path.is_dir())):
+        _sync(folder)
+
+
+def _appear(aside: Path, path: Path) -> bool:
+    """Give a written folder its name; false if another process was first."""
+    path.parent.mkdir(exist_ok=True)
+    if path.exists() and not is_whole(path):
+        damaged = (
+            path.parents[1] / f".damaged-{path.parent.name}-{path.name}-{uuid.uuid4().hex[:8]}"
+        )
+        with contextlib.suppress(FileNotFoundError):  # another process moved it
+            path.rename(damaged)
+    try:
+        aside.rename(path)
+    except OSError:
+        if is_whole(path):
+            return False
+        raise
+    _sync(path.parent)
+    return True
+
+
+def _sync(path: Path) -> None:
+    at = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(at)
+    finally:
+        os.close(at)

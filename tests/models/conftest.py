@@ -1,0 +1,75 @@
+"""Requests made by hand, a server to ask and a ledger to keep the answers."""
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from prefdata import stage, tables
+from prefdata.models.ledger import Ledger
+from prefdata.models.spec import ModelSpec
+from prefdata.tables import Requests
+
+HERE = Path(__file__).parent
+VERDICT = {
+    "type": "object",
+    "properties": {"verdict": {"enum": ["A", "B", "tie"]}},
+    "required": ["verdict"],
+    "additionalProperties": False,
+}
+
+
+def load(name: str) -> Any:
+    """A module that lies beside the tests."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+def conversations(texts: Sequence[str]) -> pl.Series:
+    turns = [[{"role": "user", "content": text}] for text in texts]
+    return pl.Series("messages", turns, dtype=tables.MESSAGES)
+
+
+def ask(spec: ModelSpec, texts: Sequence[str], role: str = "m", **how: Any) -> Requests:
+    """A request for each text, as a stage would make it."""
+    want = how.pop("want", "text")
+    return stage.requests(spec.resolve(role), want, conversations(texts), **how)
+
+
+@pytest.fixture
+def server() -> Iterator[Any]:
+    with load("server").Server() as running:
+        yield running
+
+
+@pytest.fixture
+def spec_of(server: Any) -> Callable[..., ModelSpec]:
+    """A spec that asks the server."""
+
+    def make(**how: Any) -> ModelSpec:
+        given = {"timeout": 5.0, "retries": 2, "concurrency": 16, **how}
+        return ModelSpec(client="openai", model="repeatable", base_url=server.url, **given)
+
+    return make
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(tmp_path / "ledger") as kept:
+        yield kept
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -1,0 +1,118 @@
+"""What is said while a build runs, on a terminal and in a log."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from prefdata.screen.progress import EVERY, Lines, Live, Pace, watching
+from prefdata.watch import Asking, Event, Imported, Made, Started
+
+NOTHING = {"cached": 0, "failed": 0, "tokens_in": 0, "tokens_out": 0, "cost": 0.0}
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def asking(done: int, total: int, **counts: float) -> Asking:
+    return Asking("annotate.pairwise", done, total, **{**NOTHING, **counts})  # pyright: ignore
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_the_rate_is_that_of_answers_that_were_asked_for(clock: Clock):
+    pace = Pace(clock)
+    for second in range(11):
+        clock.now = second
+        pace.see(asking(500 + 3 * second, 1000, cached=500))
+    assert pace.rate == pytest.approx(3)
+    assert pace.left(asking(530, 1000, cached=500)) == pytest.approx(470 / 3)
+
+
+def test_the_rate_follows_the_last_half_minute(clock: Clock):
+    pace = Pace(clock)
+    done = 0
+    for second in range(200):
+        clock.now = second
+        done += 10 if second < 100 else 1
+        pace.see(asking(done, 10_000))
+    assert pace.rate == pytest.approx(1)
+
+
+def test_nothing_is_claimed_before_anything_is_known(clock: Clock):
+    pace = Pace(clock)
+    pace.see(asking(0, 10))
+    assert pace.rate == 0
+    assert pace.left(asking(0, 10)) is None
+
+
+def test_lines_are_seldom_plain_and_whole(clock: Clock):
+    said: list[str] = []
+    lines = Lines(said.append, clock)
+    lines(Imported({"prompts": 3, "pairs": 1}, 2, ("rating: higher is better",)))
+    lines(Started("annotate.pairwise", 2, 7))
+    for tick in range(601):
+        clock.now = tick / 10
+        lines(asking(tick, 600, failed=1, tokens_in=12_000, tokens_out=900, cost=0.25))
+    lines(Made("annotate.pairwise", {"votes": 600}, 4, {"no verdict": 3, "refused": 9}, 60.0))
+    assert said[0] == "sources: 3 prompts, 1 pair; 2 rows quarantined"
+    assert said[1] == "sources: rating: higher is better"
+    assert len(said) - 3 <= 60 / EVERY
+    for wanted in (
+        "[2/7] annotate.pairwise", "of 600 requests", "10.0/s", "left", "12.0k tokens in",
+        "900 out", "$0.25", "1 failed",
+    ):  # fmt: skip
+        assert wanted in said[3]
+    assert "600 votes; 4 dropped; 12 unscored (refused 9, no verdict 3)" in said[-1]
+    assert "(1m 00s)" in said[-1]
+
+
+def events() -> list[Event]:
+    return [
+        Imported({"prompts": 2}, 0, ()),
+        Started("generate.sample\x1b[2J", 1, 2),
+        asking(1, 2, cached=1, cost=0.01),
+        Made("generate.sample\x1b[2J", {"completions": 2}, 1, {"[red]why[/]\x1b": 1}, 1.0),
+        Started("pair.best_vs_worst", 2, 2),
+        Made("pair.best_vs_worst", {"pairs": 1}, 0, {}, 0.1),
+    ]
+
+
+def test_a_pipe_gets_lines_without_control_characters():
+    into = io.StringIO()
+    with watching(Console(file=into, force_terminal=True, width=80)) as watch:
+        for event in events():
+            watch(event)
+    assert len(into.getvalue().splitlines()) == 3
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", into.getvalue())
+
+
+@pytest.mark.parametrize("width", [40, 80, 140])
+def test_on_a_terminal_every_width_fits_and_finished_stages_stay(width: int, clock: Clock):
+    into = io.StringIO()
+    console = Console(file=into, force_terminal=True, color_system=None, width=width)
+    live = Live(console, clock)
+    for event in events():
+        clock.now += 1
+        live(event)
+        console.print(live.draw())
+    text = into.getvalue()
+    assert "\x1b" not in text  # neither of ours (no colour, no cursor) nor of the names
+    assert max(map(len, text.splitlines())) <= width
+    finished = [line for line in text.splitlines() if line.startswith("✓")]
+    assert [line.split()[1][:14] for line in finished] == [
+        "sources",
+        "generate.sampl",
+        "pair.best_vs_w",
+    ]
+    folded = " ".join(text.split())
+    assert "1/2" in folded
+    assert "[red]why[/]\\x1b 1" in folded or width == 40

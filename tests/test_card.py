@@ -1,0 +1,111 @@
+import polars as pl
+import pytest
+import yaml
+from huggingface_hub import DatasetCard
+
+from prefdata import tables, version
+from prefdata.export.binary import binary
+from prefdata.export.pairwise import pairwise
+
+
+@pytest.fixture
+def carded(tmp_path, world):
+    def carded(extra=(), **changes):
+        made = {**world(20), **dict(extra)}
+        texts = made["prompts"], made["completions"]
+        written = version.write(
+            tmp_path,
+            "mini",
+            tables=made,
+            exports={
+                "pairwise": pairwise(*texts, made["pairs"]),
+                "binary": binary(*texts, made["pairs"]),
+            },
+            recipe_text="",
+            resolved={"models": {"judge": {"client": "openai", "model": "m", "temperature": 0.5}}},
+            judges={"helpfulness": "be helpful"},
+            splits={"test": 0.2},
+            **changes,
+        )
+        return written, (written.path / "README.md").read_text()
+
+    return carded
+
+
+def test_its_metadata_is_what_the_hub_reads(carded):
+    written, text = carded(licenses={"seeds": "CC-BY-4.0"})
+    found = DatasetCard(text)
+    data = found.data.to_dict()
+    assert data["license"] == "cc-by-4.0"
+    assert data["size_categories"] == ["n<1K"]
+    assert [each["config_name"] for each in data["configs"]] == ["pairwise", "binary"]
+    assert [each.get("default") for each in data["configs"]] == [True, None]
+    for config in data["configs"]:
+        assert [each["split"] for each in config["data_files"]] == ["train", "test"]
+        assert all(list(written.path.glob(each["path"])) for each in config["data_files"])
+
+
+@pytest.mark.parametrize(
+    ("licenses", "said"),
+    [
+        ({}, {}),
+        ({"a": "mit", "b": "apache-2.0"}, {"license": ["apache-2.0", "mit"]}),
+        ({"a": "of: its own"}, {"license": "other", "license_name": "of: its own"}),
+    ],
+)
+def test_licences(carded, licenses, said):
+    _, text = carded(licenses=licenses)
+    data = yaml.safe_load(text.split("---")[1])
+    assert {key: value for key, value in data.items() if key.startswith("license")} == said
+
+
+def test_the_load_line_is_true(carded, tmp_path):
+    written, text = carded()
+    line = next(line for line in text.splitlines() if line.startswith("rows = "))
+    ref, view = (part.strip('")') for part in line.partition("(")[2].split(", "))
+    assert version.find(tmp_path, ref).path == written.path
+    assert version.load(ref, view, tmp_path)["train"].num_rows
+
+
+def test_the_funnel_and_what_was_dropped(carded):
+    stages = [{"use": "select.margin", "table": "pairs", "in": 80, "out": 60, "dropped": 20}]
+    dropped = pl.DataFrame(
+        {"table": "pairs", "key": ["x", "y"], "stage": "select.margin", "reason": "below | 0.1"}
+    )
+    dropped = tables.check("dropped", dropped, where="t")
+    _, text = carded(
+        {"dropped": dropped},
+        counts={"stages": stages, "requests": {"asked": 7, "cached": 3, "failed": 0}},
+        quarantined=[{"line": 1}],
+    )
+    assert "| select.margin | pairs | 80 | 60 | 20 |" in text
+    assert "| select.margin | pairs | below \\| 0.1 | 2 |" in text
+    assert "requests asked 7, cached 3, failed 0" in text
+    assert "1 source row could not be read" in text
+
+
+def test_measures_and_unscored_shares(carded, world):
+    votes = world(20)["votes"]
+    lost = pl.int_range(pl.len()) < votes.height // 4
+    votes = votes.with_columns(
+        preference=pl.when(~lost).then("preference"), unscored=pl.when(lost).then(pl.lit("none"))
+    )
+    measures = pl.DataFrame({"measure": "position_bias", "subject": "llm:judge/helpfulness"})
+    measures = measures.with_columns(value=pl.lit(0.125), n=pl.lit(60, pl.Int64))
+    measures = tables.check("measures", measures, where="t")
+    _, text = carded({"votes": votes, "measures": measures})
+    assert "| votes | llm:judge/helpfulness | 60 | 15 | 25.0% |" in text
+    assert "| position_bias | llm:judge/helpfulness | 0.125 |  | 60 |" in text
+
+
+def test_what_was_not_measured_or_judged_by_people_is_said(carded):
+    _, text = carded()
+    assert "Nothing was measured" in text
+    assert "No person judged any of it" in text
+
+
+def test_models_and_judges_with_their_digests(carded, tmp_path):
+    _, text = carded()
+    stated = version.find(tmp_path, "mini").manifest["judges"]["helpfulness"]
+    assert f"| helpfulness | `{stated}` |" in text
+    assert "| judge | openai | m | temperature 0.5 |" in text

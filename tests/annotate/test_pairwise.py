@@ -56,7 +56,7 @@ def prefers(good: Callable[[str], float]) -> Callable[[str], str]:
     """A judge that has read both replies and names the one with the larger value."""
 
     def reply(shown: str) -> str:
-        a, b = (shown.split(f"\n{x}:\n```\n")[1].split("\n```")[0] for x in "AB")
+        a, b = (shown.split(f"Reply {x}:\n```\n")[1].split("\n```")[0] for x in "AB")
         verdict = "tie" if good(a) == good(b) else "A" if good(a) > good(b) else "B"
         return json.dumps({"verdict": verdict})
 

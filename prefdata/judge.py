@@ -334,4 +334,4 @@ def _again(judge: Judge, rows: pl.DataFrame) -> pl.DataFrame:
     both = rows.select("messages", "reply", "why").rows()
     messages = [judge.again(asked, reply, why) for asked, reply, why in both]
     added = ("request_id", "reply", "why", "again", "rationale", *_OPINION)
-    return rows.drop(*added).with_columns(pl.Series("messages", messages, tables.MESSAGES))
+    return rows.drop(*added).with_columns(tables.conversations("messages", messages))

@@ -1,7 +1,7 @@
 """prefdata: preference datasets that one can train on and trust.
 
-    built = prefdata.build("quickstart")              # a recipe into a version
-    pairs = prefdata.load("quickstart", "pairwise")   # an export or a table of a version
+built = prefdata.build("quickstart")              # a recipe into a version
+pairs = prefdata.load("quickstart", "pairwise")   # an export or a table of a version
 """
 
 from typing import TYPE_CHECKING, Any

@@ -34,7 +34,6 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -98,7 +97,7 @@ class Judge(Strict):
         _place(self.system + self.prompt, "prompt", once=("criteria", "verdict"), known=None)
         return self
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """A digest of everything that the file says."""
         return digest("judge", self.model_dump(mode="json"))
@@ -141,17 +140,23 @@ class Judge(Strict):
     def wording(self) -> str:
         """The sentence that says what a well-formed verdict is."""
         values = {key: scale.wording for key, scale in self.keys.items()}
-        fields = self._keyed(values, '"one sentence"').items()
-        return f"Reply only with JSON: {{{', '.join(f'{json.dumps(k)}: {v}' for k, v in fields)}}}"
+        fields = self._keyed(values, "one sentence")
+        keys = "; ".join(f"{json.dumps(key)}: {value}" for key, value in fields.items())
+        return f"Reply only with JSON with the key{'s' * (len(fields) > 1)} {keys}."
 
-    def render(self, prompt: Messages, *completions: Messages) -> list[dict[str, str]]:
-        """The messages that ask for a verdict on the completions, in the order they are shown."""
+    def render(
+        self, prompt: Messages, *completions: Messages, wording: str | None = None
+    ) -> list[dict[str, str]]:
+        """The messages that ask for a verdict on the completions, in the order they are shown.
+
+        `wording` asks for a verdict in another form than the one that `read` reads.
+        """
         marks = fence(prompt, *completions)
         shown = [transcript(messages, marks) for messages in (prompt, *completions)]
         names = ("prompt", *_COMPLETIONS[self.kind])
         filling = {
             "criteria": "\n".join(criterion.rubric for criterion in self.criteria),
-            "verdict": self.wording,
+            "verdict": wording or self.wording,
             **dict(zip(names, shown, strict=True)),
         }
         parts = (("system", self.system), ("user", self.prompt))

@@ -71,10 +71,7 @@ def run_stage(stage: PlannedStage, tables: Tables, ask: Ask) -> Tables:
             f"{stage.name} returned {type(made).__name__}; its signature promises "
             f"{', '.join(writes)} as polars.DataFrame"
         )
-    return {
-        name: _checked(stage, name, frame)
-        for name, frame in zip(writes, results, strict=True)
-    }
+    return {name: _checked(stage, name, frame) for name, frame in zip(writes, results, strict=True)}
 
 
 def _checked(stage: PlannedStage, name: str, frame: pl.DataFrame) -> pl.DataFrame:

@@ -6,7 +6,6 @@ constrained engine obeys, which values are accepted, and the worth of each in [0
 
 import json
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -53,7 +52,7 @@ class Scale(Strict):
     def kind(self) -> Kind:
         return "pairwise" if isinstance(self.values[0], str) else "pointwise"
 
-    @cached_property
+    @property
     def worths(self) -> Mapping[Value, float]:
         """What each value is worth: a rating, or the probability that A is preferred."""
         numbers = [value for value in self.values if isinstance(value, int)]
@@ -71,13 +70,13 @@ class Scale(Strict):
 
     @property
     def wording(self) -> str:
-        """How a prompt names the values: `"A" | "B" | "tie"`, `1-5 | "N/A"`."""
+        """How a prompt names the values: `"A", "B" or "tie"`; `an integer from 1 to 5, or "N/A"`."""
         first, last = self.values[0], self.values[-1]
         if isinstance(first, int) and self.values == tuple(range(first, int(last) + 1)):
-            offered = [f"{first}-{last}", *map(json.dumps, self.offered[len(self.values) :])]
-        else:
-            offered = [json.dumps(value) for value in self.offered]
-        return " | ".join(offered)
+            na = f", or {json.dumps(NOT_APPLICABLE)}" if self.not_applicable else ""
+            return f"an integer from {first} to {last}{na}"
+        *most, least = map(json.dumps, self.offered)
+        return f"{', '.join(most)} or {least}"
 
     @property
     def schema(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -91,7 +90,7 @@ class Scale(Strict):
 
 
 class Criterion(Strict):
-    """What is compared or rated. `weight` is its share where criteria are merged."""
+    """What is compared or rated; `weight` is its share where criteria are merged."""
 
     name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
     definition: str

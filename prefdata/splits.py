@@ -95,7 +95,8 @@ def part(
     """
     names = [TRAIN, *sorted(splits)]
     if "pair_id" in rows.columns:
-        pairs = frames["pairs"].select("pair_id", pl.col("split").fill_null(TRAIN).alias(" split"))
+        pairs = frames.get("pairs", empty("pairs"))
+        pairs = pairs.select("pair_id", pl.col("split").fill_null(TRAIN).alias(" split"))
         rows = rows.join(pairs, on="pair_id", maintain_order="left")
     elif "prompt_id" in rows.columns:
         of_prompt = prompt_splits(frames, splits, seed).rename({"split": " split"})

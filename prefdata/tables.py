@@ -216,9 +216,13 @@ def references(name: str) -> list[tuple[str, str, str]]:
     return [(c, *spec.references.split(".")) for c, spec in columns if spec.references]  # pyright: ignore[reportReturnType]
 
 
+# One encoder for all: json.dumps makes another one for each digest, at a third of its cost.
+COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
+
 def digest(*parts: Any) -> str:
     """20 hexadecimal digits (80 bits) of BLAKE2b over the parts' compact JSON."""
-    text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    text = COMPACT.encode(parts)
     return hashlib.blake2b(text.encode("utf-8"), digest_size=10).hexdigest()
 
 

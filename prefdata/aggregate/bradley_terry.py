@@ -20,6 +20,9 @@ from prefdata.aggregate._tally import preferences, tally, with_prompts
 from prefdata.errors import ConvergenceError, RecipeError
 from prefdata.tables import Completions, Scores, Strengths, Votes
 
+# A criterion that some prompts lack is no mistake; one that all lack is.
+SCOPE = "all"
+
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 
@@ -199,7 +202,7 @@ def _maximise(
     block: Block, prior: float, tolerance: float, max_iterations: int
 ) -> tuple[Floats, int]:
     """Strengths of a block's items on the scale where the prior's opponent has 0, and steps."""
-    theta = np.zeros(len(block.items))
+    theta = _start(block, prior)
     live, rest = np.arange(len(theta)).reshape(-1, block.size), block
     solve: Callable[[Block, Floats, Floats, float], Floats]
     solve = _solve_stack if block.size <= SMALL else _solve_large
@@ -226,6 +229,15 @@ def _maximise(
         f"iterations in {len(live)} components, first with items {rest.items[:3].tolist()}; "
         "allow more iterations or give a larger prior"
     )
+
+
+def _start(block: Block, prior: float) -> Floats:
+    """The log odds of each item's share of wins: near the optimum where all meet all."""
+    n = len(block.items)
+    won = np.bincount(block.one, block.wins, n) + np.bincount(block.other, block.losses, n)
+    lost = np.bincount(block.one, block.losses, n) + np.bincount(block.other, block.wins, n)
+    odds = (won + prior + 0.5) / (lost + prior + 0.5)
+    return np.log(odds) * (block.size - 1) / block.size
 
 
 def _gradient(block: Block, theta: Floats, prior: float) -> Floats:
@@ -269,13 +281,20 @@ def _solve_stack(block: Block, theta: Floats, gradient: Floats, prior: float) ->
 
 def _solve_large(block: Block, theta: Floats, gradient: Floats, prior: float) -> Floats:
     each, diagonal = _curvature(block, theta, prior)
-    here = np.arange(len(theta))
-    row = np.concatenate([block.one, block.other, here])
-    column = np.concatenate([block.other, block.one, here])
-    values = np.concatenate([-each, -each, diagonal])
-    matrix = SPARSE.csr_array(SPARSE.coo_array((values, (row, column))))
+    n = len(theta)
+
+    def times(x: Floats) -> Floats:
+        flow = each * (x[block.one] - x[block.other])
+        of_votes = np.bincount(block.one, flow, n) - np.bincount(block.other, flow, n)
+        return of_votes + of_prior * x
+
+    if prior == 0:
+        # What rounding leaves along the ones has no solution, and would be sought for ever.
+        gradient = gradient - gradient.mean()
+    of_prior = 2 * prior * expit(theta) * expit(-theta)
+    matrix = SOLVERS.LinearOperator((n, n), matvec=times, dtype=np.float64)
     scale = SPARSE.diags_array(1 / diagonal)
-    return SOLVERS.cg(matrix, gradient, rtol=1e-8, maxiter=20 * len(theta), M=scale)[0]
+    return SOLVERS.cg(matrix, gradient, rtol=1e-8, maxiter=20 * n, M=scale)[0]
 
 
 def _inverse(matrix: Floats) -> Floats:

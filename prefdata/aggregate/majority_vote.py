@@ -8,6 +8,9 @@ from prefdata.aggregate._tally import preferences, tally, with_prompts
 from prefdata.errors import RecipeError
 from prefdata.tables import Completions, Scores, Strengths, Votes
 
+# A criterion that some prompts lack is no mistake; one that all lack is.
+SCOPE = "all"
+
 
 def majority_vote(
     votes: Votes,

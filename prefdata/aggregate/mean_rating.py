@@ -7,6 +7,9 @@ import polars as pl
 from prefdata.aggregate._criteria import weigh
 from prefdata.tables import Ratings, Strengths
 
+# A criterion that some prompts lack is no mistake; one that all lack is.
+SCOPE = "all"
+
 
 def mean_rating(
     ratings: Ratings,

@@ -28,7 +28,8 @@ def pointwise(
     `rating` is 0 for the scale's worst and 1 for its best value, evenly between, whichever way the
     scale runs; `raw` is the value as it was given. Where a criterion does not apply, the rating is
     unscored as "not applicable". A reply without a well-formed verdict leaves all its criteria
-    unscored with the reason, and is kept as their rationale; so does a failed request ("error: ...").
+    unscored with the reason, and is kept as their rationale; a failed request leaves them unscored
+    with "error: ...".
 
     judge: a pointwise judge: the criteria, their scales, and what is asked.
     model: who is asked.

@@ -32,9 +32,11 @@ def agreement(
       `krippendorff_alpha_interval_<table>`, where a disagreement counts by its square.
 
     Draws, and both orders of a judge, are separate labels: the last two coefficients pair them
-    like labels of two annotators, so that a judge who contradicts itself lowers them; Cohen's
-    kappa pairs each label of the one annotator with each of the other and weighs all pairs of a
-    unit together as one. With several criteria each also is a subject of the last two.
+    like labels of two annotators, so that a judge who contradicts itself lowers them. Cohen's
+    kappa pairs labels of the same draw, each draw a unit of its own (a source gives what stands in
+    one of its rows the same draw); where two annotators have other draws of a unit, it pairs each
+    label with each and weighs these pairs together as one unit. With several criteria each
+    also is a subject of the last two.
 
     A coefficient with no unit, or with a single class where E is 1, is undefined: null. `stderr`
     is by the linear part of the coefficient with units as independent draws (for Cohen's kappa
@@ -73,7 +75,7 @@ _COLUMNS = {
 def _labels(
     frame: pl.DataFrame, label: pl.Expr, key: list[str], criteria: Sequence[str] | None
 ) -> pl.DataFrame:
-    """Scored rows as `unit`, `criterion`, `annotator`, `label`, in an order of their own."""
+    """Scored rows as `unit, criterion, annotator, draw, label`, in an order of their own."""
     known = frame["criterion"].unique().to_list()
     for name in criteria or ():
         if known and name not in known:
@@ -82,19 +84,26 @@ def _labels(
         frame = frame.filter(pl.col("criterion").is_in(list(criteria)))
     scored = frame.with_columns(label=label).filter(pl.col("label").is_not_null())
     return (
-        scored.sort(*key, "annotator", "label")
+        scored.sort(*key, "annotator", "draw", "label")
         .with_columns(unit=pl.struct(*key).rle_id())
-        .select("unit", "criterion", "annotator", "label")
+        .select("unit", "criterion", "annotator", "draw", "label")
     )
 
 
 def _cohen(labels: pl.DataFrame, table: str) -> pl.DataFrame:
     """Cohen's kappa of each two annotators with a common unit."""
-    two, unit = ["annotator", "annotator_right"], ["annotator", "annotator_right", "unit"]
+    two = ["annotator", "annotator_right"]
+    unit = [*two, "unit", "draw"]
     pairs = labels.join(labels, on="unit", maintain_order="left_right").filter(
         pl.col("annotator") < pl.col("annotator_right")
     )
-    pairs = pairs.with_columns(
+    together = pl.col("draw") == pl.col("draw_right")
+    n_together = pl.col("draw").filter(together).n_unique()
+    matched = pl.all_horizontal(pl.col("draw", "draw_right").n_unique() == n_together)
+    pairs = pairs.with_columns(matched=matched.over([*two, "unit"])).filter(
+        together | ~pl.col("matched")
+    )
+    pairs = pairs.with_columns(draw=pl.when("matched").then("draw")).with_columns(
         weight=1.0 / pl.len().over(unit),
         same=(pl.col("label") == pl.col("label_right")).cast(pl.Float64),
     )

@@ -79,7 +79,8 @@ class Edge:
                 answers += [found, *self._ask(rest, call)]
             left = Requests(left.join(mine, on="request_id", how="anti"))
         self._account.show(call.progress)
-        return Responses(wanted.select("request_id").join(pl.concat(answers), on="request_id"))
+        ids, said = wanted.select("request_id"), pl.concat(answers)
+        return Responses(ids.join(said, on="request_id", maintain_order="left"))
 
     def _find(self, wanted: Requests) -> Responses:
         ids = wanted["request_id"].to_list()
@@ -108,8 +109,10 @@ class Edge:
         return [Requests(rest.filter(pl.col("model").is_in(roles))) for roles in groups.values()]
 
     def _converse(self, part: Requests, call: "_Call") -> list[Responses]:
-        """Put one client's requests to it, as far as the money goes."""
+        """Put one client's requests to it, what is free first, as far as the money goes."""
         answers: list[Responses] = []
+        priced = [role for role, spec in self.specs.items() if any(spec.prices or ())]
+        part = Requests(part.sort(pl.col("model").is_in(priced), maintain_order=True))
         while part.height and not call.stopped:
             held = worst(part, self.specs) if self._purse else {}
             n = self._purse.reserve([*held.values()]) if self._purse else part.height

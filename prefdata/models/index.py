@@ -17,7 +17,7 @@ ID = 20
 LAYOUT = np.dtype([("key", "<u8"), ("time", "<i8"), ("offset", "<i8"), ("length", "<i4")])
 TIME = ID + len(' {"time":')
 HEAD = TIME + 13 + 1
-BLOCK = 1 << 26
+BLOCK = 1 << 24
 # Below this many bytes beyond the index on disk, scanning is quicker than writing a new one.
 WORTH_KEEPING = 1 << 20
 
@@ -38,7 +38,7 @@ def _key(digits: Array) -> Array:
 
 
 class Index:
-    """The lines of one segment, sorted by key and time."""
+    """The lines of one segment, sorted by key and then by age."""
 
     def __init__(self, segment: Path) -> None:
         self.segment = segment
@@ -65,7 +65,7 @@ class Index:
         good: list[int] = []
         with (
             self.segment.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
         ):
             for row, line in zip(rows.tolist(), at.tolist(), strict=True):
                 key = self.lines["key"][line]
@@ -85,14 +85,15 @@ class Index:
         parts = [self.lines]
         with (
             self.segment.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
         ):
             while (block := _block(data, self.covered, min(size, len(data)))) > self.covered:
                 parts.append(_scan(data, self.covered, block))
                 self.covered = block
         if len(parts) > 1:
+            # A stable sort: lines of one key stay in the order in which they were written.
             lines = np.concatenate(parts)
-            self.lines = lines[np.lexsort((lines["offset"], lines["time"], lines["key"]))]
+            self.lines = lines[np.argsort(lines["key"], kind="stable")]
         if self.covered - self._kept >= WORTH_KEEPING:
             self._keep()
 
@@ -139,7 +140,7 @@ def _scan(data: mmap.mmap, start: int, end: int) -> Array:
     starts = np.concatenate([[0], ends[:-1] + 1])
     whole = (ends - starts > HEAD) & (raw[ends - 1] == ord("}"))
     starts, ends = starts[whole], ends[whole]
-    head = raw[starts[:, None] + np.arange(HEAD)]
+    head = np.lib.stride_tricks.sliding_window_view(raw, HEAD)[starts]
     digits = _VALUE[head[:, :ID]]
     clock = _VALUE[head[:, TIME : TIME + 13]]
     sound = (digits < 16).all(1) & (clock < 10).all(1) & (head[:, ID:TIME] == _MARK).all(1)

@@ -139,7 +139,10 @@ class Ledger:
             first, last = np.searchsorted(places["segment"], [number, number + 1])
             if first == last:
                 continue
-            with segment.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as m:
+            with (
+                segment.open("rb") as file,
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as m,
+            ):
                 for start, length in places[["offset", "length"]][first:last].tolist():
                     if (found := _read(m, start, length, request)) is not None:
                         yield found
@@ -192,13 +195,15 @@ def _read(
     data: mmap.mmap, start: int, length: int, request: bool
 ) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """Response and request of a line; None where the line is damaged."""
+    said: dict[str, Any]
+    asked: dict[str, Any] = {}
     try:
         line = data[start : start + length].decode()
         if request:
             whole = json.loads(line[ID + 1 :])
             said, asked = whole["response"], whole["request"]
         else:
-            said, asked = _DECODER.raw_decode(line, _RESPONSE)[0], {}
+            said = _DECODER.raw_decode(line, _RESPONSE)[0]
     except (ValueError, KeyError):
         return None
     return {"request_id": line[:ID], **said}, asked

@@ -75,7 +75,7 @@ class OpenAIClient:
         with self._starting:
             loop, self._loop = self._loop, None
         if loop:
-            self._run(loop, self._end())
+            self._run(loop, self._shut(loop))
             loop.call_soon_threadsafe(loop.stop)
             self._thread.join()
             loop.close()
@@ -107,13 +107,14 @@ class OpenAIClient:
         )
         self._lane = Lane(self._spec.concurrency)
 
-    async def _end(self) -> None:
+    async def _shut(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give up what is in flight, so that whoever waits for it in another thread is told."""
         running = asyncio.all_tasks() - {asyncio.current_task()}
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         await self._client.close()
+        await loop.shutdown_default_executor()
 
     async def _feed(self, call: "_Call") -> None:
         """Send the requests as places become free; the first `ModelError` cancels the others."""
@@ -177,12 +178,8 @@ class OpenAIClient:
                 return _Problem(f"server error {code}", wait=retry_after(error.response.headers))
             case openai.APIStatusError(status_code=code):
                 return _Problem(f"bad request ({code}): {self._said(error)}", again=False)
-            case TimeoutError() | openai.APITimeoutError():
-                return _Problem("timeout")
-            case openai.APIConnectionError() if type(error.__cause__).__name__ == "ConnectError":
-                return _Problem(REFUSED)
-            case openai.APIConnectionError():
-                return _Problem("connection lost")
+            case TimeoutError() | openai.APIConnectionError():
+                return _Problem(_cut(error))
             case chat.Malformed():
                 return _Problem(str(error))
             case _:
@@ -216,6 +213,19 @@ class OpenAIClient:
         said = body.get("message") if isinstance(body, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         text = " ".join(str(said or error.message).split())[:300]  # pyright: ignore[reportUnknownArgumentType]
         return text.replace(self._key, "***") if self._key else text
+
+
+def _cut(error: BaseException) -> str:
+    """Why no reply came. The transports name their errors differently; the first cause decides."""
+    first = error
+    while first.__cause__ and not isinstance(first.__cause__, asyncio.CancelledError):
+        first = first.__cause__
+    names = {kind.__name__ for kind in type(first).__mro__}
+    if names & {"ConnectError", "ClientConnectorError", "ConnectionRefusedError", "gaierror"}:
+        return REFUSED
+    if isinstance(first, TimeoutError) or "Timeout" in type(first).__name__:
+        return "timeout"
+    return "connection lost"
 
 
 @dataclass

@@ -7,6 +7,7 @@ written to the ledger, `CHUNK` at a time.
 """
 
 import gc
+import importlib
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,7 +53,7 @@ class VLLMClient:
         messages = [list(row["messages"]) for row in rows]
         try:
             outputs = self._engine.chat(messages, list(sampling), use_tqdm=False)
-        except ValueError as error:
+        except _rows_fault() as error:
             if len(rows) == 1:
                 said = " ".join(str(error).split())[:300]
                 return [response(rows[0]["request_id"], error=f"bad request: {said}")]
@@ -64,7 +65,7 @@ class VLLMClient:
 
 def _load(spec: ModelSpec) -> Any:
     try:
-        from vllm import LLM  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
+        vllm: Any = importlib.import_module("vllm")
     except ImportError as error:
         raise ModelError(
             "the client 'vllm' needs the package vllm; install it with: pip install "
@@ -72,7 +73,7 @@ def _load(spec: ModelSpec) -> Any:
         ) from error
     revision = {"revision": spec.revision} if spec.revision else {}
     try:
-        return LLM(model=spec.model, **revision, **spec.engine)
+        return vllm.LLM(model=spec.model, **revision, **spec.engine)
     except (OSError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(
             f"vLLM cannot load the model {spec.model!r}: {error}. Expected a model of the hub or "
@@ -80,13 +81,18 @@ def _load(spec: ModelSpec) -> Any:
         ) from error
 
 
+def _rows_fault() -> tuple[type[Exception], ...]:
+    """What vLLM raises for a request that it cannot take; older ones raise ValueError only."""
+    try:
+        exceptions: Any = importlib.import_module("vllm.exceptions")
+    except ImportError:
+        return (ValueError,)
+    return (ValueError, exceptions.VLLMClientError)
+
+
 def _sampling(row: Row) -> Any:
     """vLLM's sampling parameters of a request."""
-    from vllm import SamplingParams  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
-    from vllm.sampling_params import (  # pyright: ignore[reportMissingImports]
-        StructuredOutputsParams,  # pyright: ignore[reportUnknownVariableType]
-    )
-
+    parameters: Any = importlib.import_module("vllm.sampling_params")
     options = json.loads(row["options"])
     schema, _ = options.pop("schema", None), options.pop("choices", None)
     if row["want"] == "choice":
@@ -94,7 +100,7 @@ def _sampling(row: Row) -> Any:
         options.update(max_tokens=1, logprobs=TOP)
     elif row["want"] == "text":
         if schema:
-            options["structured_outputs"] = StructuredOutputsParams(json=schema)
+            options["structured_outputs"] = parameters.StructuredOutputsParams(json=schema)
         wanted = options.pop("top_logprobs", None)
         if options.pop("logprobs", None):
             options["logprobs"] = int(wanted or 0)
@@ -104,7 +110,7 @@ def _sampling(row: Row) -> Any:
             f"gives {', '.join(WANTS)}"
         )
     try:
-        return SamplingParams(**options)
+        return parameters.SamplingParams(**options)
     except (TypeError, ValueError) as error:
         raise ModelError(
             f"the options of the model {row['model']!r} are not vLLM's sampling parameters: {error}"

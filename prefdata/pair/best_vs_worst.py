@@ -5,6 +5,9 @@ import polars as pl
 from prefdata.pair._candidates import label, ranked
 from prefdata.tables import Dropped, Pairs, Scores, Strengths, Votes
 
+# An estimator that some prompts lack is no mistake; one that all lack is.
+SCOPE = "all"
+
 
 def best_vs_worst(
     strengths: Strengths,

@@ -78,7 +78,7 @@ def _arrow(path: Path) -> Generator[tuple[Any, Iterable[Any]]]:
         yield file.schema, batches
 
 
-def load_hub(spec: SourceSpec, *, streaming: bool) -> Any:
+def _load_hub(spec: SourceSpec, *, streaming: bool) -> Any:
     from datasets import load_dataset  # pyright: ignore[reportUnknownVariableType]
 
     try:
@@ -96,6 +96,12 @@ def load_hub(spec: SourceSpec, *, streaming: bool) -> Any:
 
 
 def hub_batches(spec: SourceSpec, wanted: Sequence[str]) -> Iterator[Any]:
-    whole = load_hub(spec, streaming=False)
+    whole = _load_hub(spec, streaming=False)
     names = [name for name in whole.column_names if name in wanted]
     yield from whole.select_columns(names).with_format("arrow").iter(ROWS)
+
+
+def hub_names(spec: SourceSpec) -> list[str]:
+    """The columns of a dataset's first row; nothing else of it is fetched."""
+    first: dict[str, Any] | None = next(iter(_load_hub(spec, streaming=True)), None)
+    return list(first or ())

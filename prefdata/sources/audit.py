@@ -118,7 +118,8 @@ def _share(signs: pl.Series) -> tuple[float | None, int]:
 
 def _contradiction(spec: Scaled, voted: SourceSpec, says: str, columns: Mapping[str, str]) -> str:
     names = [columns[n] for n in ("rating", "rating_chosen", "rating_rejected") if n in columns]
-    names = names or [name for _, name, _ in getattr(spec, "unfolded", list)()]
+    if isinstance(spec, RatingSource):
+        names += [name for _, name, _ in spec.unfolded()]
     column = " and ".join(repr(name) for name in names)
     up = "highest" if spec.higher_is_better else "lowest"
     return (

@@ -10,8 +10,6 @@ import pyarrow
 
 from prefdata.tables import MESSAGES, said
 
-Turns = list[dict[str, str]]
-
 pa = cast(Any, pyarrow)
 
 LETTERS = {
@@ -47,7 +45,7 @@ def conversations(cells: pl.Series | list[Any], role: str) -> Settled:
     ]
     spoken = _said(texts, role)
     if any(turns is not None for turns in lists):
-        spoken = pl.select(pl.coalesce(spoken, messages(lists))).to_series()
+        spoken = pl.select(pl.coalesce(spoken, _messages(lists))).to_series()
     return Settled(spoken, pl.Series(wrong, dtype=pl.String))
 
 
@@ -65,24 +63,27 @@ def _nothing(height: int) -> pl.Series:
 
 
 def _not_messages(cell: Any) -> str | None:
-    """Why a value is neither a text nor messages."""
+    """Why a value is neither null, a text nor messages."""
+    if cell is None or type(cell) is str:
+        return None
     if type(cell) is not list:
         return f"is a {type(cell).__name__}, not a text or messages"
     turns = cast("list[Any]", cell)
     if not turns:
         return "has no messages"
     for turn in turns:
-        if type(turn) is not dict or type(turn.get("role")) is not str:
+        message = cast("dict[str, object]", turn) if type(turn) is dict else {}
+        if type(message.get("role")) is not str:
             return "has a message without role"
-        if type(turn.get("content")) is not str:
+        if type(message.get("content")) is not str:
             return "has a message whose content is not a text"
     return None
 
 
-def messages(lists: Sequence[Sequence[Mapping[str, str]] | None]) -> pl.Series:
+def _messages(lists: Sequence[Sequence[Mapping[str, str]] | None]) -> pl.Series:
     """Lists of messages as a column; polars takes 40 µs a message where this takes one."""
-    lengths = [0 if turns is None else len(turns) for turns in lists]
-    flat = [turn for turns in lists if turns for turn in turns]
+    lengths = [len(turns or []) for turns in lists]
+    flat = [turn for turns in lists for turn in turns or []]
     struct = pa.StructArray.from_arrays(
         [
             pa.array([turn["role"] for turn in flat], pa.large_string()),
@@ -91,7 +92,7 @@ def messages(lists: Sequence[Sequence[Mapping[str, str]] | None]) -> pl.Series:
         ["role", "content"],
     )
     column = pa.LargeListArray.from_arrays(
-        pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int64()),
+        pa.array(np.cumsum([0, *lengths]), pa.int64()),
         struct,
         mask=pa.array([turns is None for turns in lists], pa.bool_()),
     )
@@ -125,28 +126,32 @@ def disordered(conversation: str, *, asks: bool) -> pl.Expr:
     )  # fmt: skip
 
 
-class Shared(NamedTuple):
-    """A prompt with the two completions of it, or why there is none."""
+def shared_prompts(chosen: pl.Series, rejected: pl.Series) -> pl.Series:
+    """How many messages two conversations have in common as their prompt; 0 if none.
 
-    prompt: Turns | None
-    chosen: Turns | None
-    rejected: Turns | None
-    wrong: str | None
-
-
-def shared_prompt(chosen: Turns, rejected: Turns) -> Shared:
-    """What two conversations begin with, and how each goes on.
-
-    The prompt is the common leading messages, cut back to where both go on with an assistant: so
-    prompt + chosen is the whole conversation, and neither side is left without a message.
+    That is as many leading messages as are equal and leave both to go on with an assistant: so
+    prompt + chosen is the whole conversation, and no side is left without a message.
     """
-    both = min(len(chosen), len(rejected)) - 1
-    n = next((i for i in range(both) if chosen[i] != rejected[i]), both)
-    while n > 0 and not chosen[n]["role"] == rejected[n]["role"] == "assistant":
-        n -= 1
-    if n == 0:
-        return Shared(None, None, None, "chosen and rejected have no prompt in common")
-    return Shared(chosen[:n], chosen[n:], rejected[n:], None)
+    n = pl.zeros(len(chosen), pl.Int64, eager=True)
+    equal = pl.repeat(True, len(chosen), dtype=pl.Boolean, eager=True)
+    for k in range(max(chosen.list.len().max() or 0, 1)):  # pyright: ignore[reportArgumentType, reportCallIssue]
+        one, other = (side.list.get(k, null_on_oob=True) for side in (chosen, rejected))
+        answers = (one.struct.field("role") == "assistant") & (
+            other.struct.field("role") == "assistant"
+        )
+        n = n.set((equal & answers).fill_null(False), k)
+        equal = (equal & (one == other)).fill_null(False)
+        if not equal.any():
+            break
+    return n
+
+
+class Shared(NamedTuple):
+    """A prompt with the two completions of it; None where two texts have none in common."""
+
+    prompt: str | None
+    chosen: str
+    rejected: str
 
 
 def shared_text(chosen: str, rejected: str) -> Shared:
@@ -162,13 +167,8 @@ def shared_text(chosen: str, rejected: str) -> Shared:
     if n < min(len(chosen), len(rejected)) and chosen[n - 1 : n] == " ":
         n -= 1
     if not chosen[:n].strip():
-        return Shared(None, None, None, "chosen and rejected have no prompt in common")
-    prompt: Turns = [{"role": "user", "content": chosen[:n]}]
-    return Shared(prompt, _answer(chosen[n:]), _answer(rejected[n:]), None)
-
-
-def _answer(text: str) -> Turns:
-    return [{"role": "assistant", "content": text}]
+        return Shared(None, chosen, rejected)
+    return Shared(chosen[:n], chosen[n:], rejected[n:])
 
 
 def _common(one: str, other: str) -> int:

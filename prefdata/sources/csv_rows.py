@@ -21,7 +21,7 @@ def _texts(file: IO[bytes]) -> Iterator[str]:
 
 
 def _header(reader: Iterator[list[str]]) -> list[str]:
-    names = _clean(next(reader, []))
+    names = _clean(next(reader, list[str]()))
     return [names[0].removeprefix("\ufeff"), *names[1:]] if names else []
 
 

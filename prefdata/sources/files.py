@@ -14,7 +14,7 @@ from prefdata.sources.arrow_rows import (
     arrow_names,
     file_batches,
     hub_batches,
-    load_hub,
+    hub_names,
 )
 from prefdata.sources.chunk import Chunk
 from prefdata.sources.csv_rows import csv_chunks, csv_names
@@ -45,7 +45,7 @@ def column_names(spec: SourceSpec, folder: Path, wanted: Iterable[str]) -> list[
     Of JSON rows the first 100 are looked at, and more only while a wanted name is not among them.
     """
     if spec.hub is not None:
-        return list(next(iter(load_hub(spec, streaming=True)), {}))
+        return hub_names(spec)
     path, suffix = locate(spec, folder)
     if suffix in ARROW:
         return arrow_names(spec, path, suffix)

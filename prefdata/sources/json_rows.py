@@ -3,17 +3,35 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 
 from prefdata.errors import SourceError
 from prefdata.sources.chunk import KEPT, LARGEST, ROWS, Bad, Cells, Chunk, as_json, opened
 from prefdata.sources.spec import SourceSpec
 
-Row = tuple[int, Any, bytes]
+BYTES = 2**26
+
+
+class Wrong(NamedTuple):
+    """A line that is no row: why, and what stands there, as JSON."""
+
+    reason: str
+    row: str
+
+
+# Line, row and size in bytes.
+Row = tuple[int, dict[str, Any] | Wrong, int]
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def json_rows(spec: SourceSpec, path: Path) -> Iterator[Row]:
-    """(line, row, what stood there); a row that is an Exception could not be decoded."""
+    """The rows of a file, an array or a row a line."""
     with opened(spec, path) as file:
         start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
         file.seek(0)
@@ -25,14 +43,14 @@ def json_rows(spec: SourceSpec, path: Path) -> Iterator[Row]:
 
 def _array(spec: SourceSpec, text: bytes) -> Iterator[Row]:
     try:
-        rows = json.loads(text.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        rows = DECODER.decode(text.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise SourceError(
             f"{spec.where} is not a JSON array of rows: {error}; mend it, or give it as .jsonl, "
             "of which only the bad lines would be left out"
         ) from error
     for number, row in enumerate(rows, start=1):
-        yield number, _checked(row), b""
+        yield number, _checked(row), 0
 
 
 def _lines(file: IO[bytes]) -> Iterator[Row]:
@@ -45,61 +63,63 @@ def _lines(file: IO[bytes]) -> Iterator[Row]:
                 length += len(rest)
                 line = line[:KEPT] + rest[-1:]
             reason = f"the row has {length} bytes, more than {LARGEST}"
-            yield number, ValueError(reason), line[:KEPT]
+            yield number, _lost(reason, line[:KEPT]), KEPT
             continue
         line = line.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else line.strip()
         if line:
-            yield number, _decoded(line), line
+            yield number, _decoded(line), len(line)
 
 
-def _decoded(line: bytes) -> Any:
+def _lost(reason: str, line: bytes) -> Wrong:
+    return Wrong(reason, as_json(line.decode("utf-8", "replace")))
+
+
+def _decoded(line: bytes) -> dict[str, Any] | Wrong:
     try:
-        row = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
+        row = DECODER.decode(line.decode("utf-8"))
     except UnicodeDecodeError as error:
-        return ValueError(f"invalid UTF-8 at byte {error.start + 1}")
+        return _lost(f"invalid UTF-8 at byte {error.start + 1}", line)
     except json.JSONDecodeError as error:
-        return ValueError(f"bad JSON: {error.msg} at character {error.pos + 1}")
+        return _lost(f"bad JSON: {error.msg} at character {error.pos + 1}", line)
     except (ValueError, RecursionError) as error:
-        return ValueError(f"bad JSON: {error}")
-    return _checked(row) if b"\\ud" in line or b"\\uD" in line else _an_object(row)
+        return _lost(f"bad JSON: {error}", line)
+    return _checked(row) if b"\\ud" in line or b"\\uD" in line else _object(row)
 
 
-def _checked(row: Any) -> Any:
-    """The row, unless it is no object or has half of a surrogate pair, which no file can hold."""
+def _checked(row: Any) -> dict[str, Any] | Wrong:
+    """The row, unless it has half of a surrogate pair, which no file can hold."""
     try:
         json.dumps(row, ensure_ascii=False).encode("utf-8")
     except (UnicodeEncodeError, RecursionError):
-        return ValueError("invalid UTF-8: half of a surrogate pair")
-    return _an_object(row)
+        return Wrong("invalid UTF-8: half of a surrogate pair", json.dumps(json.dumps(row)))
+    return _object(row)
 
 
-def _an_object(row: Any) -> Any:
+def _object(row: Any) -> dict[str, Any] | Wrong:
     if isinstance(row, dict):
         return cast("dict[str, Any]", row)
-    return ValueError(f"a row is an object, but this is a {type(row).__name__}")
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+    return Wrong(f"a row is an object, but this is a {type(row).__name__}", as_json(row))
 
 
 def json_chunks(rows: Iterator[Row], wanted: Sequence[str]) -> Iterator[Chunk]:
     lines: list[int] = []
     good: list[dict[str, Any]] = []
     bad: list[Bad] = []
-    for number, row, raw in rows:
-        if isinstance(row, Exception):
-            bad.append((number, str(row), as_json(raw.decode("utf-8", "replace"))))
+    size = 0
+    for number, row, length in rows:
+        if isinstance(row, Wrong):
+            bad.append((number, row.reason, row.row))
         else:
             lines.append(number)
             good.append(row)
-        if len(lines) + len(bad) >= ROWS:
-            yield _rows_chunk(lines, good, bad, wanted)
-            lines, good, bad = [], [], []
-    yield _rows_chunk(lines, good, bad, wanted)
+        size += length
+        if len(lines) + len(bad) >= ROWS or size >= BYTES:
+            yield _chunk(lines, good, bad, wanted)
+            lines, good, bad, size = [], [], [], 0
+    yield _chunk(lines, good, bad, wanted)
 
 
-def _rows_chunk(
+def _chunk(
     lines: list[int], rows: list[dict[str, Any]], bad: list[Bad], wanted: Sequence[str]
 ) -> Chunk:
     columns: dict[str, Cells] = {name: [row.get(name) for row in rows] for name in wanted}
@@ -112,6 +132,6 @@ def json_names(rows: Iterator[Row], wanted: Iterable[str]) -> list[str]:
     for number, (_, row, _) in enumerate(rows):
         if number >= 100 and names.keys() >= set(wanted):
             break
-        if isinstance(row, dict):
-            names |= dict.fromkeys(cast("dict[str, Any]", row))
+        if not isinstance(row, Wrong):
+            names |= dict.fromkeys(row)
     return list(names)

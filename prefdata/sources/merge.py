@@ -29,15 +29,13 @@ def contradictions(part: Part) -> pl.DataFrame:
 
     Of a prompt's reference, group and user the value that most of its rows give stands; where
     none has more than the others, all are set aside. Of labels with one key, draw included, and
-    different contents none stands. So the order of the rows does not matter.
+    different contents none stands. A pair without a prompt is implicit only if the whole source
+    is. So the order of the rows does not matter.
     """
     found = [_disputed(part.facts, name) for name in ("reference", "group", "user")]
-    for name, frame in (
-        ("votes", part.votes),
-        ("ratings", part.ratings),
-        ("samples", part.samples),
-    ):
-        found.append(_collisions(name, frame))
+    found.append(_without_prompt(part.facts))
+    for name in ("votes", "ratings", "samples"):
+        found.append(_collisions(name, getattr(part, name)))
     places = pl.concat([pl.DataFrame(schema=PLACES), *found])
     return places.sort("at", "line", "reason").unique(["at", "line"], keep="first").sort(FROM)
 
@@ -56,6 +54,16 @@ def _disputed(facts: pl.DataFrame, name: str) -> pl.DataFrame:
     reason = f"the same prompt has another {name} in other rows: {{}} here"
     return said.join(lost, on=["prompt_id", "value"]).select(
         *FROM, pl.format(reason, "value").alias("reason")
+    )
+
+
+def _without_prompt(facts: pl.DataFrame) -> pl.DataFrame:
+    """The implicit pairs of sources in which others have their prompt."""
+    mixed = facts.select("at", "implicit").unique().filter(pl.col("at").is_duplicated())
+    return (
+        facts.filter("implicit")
+        .join(mixed, on="at", how="semi")
+        .select(*FROM, pl.lit("prompt is missing, and other rows have one").alias("reason"))
     )
 
 

@@ -1,6 +1,6 @@
 """Reading the sources of a recipe: the one loop, and what is known before it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from prefdata.sources.spec import (
     SourceSpec,
     VoteSource,
 )
+from prefdata.tables import TABLES
 
 MAKES: Mapping[str, tuple[str, ...]] = {
     "prompts": ("prompts",),
@@ -56,11 +57,8 @@ def header(spec: SourceSpec, folder: Path) -> dict[str, str]:
     A missing file, a column that is named and not there, or one that is needed and neither named
     nor there is a `RecipeError` with the file, the key and the nearest name.
     """
-    asked = {ours: spec.columns.get(ours, ours) for ours in spec.known}
+    asked = _asked(spec)
     unfolded = list(spec.unfolded()) if isinstance(spec, LabelSource) else []
-    if unfolded and isinstance(spec, LabelSource):
-        for ours in ("annotator", spec.label, "unscored", "draw", "rationale"):
-            asked.pop(ours, None)
     needed = {theirs for ours, theirs in asked.items() if ours in (*spec.needs, *spec.columns)}
     keys = {f"annotators.{who}": column for who, column, _ in unfolded}
     keys |= {f"annotators.{who}.rationale": why for who, _, why in unfolded if why}
@@ -80,10 +78,18 @@ def header(spec: SourceSpec, folder: Path) -> dict[str, str]:
                 f"{spec.where} lacks the column {ours!r}; {nearest(ours, there)} "
                 f'Give it as columns.{ours} = "..."'
             )
-    found = {ours: theirs for ours, theirs in asked.items() if theirs in there}
-    if isinstance(spec, PairSource) and spec.scale is None:
-        found = {ours: theirs for ours, theirs in found.items() if "rating" not in ours}
-    return found
+    return {ours: theirs for ours, theirs in asked.items() if theirs in there}
+
+
+def _asked(spec: SourceSpec) -> dict[str, str]:
+    """Every column that a row of the source may have for us, ours to the file's."""
+    without: tuple[str, ...] = ()
+    if isinstance(spec, LabelSource) and spec.annotators:
+        without = ("annotator", spec.label, "unscored", "draw", "rationale")
+    elif isinstance(spec, PairSource) and spec.scale is None:
+        without = ("rating_chosen", "rating_rejected")
+    known = [ours for ours in spec.known if ours not in without]
+    return {ours: spec.columns.get(ours, ours) for ours in known}
 
 
 def resolved(sources: Sources, folder: Path) -> list[SourceSpec]:
@@ -112,19 +118,19 @@ def _kind(spec: SourceSpec, folder: Path) -> SourceSpec:
 
 def tables_made(sources: Sources, folder: Path) -> tuple[str, ...]:
     """The tables that the sources fill, known from the columns alone."""
-    made: dict[str, None] = {}
-    for spec in resolved(sources, folder):
-        made |= _makes(spec, header(spec, folder))
-    return tuple(made)
+    specs = resolved(sources, folder)
+    return _made(specs, [header(spec, folder) for spec in specs])
 
 
-def _makes(spec: SourceSpec, names: Mapping[str, str]) -> dict[str, None]:
-    made = dict.fromkeys(MAKES[spec.kind])
-    if any(ours.startswith("generator") for ours in names):
-        made["samples"] = None
-    if any(ours.startswith("rating_") for ours in names):
-        made["ratings"] = None
-    return made
+def _made(specs: Sequence[SourceSpec], headers: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
+    made: set[str] = set()
+    for spec, names in zip(specs, headers, strict=True):
+        made.update(MAKES[spec.kind])
+        if any(ours.startswith("generator") for ours in names):
+            made.add("samples")
+        if any(ours.startswith("rating_") for ours in names):
+            made.add("ratings")
+    return tuple(name for name in TABLES if name in made)
 
 
 def read(
@@ -133,55 +139,54 @@ def read(
     """Read all sources into tables. Paths are relative to `folder`, the recipe's.
 
     A row that is none of ours is quarantined with its source, line and reason; with `strict` it
-    is a `SourceError`. `limit` keeps the first so many prompts, with all that is read about them.
+    is a `SourceError`. `limit` keeps the first so many prompts, with all that is read about them:
+    the first source is read until it has given them, the others whole.
     """
     specs = resolved(sources, folder)
     headers = [header(spec, folder) for spec in specs]
+    rows = dict.fromkeys((spec.name for spec in specs), 0)
     parts: list[Part] = []
     bad: list[pl.DataFrame] = []
-    rows = dict.fromkeys((spec.name for spec in specs), 0)
-    kept = pl.DataFrame(schema={"prompt_id": pl.String})
-    for at, spec in enumerate(specs):
-        for chunk in _limited(chunks(spec, folder, _wanted(spec, headers[at])), spec.limit):
-            made, lost = part(spec, at, chunk, _names(spec, headers[at]), headers[at])
-            rows[spec.name] += len(chunk.line) + len(chunk.bad)
-            bad.append(_placed(spec, at, lost, strict))
-            if limit is not None:
-                kept = _first_prompts(kept, made, limit)
-                made = made.of(kept)
-            parts.append(made)
-            if limit is not None and at == 0 and kept.height == limit:
-                break
-    whole = merge.together(parts) if parts else None
-    if whole is None:
+    for at, chunk, made, lost in _parts(specs, folder, limit):
+        rows[specs[at].name] += len(chunk.line) + len(chunk.bad)
+        bad.append(_placed(specs[at], at, lost, strict))
+        parts.append(made)
+    if not parts:
         return Imported({}, _quarantine(bad, specs), [], rows)
+    whole = merge.together(parts)
     disputed = merge.contradictions(whole)
-    bad += [_placed(spec, at, _reread(spec, folder, at, headers[at], disputed), strict)
-            for at, spec in enumerate(specs) if disputed["at"].eq(at).any()]  # fmt: skip
+    numbers: list[int] = disputed["at"].unique().sort().to_list()
+    for at in numbers:
+        lost = _reread(specs[at], folder, disputed.filter(pl.col("at") == at))
+        bad.append(_placed(specs[at], at, lost, strict))
     whole = merge.without(whole, disputed)
-    made_tables: dict[str, None] = {}
-    for spec, names in zip(specs, headers, strict=True):
-        made_tables |= _makes(spec, names)
     return Imported(
-        tables=merge.as_tables(whole, specs, list(made_tables)),
+        tables=merge.as_tables(whole, specs, _made(specs, headers)),
         quarantined=_quarantine(bad, specs),
         audit=audit(whole, specs, headers),
         rows=rows,
     )
 
 
-def _names(spec: SourceSpec, found: Mapping[str, str]) -> dict[str, str]:
-    """The columns to look for: those found, and of rows that may lack them those not seen yet."""
-    asked = {ours: spec.columns.get(ours, ours) for ours in spec.known}
-    if isinstance(spec, LabelSource) and spec.annotators:
-        return dict(found)
-    if isinstance(spec, PairSource) and spec.scale is None:
-        asked = {ours: theirs for ours, theirs in asked.items() if "rating" not in ours}
-    return asked
+def _parts(
+    specs: Sequence[SourceSpec], folder: Path, limit: int | None
+) -> Iterator[tuple[int, Chunk, Part, pl.DataFrame]]:
+    """The chunks of all sources, with their number, and read as rows good and bad."""
+    kept = pl.DataFrame(schema={"prompt_id": pl.String})
+    for at, spec in enumerate(specs):
+        for chunk in _limited(chunks(spec, folder, _wanted(spec)), spec.limit):
+            made, lost = part(spec, at, chunk, _asked(spec))
+            if limit is not None:
+                kept = _first_prompts(kept, made, limit)
+                made = made.of(kept)
+            yield at, chunk, made, lost
+            if at == 0 and kept.height == limit:
+                break
 
 
-def _wanted(spec: SourceSpec, found: Mapping[str, str]) -> list[str]:
-    names = list(_names(spec, found).values())
+def _wanted(spec: SourceSpec) -> list[str]:
+    """The file's columns that are read."""
+    names = list(_asked(spec).values())
     if isinstance(spec, LabelSource):
         names += [name for _, *columns in spec.unfolded() for name in columns if name]
     return list(dict.fromkeys(names))
@@ -221,13 +226,11 @@ def _placed(spec: SourceSpec, at: int, bad: pl.DataFrame, strict: bool) -> pl.Da
     return bad.select(pl.lit(at, pl.Int64).alias("at"), *QUARANTINED)
 
 
-def _reread(
-    spec: SourceSpec, folder: Path, at: int, names: Mapping[str, str], places: pl.DataFrame
-) -> pl.DataFrame:
+def _reread(spec: SourceSpec, folder: Path, places: pl.DataFrame) -> pl.DataFrame:
     """The rows at some places as they stand in the source: read again, for there are few."""
-    reasons = dict(places.filter(pl.col("at") == at).select("line", "reason").rows())
+    reasons: dict[int, str] = dict(places.select("line", "reason").rows())
     found: list[tuple[int, str, str]] = []
-    for chunk in chunks(spec, folder, _wanted(spec, names)):
+    for chunk in chunks(spec, folder, _wanted(spec)):
         hits = [i for i, line in enumerate(chunk.line) if line in reasons]
         found += [(chunk.line[i], reasons[chunk.line[i]], chunk.row(i)) for i in hits]
         if len(found) == len(reasons):

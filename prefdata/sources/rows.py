@@ -7,10 +7,10 @@ import polars as pl
 
 from prefdata.sources.chunk import Cells, Chunk
 from prefdata.sources.columns import settle, texts
-from prefdata.sources.conversations import disordered, messages, shared_prompt, shared_text
+from prefdata.sources.conversations import disordered, shared_prompts, shared_text
 from prefdata.sources.labels import FROM, ratings_of, samples_of, votes_of
 from prefdata.sources.spec import ABOUT_PROMPT, CONVERSATIONS, LabelSource, PairSource, SourceSpec
-from prefdata.tables import completion_ids, prompt_ids, schema
+from prefdata.tables import completion_ids, prompt_ids, said, schema
 
 SIDES: Mapping[str, Sequence[str]] = {
     "prompts": (),
@@ -26,7 +26,8 @@ class Part:
     """What a chunk holds: each frame has `prompt_id`, and its rows' place as `at` and `line`.
 
     `at` numbers the sources. `prompts` and `completions` have the texts, each once and without a
-    place; `facts` is what each row says of its prompt, `uses` which completions it holds.
+    place; `facts` is what each row says of its prompt (`implicit`: that its sides begin with it),
+    `uses` which completions it holds.
     """
 
     prompts: pl.DataFrame
@@ -44,19 +45,11 @@ class Part:
 
 
 def part(
-    spec: SourceSpec,
-    at: int,
-    chunk: Chunk,
-    names: Mapping[str, str],
-    found: Mapping[str, str],
+    spec: SourceSpec, at: int, chunk: Chunk, names: Mapping[str, str]
 ) -> tuple[Part, pl.DataFrame]:
-    """The rows of a chunk and its bad rows (line, reason, row).
-
-    `names` are the columns to look for, ours to the file's, `found` those known to be there: where
-    `prompt` is found, every pair needs one.
-    """
+    """The rows of a chunk and its bad rows (line, reason, row); `names` are ours to the file's."""
     frame = _settled(spec, chunk, names)
-    frame = _refused(spec, frame, explicit="prompt" in found)
+    frame = _refused(spec, frame)
     bad = [_quarantined(chunk, frame)]
     good = frame.filter(pl.col("wrong").is_null()).drop("wrong")
     good = _identified(good, SIDES[spec.kind]).with_columns(at=pl.lit(at, pl.Int64))
@@ -93,8 +86,8 @@ def _settled(spec: SourceSpec, chunk: Chunk, names: Mapping[str, str]) -> pl.Dat
     columns: dict[str, pl.Series] = {}
     wrong: list[pl.Series] = []
     for ours, theirs in names.items():
-        if theirs in chunk.columns:
-            cells = chunk.columns[theirs]
+        cells = chunk.columns.get(theirs)
+        if cells is not None and (ours in spec.needs or not _empty(cells)):
             values = spec.values.get(ours, {})
             made = settle(ours, cells, values, text=chunk.text, scale=spec.bounds)
             columns[ours] = made.value
@@ -108,6 +101,11 @@ def _settled(spec: SourceSpec, chunk: Chunk, names: Mapping[str, str]) -> pl.Dat
     return frame.cast({"i": pl.Int64, "line": pl.Int64}).with_columns(blank.alias("wrong"))
 
 
+def _empty(cells: Cells) -> bool:
+    """Whether no row has a value: a key that this chunk's rows do not have, mostly."""
+    return (cells.null_count() if isinstance(cells, pl.Series) else cells.count(None)) == len(cells)
+
+
 def _as_given(
     label: str, cells: Cells, unscored: pl.Series, *, translated: bool
 ) -> dict[str, pl.Series]:
@@ -118,7 +116,7 @@ def _as_given(
     return extra
 
 
-def _refused(spec: SourceSpec, frame: pl.DataFrame, *, explicit: bool) -> pl.DataFrame:
+def _refused(spec: SourceSpec, frame: pl.DataFrame) -> pl.DataFrame:
     """The frame with `wrong` filled for every row that is no row of its kind."""
     sides = SIDES[spec.kind]
     label = getattr(spec, "label", "")
@@ -131,7 +129,7 @@ def _refused(spec: SourceSpec, frame: pl.DataFrame, *, explicit: bool) -> pl.Dat
         equal = pl.col(one) == pl.col(other)
         frame = _wrong(frame, {f"{one} equals {other}": equal})
     if isinstance(spec, PairSource):
-        frame = _with_prompts(frame, explicit=explicit)
+        frame = _with_prompts(frame, explicit="prompt" in spec.columns)
     last = pl.col("prompt").list.last().struct.field("content")
     frame = _wrong(frame, {"prompt is blank": ~last.str.contains(r"\S")})
     for name in ("prompt", *sides):
@@ -168,50 +166,63 @@ def _with_prompts(frame: pl.DataFrame, *, explicit: bool) -> pl.DataFrame:
         frame = frame.with_columns(empty.alias("prompt"))
     if explicit:
         frame = _wrong(frame, {"prompt is missing": pl.col("prompt").is_null()})
+    frame = frame.with_columns(implicit=pl.col("prompt").is_null())
     begins = pl.col("chosen").list.first().struct.field("role")
     whole = pl.col("prompt").is_null() | (begins != "assistant")
     todo = frame.filter(pl.col("wrong").is_null() & whole)
     if todo.is_empty():
         return frame
-    parted = [_parted(*row) for row in todo.select("prompt", "chosen", "rejected").rows()]
-    new = todo.select("i").with_columns(
-        messages([each[0] for each in parted]).alias("prompt"),
-        messages([each[1] for each in parted]).alias("chosen"),
-        messages([each[2] for each in parted]).alias("rejected"),
-        pl.Series("wrong", [each[3] for each in parted], pl.String),
+    plain = pl.all_horizontal(
+        (pl.col(side).list.len() == 1)
+        & (pl.col(side).list.first().struct.field("role") == "assistant")
+        for side in ("chosen", "rejected")
     )
+    new = pl.concat([_parted_texts(todo.filter(plain)), _parted_turns(todo.filter(~plain))])
     return frame.update(new, on="i", how="left")
 
 
-Turns = list[dict[str, str]]
-Parted = tuple[Turns | None, Turns | None, Turns | None, str | None]
+NO_PROMPT = "prompt is missing, and chosen and rejected do not begin with one"
 
 
-def _parted(prompt: Turns | None, chosen: Turns, rejected: Turns) -> Parted:
-    """One pair's prompt and sides; a prompt that is given must end what the sides share."""
-    if _text(chosen) is not None and _text(rejected) is not None:
-        return shared_text(chosen[0]["content"], rejected[0]["content"])
-    shared = shared_prompt(chosen, rejected)
-    if prompt is None or shared.prompt is None:
-        return shared
-    if shared.prompt[-len(prompt) :] != prompt:
-        return None, None, None, "chosen begins with other messages than the prompt"
-    return shared
+def _parted_texts(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Pairs of plain texts, parted where they stop being the same."""
+    sides = (pairs[side].list.first().struct.field("content") for side in ("chosen", "rejected"))
+    parted = [shared_text(*both) for both in zip(*sides, strict=True)]
+    names = ("prompt", "chosen", "rejected")
+    texts_ = pl.DataFrame(parted, schema=dict.fromkeys(names, pl.String), orient="row")
+    spoken = [
+        pl.when(pl.col(name).is_not_null()).then(said(CONVERSATIONS[name], name)).alias(name)
+        for name in names
+    ]
+    wrong = pl.when(pl.col("prompt").is_null()).then(pl.lit(NO_PROMPT)).alias("wrong")
+    return texts_.select(pairs["i"], *spoken, wrong)
 
 
-def _text(turns: Turns) -> str | None:
-    """The text of a side that is one message of an assistant: what a plain string became."""
-    return turns[0]["content"] if len(turns) == 1 and turns[0]["role"] == "assistant" else None
+def _parted_turns(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Pairs of messages; a prompt that is given must be what the messages in common end with."""
+    n = shared_prompts(pairs["chosen"], pairs["rejected"]).alias("n")
+    shared = pl.col("chosen").list.head("n")
+    ends = shared.list.tail(pl.col("prompt").list.len()) == pl.col("prompt")
+    other = "chosen begins with other messages than the prompt"
+    return pairs.with_columns(n).select(
+        "i",
+        shared.alias("prompt"),
+        *(pl.col(side).list.slice("n").alias(side) for side in ("chosen", "rejected")),
+        pl.when(pl.col("n") == 0).then(pl.lit(NO_PROMPT))
+        .when(~ends).then(pl.lit(other)).alias("wrong"),
+    )  # fmt: skip
 
 
 def _identified(frame: pl.DataFrame, sides: Sequence[str]) -> pl.DataFrame:
     """The frame with the ids of its prompts and completions, each digested once."""
     texts_ = frame.select("prompt").unique()
-    ids = texts_.with_columns(prompt_ids(texts_["prompt"]).alias("prompt_id"))
+    ids = texts_.with_columns(prompt_ids(texts_["prompt"].to_list()).alias("prompt_id"))
     frame = frame.join(ids, on="prompt", how="left", maintain_order="left")
     for side in sides:
         texts_ = frame.select("prompt_id", side).unique()
-        named = completion_ids(texts_["prompt_id"], texts_[side]).alias(f"{side}_id")
+        named = completion_ids(texts_["prompt_id"].to_list(), texts_[side].to_list()).alias(
+            f"{side}_id"
+        )
         ids = texts_.with_columns(named)
         frame = frame.join(ids, on=["prompt_id", side], how="left", maintain_order="left")
     return frame
@@ -221,7 +232,8 @@ def _facts(good: pl.DataFrame) -> pl.DataFrame:
     dtypes = schema("prompts").dtypes
     known = (pl.col(n) if n in good.columns else pl.lit(None, dtypes[n]).alias(n)
              for n in ABOUT_PROMPT)  # fmt: skip
-    return good.select("prompt_id", *FROM, *known)
+    implicit = pl.col("implicit") if "implicit" in good.columns else pl.lit(False)
+    return good.select("prompt_id", *FROM, *known, implicit.alias("implicit"))
 
 
 def _stacked(good: pl.DataFrame, sides: Sequence[str], *columns: str) -> pl.DataFrame:

@@ -171,7 +171,7 @@ class LabelSource(SourceSpec):
                     f"annotators.{annotator}: give the column of the {self.label}, or "
                     f"{{{self.label} = ..., rationale = ...}}"
                 )
-        for ours in ("annotator", self.label, "unscored", "draw"):
+        for ours in ("annotator", self.label, "unscored", "draw", "rationale"):
             if self.annotators and ours in self.columns:
                 raise ValueError(f"columns.{ours} and annotators exclude each other")
         return self

@@ -271,3 +271,15 @@ def test_the_table_keeps_its_schema_and_nothing_gives_nothing():
     nothing = agreement(Votes(tables.empty("votes")), Ratings(tables.empty("ratings")))
     assert nothing.is_empty()
     assert tables.check("measures", nothing, where="here").is_empty()
+
+
+def test_labels_of_the_same_draws_are_paired_draw_by_draw():
+    """Two rows of a file on the same two completions are two comparisons, as scikit-learn sees."""
+    random = np.random.default_rng(4)
+    one, other = random.integers(0, 2, (2, 60)).astype(float)
+    rows = [
+        (i // 2, who, value) for i in range(60) for who, value in (("x", one[i]), ("y", other[i]))
+    ]
+    kappa = measured(agreement(votes_of(rows)), "cohen_kappa_votes", "human:x & human:y")
+    assert kappa["n"] == 60
+    assert kappa["value"] == pytest.approx(cohen_kappa_score(one, other), abs=1e-12)

@@ -1,0 +1,262 @@
+"""The edge asks once, keeps everything, counts rightly and stops at its budget."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from prefdata import tables
+from prefdata.errors import BudgetError, ModelError
+from prefdata.models.account import Counts, Progress
+from prefdata.models.edge import BUDGET_REACHED, Edge
+from prefdata.models.ledger import Ledger
+from prefdata.models.spec import ModelSpec
+from prefdata.tables import Requests
+from tests.models.conftest import ask
+
+SpecOf = Callable[..., ModelSpec]
+TEXTS = [f"Question {i}" for i in range(30)]
+
+
+def test_what_was_answered_is_not_asked_again(server: Any, spec_of: SpecOf, ledger: Ledger):
+    spec = spec_of()
+    with Edge({"m": spec}, ledger) as edge:
+        first = edge(ask(spec, TEXTS[:20]))
+        more = edge(ask(spec, TEXTS))
+        assert edge.counts == Counts(asked=30, cached=20, tokens_in=60, tokens_out=30 * 24)
+    with Edge({"m": spec}, ledger) as later:
+        assert later(ask(spec, TEXTS)).equals(more)
+        assert later.counts == Counts(cached=30)
+    assert more.head(20).equals(first)
+    assert len(server.requests) == 30
+
+
+def test_responses_are_a_sound_table_in_the_order_asked(
+    server: Any, spec_of: SpecOf, ledger: Ledger
+):
+    server.scatter = 0.1
+    spec = spec_of()
+    requests = ask(spec, TEXTS)
+    twice = Requests(pl.concat([requests, requests]))
+    with Edge({"m": spec}, ledger) as edge:
+        said = edge(twice)
+        assert said["request_id"].to_list() == requests["request_id"].to_list()
+        assert tables.check("responses", said, where="here").height == 30
+        assert edge(Requests(requests.clear())).is_empty()
+
+
+def test_nothing_that_leaves_the_answer_costs_a_request(
+    server: Any, spec_of: SpecOf, ledger: Ledger
+):
+    spec, other = spec_of(), spec_of(concurrency=2, timeout=9, retries=1, price_in=1, price_out=1)
+    with Edge({"m": spec}, ledger) as edge:
+        edge(ask(spec, TEXTS))
+    with Edge({"judge": other}, ledger) as edge:
+        edge(ask(other, TEXTS, role="judge"))
+        assert edge.counts == Counts(cached=30)
+
+
+def test_models_are_asked_at_once(server: Any, spec_of: SpecOf, ledger: Ledger):
+    server.latency = 0.3
+    one, two = spec_of(), spec_of(temperature=0.1, concurrency=15)
+    both = pl.concat([ask(one, TEXTS[:4], role="one"), ask(two, TEXTS[:4], role="two")])
+    with Edge({"one": one, "two": two}, ledger) as edge:
+        assert edge(Requests(both))["error"].null_count() == 8
+    times = [each["at"] for each in server.requests]
+    assert max(times) - min(times) < 0.3, "the second model did not wait for the first"
+
+
+def test_failures_of_a_moment_are_asked_again_and_lasting_ones_not(
+    server: Any, spec_of: SpecOf, ledger: Ledger
+):
+    spec = spec_of(retries=0)
+    server.fault("500", match="Question 3", times=1)
+    server.fault("400", match="Question 4")
+    with Edge({"m": spec}, ledger) as edge:
+        first = edge(ask(spec, TEXTS[:8]))
+        assert edge.counts.failed == first["error"].count() == 2
+        second = edge(ask(spec, TEXTS[:8]))
+        assert edge.counts == Counts(9, 7, 2, 14, 7 * 24)
+    assert second["error"].drop_nulls().to_list() == ["bad request (400): told to answer 400"]
+
+
+def test_fresh_asks_each_once_more_and_the_newer_answer_stays(ledger: Ledger):
+    spec = ModelSpec(client="scripted")
+    requests = ask(spec, TEXTS[:3])
+    with Edge({"m": spec}, ledger) as edge:
+        old = edge(requests)
+    altered = old.with_columns(text=pl.lit("old"))
+    time.sleep(0.005)
+    ledger.append(requests, altered)
+    time.sleep(0.005)
+    with Edge({"m": spec}, ledger) as edge:
+        assert set(edge(requests)["text"]) == {"old"}
+    with Edge({"m": spec}, ledger, fresh=True) as edge:
+        assert edge(requests).equals(old)
+        assert edge(requests).equals(old)
+        assert (edge.counts.asked, edge.counts.cached) == (3, 3)
+    with Edge({"m": spec}, Ledger(ledger.folder)) as edge:
+        assert edge(requests).equals(old)
+
+
+def test_the_budget_is_never_exceeded_and_nearly_used(server: Any, spec_of: SpecOf, ledger: Ledger):
+    spec = spec_of(price_in=1000.0, price_out=10_000.0, max_tokens=30)
+    each = (2 * 1000 + 24 * 10_000) / 1e6
+    budget = 20 * each
+    with Edge({"m": spec}, ledger, budget=budget) as edge:
+        said = edge(ask(spec, [f"Question {i}" for i in range(100)]))
+        assert edge.counts.cost <= budget
+        assert edge.counts.cost == pytest.approx(each * edge.counts.asked)
+        assert edge.counts.asked >= 17, "what was reserved and not spent is used"
+        assert said["error"].drop_nulls().unique().to_list() == [BUDGET_REACHED]
+        assert edge.counts.failed == 100 - edge.counts.asked
+        assert edge.counts.failed == said["error"].count()
+    with Edge({"m": spec}, ledger, budget=100 * each) as richer:
+        assert richer(ask(spec, [f"Question {i}" for i in range(100)]))["error"].count() == 0
+        assert richer.counts.cached == edge.counts.asked
+
+
+def test_models_share_a_budget(server: Any, spec_of: SpecOf, ledger: Ledger):
+    free = spec_of(price_in=0, price_out=0)
+    dear = spec_of(price_in=1000.0, price_out=10_000.0, max_tokens=30, temperature=0.2)
+    other = dear.model_copy(update={"concurrency": 3})
+    specs = {"free": free, "dear": dear, "other": other}
+    asked = pl.concat([ask(spec, TEXTS, role=role) for role, spec in specs.items()])
+    with Edge(specs, ledger, budget=3.0) as edge:
+        said = asked.join(edge(Requests(asked.unique("request_id"))), on="request_id")
+        assert edge.counts.cost <= 3.0
+    assert said.filter(pl.col("model") == "free")["error"].count() == 0
+
+
+def test_a_budget_needs_prices(server: Any, spec_of: SpecOf, ledger: Ledger):
+    edge = Edge({"m": spec_of()}, ledger, budget=1.0)
+    with pytest.raises(BudgetError, match="price_in"):
+        edge(ask(spec_of(), TEXTS))
+    assert not server.requests
+
+
+def test_progress_adds_up(server: Any, spec_of: SpecOf, ledger: Ledger):
+    shown: list[Progress] = []
+    spec = spec_of(price_in=1.0, price_out=1.0)
+    server.latency = 0.05
+    with Edge({"m": spec}, ledger, watch=shown.append) as edge:
+        edge(ask(spec, TEXTS[:10]))
+        edge(ask(spec, TEXTS))
+    last = shown[-1]
+    assert (last.done, last.total, last.asked, last.cached, last.failed) == (30, 30, 20, 10, 0)
+    assert last.cost == pytest.approx((last.tokens_in + last.tokens_out) / 1e6)
+    second = [each for each in shown if each.total == 30]
+    assert [each.done for each in second] == sorted(each.done for each in second)
+
+
+def test_an_unusable_model_stops_the_others_and_keeps_what_came(
+    server: Any, spec_of: SpecOf, ledger: Ledger
+):
+    good, bad = spec_of(concurrency=2), spec_of(temperature=0.9)
+    server.latency = 0.05
+    server.fault("401", match="forbidden")
+    texts = [f"fine {i}" for i in range(200)]
+    both = [ask(good, texts, role="good"), ask(bad, ["forbidden"], role="bad")]
+    with Edge({"good": good, "bad": bad}, ledger) as edge:
+        with pytest.raises(ModelError, match="401"):
+            edge(Requests(pl.concat(both)))
+        assert edge.counts.asked < 100
+    assert ledger.find(both[0]["request_id"]).height == edge.counts.asked
+
+
+def test_an_unknown_model_is_named(ledger: Ledger):
+    spec = ModelSpec(client="scripted")
+    edge = Edge({"writer": spec}, ledger)
+    with pytest.raises(ModelError, match="did you mean 'writer'"):
+        edge(ask(spec, ["x"], role="writter"))
+
+
+def test_calls_from_threads_ask_nothing_twice(server: Any, spec_of: SpecOf, ledger: Ledger):
+    server.latency = 0.05
+    spec = spec_of()
+    requests = ask(spec, TEXTS)
+    with Edge({"m": spec}, ledger) as edge:
+        calls = [requests, Requests(requests.reverse()), Requests(requests.sample(20, seed=1))]
+        threads = [threading.Thread(target=edge, args=(call,)) for call in calls]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        assert edge.counts.asked == 30
+        assert edge.counts.cached == 50
+    assert set(server.seen().values()) == {1}
+
+
+ASKING = """
+import sys
+from prefdata.models.edge import Edge
+from prefdata.models.ledger import Ledger
+from prefdata.models.spec import ModelSpec
+from tests.models.conftest import ask
+url, folder, start = sys.argv[1:]
+spec = ModelSpec(client="openai", model="repeatable", base_url=url, concurrency=8)
+requests = ask(spec, [f"Question {i}" for i in range(int(start), int(start) + 200)])
+with Edge({"m": spec}, Ledger(folder)) as edge:
+    said = edge(requests)
+    print(said["error"].null_count(), flush=True)
+"""
+
+
+def asking(url: str, folder: Path, start: int = 0) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", ASKING, url, str(folder), str(start)],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_killed_process_costs_only_what_was_in_flight(server: Any, tmp_path: Path):
+    server.latency, kills = 0.02, 2
+    for kill in range(kills):
+        process = asking(server.url, tmp_path)
+        while len(server.requests) < 50 * (kill + 1):
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        time.sleep(0.1)
+    process = asking(server.url, tmp_path)
+    assert process.communicate(timeout=60)[0] == "200\n"
+    repeated = sum(count - 1 for count in server.seen().values())
+    assert repeated <= kills * 8
+    assert len(server.seen()) == 200
+
+
+def test_two_processes_share_a_ledger(server: Any, tmp_path: Path):
+    server.latency = 0.02
+    both = [asking(server.url, tmp_path, 0), asking(server.url, tmp_path, 100)]
+    assert [each.communicate(timeout=60)[0] for each in both] == ["200\n", "200\n"]
+    asked = len(server.requests)
+    assert asking(server.url, tmp_path, 50).communicate(timeout=60)[0] == "200\n"
+    assert len(server.requests) == asked
+
+
+def test_no_secret_is_ever_written(
+    server: Any, spec_of: SpecOf, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MY_KEY", "sk-very-secret-0123456789")
+    spec = spec_of(api_key_env="MY_KEY", retries=0)
+    server.fault("400", match="Question 3")
+    with Edge({"m": spec}, ledger) as edge:
+        edge(ask(spec, TEXTS[:8]))
+    assert all(each["authorized"] for each in server.requests)
+    written = "".join(path.read_text() for path in ledger.folder.iterdir())
+    assert written.count("Question") >= 8
+    for word in ("sk-very", "secret", "MY_KEY", "Bearer", "uthorization", "127.0.0.1"):
+        assert word not in written
+    line = json.loads(written.splitlines()[0][21:])
+    assert set(line["request"]) == {"model", "want", "messages", "options", "draw"}

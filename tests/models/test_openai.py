@@ -1,0 +1,285 @@
+"""Every fault of an endpoint ends in an answer or a reason, never in a hang or a lost row."""
+
+import email.utils
+import json
+import math
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import polars as pl
+import pytest
+
+from prefdata.errors import ModelError
+from prefdata.models.client import Client
+from prefdata.models.lane import LONGEST_WAIT, retry_after
+from prefdata.models.openai import OpenAIClient
+from prefdata.models.spec import ModelSpec
+from prefdata.tables import Requests
+from tests.models.conftest import VERDICT, ask
+
+SpecOf = Callable[..., ModelSpec]
+TEXTS = [f"Question {i}" for i in range(40)]
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prefdata.models.lane.FIRST_WAIT", 0.01)
+
+
+def answers(client: Client, requests: Requests) -> pl.DataFrame:
+    """All responses; fails where one request has none or two."""
+    said = pl.concat(client.answer(requests))
+    assert sorted(said["request_id"]) == sorted(requests["request_id"])
+    return requests.join(said, on="request_id", maintain_order="left")
+
+
+def asked(spec: ModelSpec, requests: Requests) -> pl.DataFrame:
+    client = OpenAIClient(spec)
+    try:
+        return answers(client, requests)
+    finally:
+        client.close()
+
+
+def test_replies_find_their_requests_in_whatever_order_they_come(server: Any, spec_of: SpecOf):
+    spec = spec_of()
+    calm = asked(spec, ask(spec, TEXTS))
+    server.scatter = 0.2
+    stormy = asked(spec, ask(spec, TEXTS))
+    assert stormy.equals(calm)
+    assert calm["error"].null_count() == len(TEXTS)
+    assert calm["text"].n_unique() == len(TEXTS)
+    assert set(calm["tokens_in"]) == {2}
+
+
+TRANSIENT = {
+    "408": "server error 408",
+    "409": "server error 409",
+    "429": "rate limited (429)",
+    "500": "server error 500",
+    "503": "server error 503",
+    "cut": "connection lost",
+    "stall": "timeout",
+    "malformed": "malformed reply",
+    "html": "malformed reply",
+    "empty": "empty reply",
+}
+
+
+@pytest.mark.parametrize("kind", TRANSIENT)
+def test_a_passing_fault_is_outlived(kind: str, server: Any, spec_of: SpecOf):
+    spec = spec_of(timeout=0.5, retries=3)
+    calm = asked(spec, ask(spec, TEXTS[:8]))
+    server.fault(kind, share=0.6, times=1)
+    assert asked(spec, ask(spec, TEXTS[:8])).equals(calm)
+    assert max(server.asked().values()) == 3, "some were asked a second time after the fault"
+
+
+@pytest.mark.parametrize(("kind", "reason"), TRANSIENT.items())
+def test_a_lasting_fault_is_the_rows_reason(kind: str, reason: str, server: Any, spec_of: SpecOf):
+    spec = spec_of(timeout=0.4, retries=1)
+    server.fault(kind, match="Question 3")
+    said = asked(spec, ask(spec, TEXTS[:8]))
+    by_text = dict(zip(TEXTS[:8], said["error"], strict=True))
+    assert by_text.pop("Question 3") == reason
+    assert set(by_text.values()) == {None}
+    assert server.asked()["Question 3"] >= 2
+
+
+@pytest.mark.parametrize("kind", ["400", "422"])
+def test_a_bad_request_is_its_rows_reason_and_not_repeated(kind: str, server: Any, spec_of: SpecOf):
+    spec = spec_of()
+    server.fault(kind, match="Question 3")
+    said = asked(spec, ask(spec, TEXTS[:8]))
+    assert said["error"].drop_nulls().to_list() == [f"bad request ({kind}): told to answer {kind}"]
+    assert server.asked()["Question 3"] == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "text"),
+    [
+        ("filter", "content filter", None),
+        ("refusal", "refused", "I cannot do that."),
+        ("null", None, ""),
+    ],
+)
+def test_refusing_is_a_reason(
+    kind: str, reason: str | None, text: str | None, server: Any, spec_of: SpecOf
+):
+    spec = spec_of()
+    server.fault(kind)
+    said = asked(spec, ask(spec, TEXTS[:1]))
+    assert said["error"].to_list() == [reason]
+    assert text is None or said["text"].to_list() == [text]
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("kind", ["401", "403", "404"])
+def test_an_unusable_endpoint_stops_everything_at_once(
+    kind: str, server: Any, spec_of: SpecOf, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("OPENAI_API_KEY", "not-for-logs")
+    spec = spec_of(concurrency=4)
+    server.latency = 0.02
+    server.fault(kind)
+    with pytest.raises(ModelError, match=kind) as stopped:
+        asked(spec, ask(spec, TEXTS))
+    assert len(server.requests) <= 8
+    assert "not-for-logs" not in str(stopped.value)
+
+
+def test_a_dead_endpoint_is_noticed(spec_of: SpecOf, server: Any):
+    spec = spec_of(retries=1)
+    server.close()
+    began = time.monotonic()
+    with pytest.raises(ModelError, match="does not answer"):
+        asked(spec, ask(spec, TEXTS))
+    assert time.monotonic() - began < 5
+
+
+def test_an_endpoint_that_fails_everybody_is_noticed(server: Any, spec_of: SpecOf):
+    spec = spec_of(retries=0)
+    server.fault("500")
+    with pytest.raises(ModelError, match="in a row"):
+        asked(spec, ask(spec, [f"{i}" for i in range(500)]))
+    assert len(server.requests) < 100
+
+
+def test_nothing_hangs_when_nothing_answers(server: Any, spec_of: SpecOf):
+    spec = spec_of(timeout=0.2, retries=0)
+    server.fault("stall")
+    began = time.monotonic()
+    said = asked(spec, ask(spec, TEXTS[:10]))
+    assert set(said["error"]) == {"timeout"}
+    assert time.monotonic() - began < 5
+
+
+def test_retry_after_is_waited_for(server: Any, spec_of: SpecOf):
+    spec = spec_of()
+    server.fault("429", times=1, retry_after=0.7)
+    asked(spec, ask(spec, TEXTS[:2]))
+    first, last = server.requests[0]["at"], server.requests[-1]["at"]
+    assert last - first >= 0.7
+
+
+def test_a_rate_limit_is_learnt_and_nobody_is_lost(server: Any, spec_of: SpecOf):
+    """More in flight than the server allows: fewer are sent, and all are answered."""
+    spec = spec_of(concurrency=32, retries=2)
+    server.latency = 0.02
+    allowed = 6
+    misbehave = server._misbehave
+
+    async def limited(request: Any, body: Any, mark: str) -> Any:
+        if server.in_flight > allowed:
+            server.fault("429", match=body["messages"][-1]["content"] + "", times=1)
+        return await misbehave(request, body, mark)
+
+    server._misbehave = limited
+    said = asked(spec, ask(spec, [f"Item {i};" for i in range(150)]))
+    assert said["error"].null_count() == 150
+
+
+def test_concurrency_is_used_and_kept(server: Any, spec_of: SpecOf):
+    spec = spec_of(concurrency=8)
+    server.latency = 0.05
+    asked(spec, ask(spec, TEXTS))
+    assert server.most_in_flight == 8
+
+
+def test_no_more_is_asked_than_was_taken(server: Any, spec_of: SpecOf):
+    """A response keeps its place until the next batch is wanted: a kill loses no more than that."""
+    spec = spec_of(concurrency=4)
+    client = OpenAIClient(spec)
+    batches = client.answer(ask(spec, TEXTS))
+    next(batches)
+    time.sleep(0.3)
+    assert len(server.requests) <= 4
+    batches.close()
+    assert answers(client, ask(spec, TEXTS)).height == len(TEXTS), "the places are free again"
+    client.close()
+
+
+def test_calls_from_threads_share_the_bound(server: Any, spec_of: SpecOf):
+    spec = spec_of(concurrency=6)
+    server.latency = 0.02
+    client = OpenAIClient(spec)
+    tables = [ask(spec, [f"{n} {i}" for i in range(20)]) for n in "abc"]
+    threads = [threading.Thread(target=answers, args=(client, table)) for table in tables]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    client.close()
+    assert len(server.requests) == 60
+    assert server.most_in_flight <= 6
+
+
+def test_a_schema_constrains_the_reply(server: Any, spec_of: SpecOf):
+    spec = spec_of()
+    said = asked(spec, ask(spec, TEXTS[:5], options={"schema": VERDICT}))
+    assert {json.loads(text)["verdict"] for text in said["text"]} <= {"A", "B", "tie"}
+    sent = server.requests[0]["body"]["response_format"]
+    assert sent == {
+        "type": "json_schema",
+        "json_schema": {"name": "reply", "schema": VERDICT, "strict": True},
+    }
+
+
+def test_options_are_sent_and_a_draw_has_its_own_seed(server: Any, spec_of: SpecOf):
+    spec = spec_of(temperature=0.3, seed=5, options={"top_k": 40})
+    asked(spec, ask(spec, ["x", "x"], draw=pl.Series([0, 2])))
+    bodies = sorted((each["body"] for each in server.requests), key=lambda b: b["seed"])
+    assert [body["seed"] for body in bodies] == [5, 7]
+    assert all(b["temperature"] == 0.3 and b["top_k"] == 40 for b in bodies)
+
+
+def test_choices_share_the_mass_of_their_tokens(server: Any, spec_of: SpecOf):
+    spec = spec_of()
+    row = asked(spec, ask(spec, ["A or B?"], want="choice", options={"choices": ["A", "B"]}))
+    # the server says " A", "B", "A", " B" at -0.5, -1.5, -2.5, -3.5
+    a, b = math.exp(-0.5) + math.exp(-2.5), math.exp(-1.5) + math.exp(-3.5)
+    found = {each["token"]: math.exp(each["logprob"]) for each in row["logprobs"][0]}
+    assert found == pytest.approx({"A": a / (a + b), "B": b / (a + b)})
+    assert row["text"][0] == "A"
+    assert "response_format" not in server.requests[0]["body"]
+    none = asked(spec, ask(spec, ["x"], want="choice", options={"choices": ["Z", "Q"]}))
+    assert none["error"].to_list() == ["no choice among the likely tokens"]
+
+
+def test_embeddings(server: Any, spec_of: SpecOf):
+    spec = spec_of(temperature=0.4)
+    said = asked(spec, ask(spec, ["one", "two", "one more"], want="embedding"))
+    assert said["vector"].list.len().to_list() == [8, 8, 8]
+    assert said["vector"].n_unique() == 3
+    assert "temperature" not in server.requests[0]["body"]
+
+
+def test_what_the_protocol_cannot_say_is_refused(spec_of: SpecOf, server: Any):
+    spec = spec_of()
+    with pytest.raises(ModelError, match="'hidden'"):
+        asked(spec, ask(spec, ["x"], want="hidden"))
+    assert not server.requests
+
+
+def test_the_key_comes_from_the_environment(
+    server: Any, spec_of: SpecOf, monkeypatch: pytest.MonkeyPatch
+):
+    with pytest.raises(ModelError, match="MY_KEY, which is not set"):
+        OpenAIClient(spec_of(api_key_env="MY_KEY"))
+    with pytest.raises(ModelError, match="OPENAI_API_KEY"):
+        OpenAIClient(ModelSpec(client="openai", model="m"))
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    spec = ModelSpec(client="openai", model="m")
+    assert asked(spec, ask(spec, ["x"]))["error"].to_list() == [None]
+
+
+def test_retry_after_is_read_in_all_its_forms():
+    soon = email.utils.formatdate(time.time() + 20, usegmt=True)
+    assert retry_after({}) is None
+    assert retry_after({"retry-after": "nonsense"}) is None
+    assert retry_after({"retry-after": "2"}) == 2
+    assert retry_after({"retry-after-ms": "250", "retry-after": "2"}) == 0.25
+    assert retry_after({"retry-after": "86400"}) == LONGEST_WAIT
+    assert retry_after({"retry-after": soon}) == pytest.approx(20, abs=2)

@@ -1,0 +1,115 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prefdata.errors import SourceError
+from prefdata.sources import Imported, Sources, read
+
+
+def pairs(better: float, worse: float, n: int = 10, swapped: int = 0) -> list[dict[str, Any]]:
+    """Pairs whose chosen has the rating `better`; in the first `swapped` it is the other's."""
+    rated = [(worse, better) if i < swapped else (better, worse) for i in range(n)]
+    return [
+        {"prompt": f"p{i}", "chosen": "long one", "rejected": "short", "up": up, "down": down}
+        for i, (up, down) in enumerate(rated)
+    ]
+
+
+RATED = {
+    "columns": {"rating_chosen": "up", "rating_rejected": "down"},
+    "scale": [1, 5],
+    "higher_is_better": True,
+}
+
+
+def test_ratings_beside_a_pair_agree_with_it(imported: Any) -> None:
+    made = imported("pairs", pairs(5, 1, swapped=2), **RATED)
+    [found] = [each for each in made.audit if each.agreement is not None]
+    assert (found.source, found.agreement, found.n) == ("rows", 0.8, 10)
+    assert "80% of 10 pairs" in found.says
+    assert made.tables["ratings"]["rating"].sum() == 10
+
+
+def test_ratings_against_their_pairs_are_refused(imported: Any) -> None:
+    says = "(?s)sources.pairs.*0% of 10.*'up' and 'down'.*higher_is_better = false"
+    with pytest.raises(SourceError, match=says):
+        imported("pairs", pairs(1, 5), **RATED)
+
+
+@pytest.mark.parametrize(("swapped", "refused"), [(4, False), (5, False), (6, True)])
+def test_one_half_is_the_border(imported: Any, swapped: int, refused: bool) -> None:
+    rows = pairs(5, 1, swapped=swapped) + pairs(3, 3)[:0]
+    if refused:
+        with pytest.raises(SourceError, match="40% of 10"):
+            imported("pairs", rows, **RATED)
+    else:
+        imported("pairs", rows, **RATED)
+
+
+def test_what_one_trusts_is_not_refused(imported: Any) -> None:
+    made = imported("pairs", pairs(1, 5), orientation="trusted", **RATED)
+    assert [each.agreement for each in made.audit if each.n == 10][-1] == 0.0
+
+
+def test_equal_ratings_say_nothing(imported: Any) -> None:
+    made = imported("pairs", pairs(3, 3), **RATED)
+    assert all(each.agreement is None for each in made.audit)
+
+
+def together(folder: Path, *, higher_is_better: bool, preference: dict[str, float]) -> Imported:
+    """Ratings where "good" has 5 and "bad" 1, and votes that say which side won."""
+    texts = ["good", "bad"]
+    ratings = [
+        {"prompt": f"p{i}", "completion": text, "stars": 5 if text == "good" else 1}
+        for i in range(6)
+        for text in texts
+    ]
+    votes = [
+        {"prompt": f"p{i}", "completion_a": texts[i % 2], "completion_b": texts[1 - i % 2],
+         "winner": "A" if i % 2 == 0 else "B"}
+        for i in range(6)
+    ]  # fmt: skip
+    for name, rows in (("ratings", ratings), ("votes", votes)):
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    raw = {
+        "ratings": {"path": "ratings.jsonl", "columns": {"rating": "stars"}, "scale": [1, 5],
+                    "higher_is_better": higher_is_better},
+        "votes": {"path": "votes.jsonl", "columns": {"preference": "winner"},
+                  "values": {"preference": preference}},
+    }  # fmt: skip
+    return read(Sources.model_validate(raw), folder)
+
+
+RIGHT, WRONG = {"A": 1.0, "B": 0.0}, {"A": 0.0, "B": 1.0}
+
+
+@pytest.mark.parametrize(("higher", "preference"), [(True, RIGHT), (False, WRONG)])
+def test_ratings_and_votes_of_two_files_agree(
+    tmp_path: Path, higher: bool, preference: dict[str, float]
+) -> None:
+    made = together(tmp_path, higher_is_better=higher, preference=preference)
+    assert [each.agreement for each in made.audit if each.agreement is not None] == [1.0]
+    ratings = [each.says for each in made.audit if each.source == "ratings"]
+    assert f"{5 if higher else 1} on the scale from 1 to 5 is best in column 'stars'" in ratings[0]
+
+
+@pytest.mark.parametrize(("higher", "preference"), [(False, RIGHT), (True, WRONG)])
+def test_ratings_against_the_votes_of_another_file_are_refused(
+    tmp_path: Path, higher: bool, preference: dict[str, float]
+) -> None:
+    says = f"(?s)'votes' in 0% of 6.*'stars'.*higher_is_better = {str(not higher).lower()}"
+    with pytest.raises(SourceError, match=says):
+        together(tmp_path, higher_is_better=higher, preference=preference)
+
+
+def test_every_import_of_labels_says_which_way_is_up(imported: Any) -> None:
+    [found] = imported("pairs", pairs(5, 1, n=4)).audit
+    assert "column 'chosen' is preferred to column 'rejected' in 4 pairs" in found.says
+    assert "chosen is the longer one in 100%" in found.says
+    mapped = [{"p": "x", "win": "a", "lose": "bbb"}]
+    columns = {"prompt": "p", "chosen": "win", "rejected": "lose"}
+    [found] = imported("pairs", mapped, columns=columns).audit
+    assert "'win' is preferred to column 'lose'" in found.says
+    assert "in 0% of the 1" in found.says

@@ -36,11 +36,14 @@ import polars as pl  # noqa: E402
 from prefect import flow, get_run_logger, task  # noqa: E402
 from prefect.artifacts import create_table_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
+from prefect.client.orchestration import get_client  # noqa: E402
 from prefect.futures import as_completed  # noqa: E402
 from prefect.runtime import flow_run  # noqa: E402
+from prefect.settings import PREFECT_API_URL  # noqa: E402
 from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
 
 from prefdata import dataset  # noqa: E402
+from prefdata.errors import PrefdataError  # noqa: E402
 from prefdata.loop import Run, Tables, run_stage  # noqa: E402
 from prefdata.plan import PlannedStage  # noqa: E402
 from prefdata.recipe import Recipe  # noqa: E402
@@ -71,11 +74,25 @@ _watch: ContextVar[Watch] = ContextVar("watch", default=silent)
 
 def build(recipe: str, *, watch: Watch = silent, **options: Any) -> dataset.Built:
     """What `prefdata build --prefect` calls: run the flow in this process, and watch it."""
+    _reach_api()
     before = _watch.set(watch)
     try:
         return dataset.Built(**build_flow(str(recipe), **options))
     finally:
         _watch.reset(before)
+
+
+def _reach_api() -> None:
+    """`PrefdataError` where an API is set up and does not answer."""
+    url = PREFECT_API_URL.value()
+    if url:
+        with get_client(sync_client=True) as client:
+            error = client.api_healthcheck()
+        if error is not None:
+            raise PrefdataError(
+                f"the Prefect API at {url} does not answer ({type(error).__name__}: {error}); "
+                "start it with `prefect server start`, or build without it: --plain"
+            )
 
 
 @flow(

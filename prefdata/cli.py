@@ -9,6 +9,7 @@ Nothing heavy is imported before a command needs it, so that `--help` is there a
 import importlib.util
 import os
 import shlex
+import signal
 import sys
 import tomllib
 from collections.abc import Callable, Generator
@@ -116,6 +117,7 @@ def build(
     with _reported(as_json, data):
         from prefdata.screen import progress, write
 
+        _let_ctrl_c_through()
         runner, way = _runner(plain=plain, prefect=prefect)
         write.err().print(write.text(f"building {recipe} {way}", "dim"))
         with progress.watching(write.err()) as watch:
@@ -328,6 +330,18 @@ def _how_to_go_on(data: Path | None) -> str:
     )
 
 
+def _let_ctrl_c_through() -> None:
+    """Have Ctrl-C end a wait for a model that does not answer.
+
+    Importing polars installs a handler after which the system goes on with what was interrupted:
+    Python would hear of Ctrl-C when the wait is over.
+    """
+    import polars  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
+    if hasattr(signal, "siginterrupt"):
+        signal.siginterrupt(signal.SIGINT, True)
+
+
 def _runner(*, plain: bool, prefect: bool) -> tuple[Callable[..., "Built"], str]:
     """What builds, and how to say so."""
     api = "" if plain else prefect_api()
@@ -352,6 +366,10 @@ def _directly(recipe: str, *, watch: "Watch", **options: Any) -> "Built":
 
 
 def _by_prefect(recipe: str, *, watch: "Watch", **options: Any) -> "Built":
+    from prefdata.plan import plan
+    from prefdata.recipe import Recipe
+
+    plan(Recipe.load(recipe, changes=options["changes"]))  # a wrong recipe needs no server to fail
     # Prefect's own console log would be written through what is drawn here; its API has it all.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     # By name: pyright cannot see that flows/ is installed as prefdata.flows.

@@ -33,7 +33,8 @@ class Edge:
     is not exceeded: a request is sent only where it could be paid at its worst, that is with
     a token for every byte read and `max_tokens` written; the others get the error "budget
     reached", which is not kept. `BudgetError` where a model has no price. `watch` is called, from
-    any thread, with the `Progress` of a running call. Calls from several threads share clients.
+    any thread, with the `Progress` of a running call. Calls from several threads share clients;
+    `close` ends those that run, with a `ModelError`.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Edge:
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._freed = threading.Condition(self._lock)
+        self._closed = False
 
     @property
     def counts(self) -> Counts:
@@ -122,6 +124,7 @@ class Edge:
             try:
                 for batch in self._client(sent["model"][0]).answer(sent):
                     answers.append(self._take(sent, batch, call, held))
+                    self._refuse_closed()
                     if call.stopped:
                         break
             finally:
@@ -171,6 +174,7 @@ class Edge:
 
     def _client(self, role: str) -> Client:
         with self._lock:
+            self._refuse_closed()
             key = self.specs[role].served()
             if key not in self._clients:
                 self._clients[key] = open_client(self.specs[role])
@@ -191,9 +195,14 @@ class Edge:
                 self._busy.difference_update(mine)
                 self._freed.notify_all()
 
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise ModelError("the build was stopped; what was answered is kept: build again")
+
     def close(self) -> None:
-        """Stop every engine and connection that was started."""
+        """Stop every engine and connection that was started, and whatever still asks."""
         with self._lock:
+            self._closed = True
             clients = list(self._clients.values())
             self._clients.clear()
         for client in clients:

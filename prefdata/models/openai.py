@@ -12,6 +12,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -67,7 +68,8 @@ class OpenAIClient:
                     raise failure
         finally:
             feeding.cancel()
-            loop.call_soon_threadsafe(self._settle, call, requests.height)
+            with suppress(RuntimeError):  # the client was closed meanwhile, and its loop with it
+                loop.call_soon_threadsafe(self._settle, call, requests.height)
 
     def close(self) -> None:
         with self._starting:
@@ -106,6 +108,11 @@ class OpenAIClient:
         self._lane = Lane(self._spec.concurrency)
 
     async def _shut(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Give up what is in flight, so that whoever waits for it in another thread is told."""
+        running = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         await self._client.close()
         await loop.shutdown_default_executor()
 
@@ -119,6 +126,9 @@ class OpenAIClient:
                     tasks.create_task(self._one(row, call))
         except BaseExceptionGroup as group:
             call.done.put(group.exceptions[0])
+        except asyncio.CancelledError:
+            call.done.put(ModelError(f"the model {self._spec.model!r} was closed while asked"))
+            raise
 
     async def _one(self, row: Mapping[str, Any], call: "_Call") -> None:
         answered = await self._respond(row)

@@ -1,0 +1,187 @@
+"""The Prefect flow gives what the plain loop gives, and hands on files, never tables."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import prefdata
+from prefdata.errors import ModelError, RecipeError
+from prefdata.watch import Event, Made
+
+prefect = pytest.importorskip("prefect")
+
+RECIPE = """
+name = "planted"
+sources.prompts = "prompts.jsonl"
+
+[models.writer]
+client = "scripted"
+
+[models.judge]
+client = "scripted"
+accuracy = 0.9
+malformed_rate = 0.1
+
+[[stages]]
+use = "generate.sample"
+model = "writer"
+n = 3
+
+[[stages]]
+use = "annotate.pairwise"
+judge = "helpfulness"
+model = "judge"
+
+[[stages]]
+use = "aggregate.bradley_terry"
+
+[[stages]]
+use = "pair.best_vs_worst"
+
+[[exports]]
+use = "export.pairwise"
+"""
+N_PROMPTS = 9
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Prefect server of the tests' own; its address."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
+        from prefect.settings import PREFECT_API_URL
+        from prefect.testing.utilities import prefect_test_harness
+
+        with prefect_test_harness(server_startup_timeout=120):
+            yield PREFECT_API_URL.value()
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    prompts = (
+        json.dumps({"prompt": f"Say something about the number {i}."}) for i in range(N_PROMPTS)
+    )
+    (tmp_path / "prompts.jsonl").write_text("\n".join(prompts))
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    return tmp_path / "recipe.toml"
+
+
+def task_runs(wanted: set[str]) -> dict[str, dict[str, Any]]:
+    """Task runs by name; the server comes to know of them some time after they ran."""
+    from prefect.client.orchestration import get_client
+
+    until = time.monotonic() + 60
+    with get_client(sync_client=True) as client:
+        while True:
+            runs = {run.name: run.model_dump() for run in client.read_task_runs(limit=200)}
+            if wanted <= runs.keys() or time.monotonic() > until:
+                return runs
+            time.sleep(0.5)
+
+
+def test_the_flow_gives_the_version_that_the_plain_loop_gives(
+    server: str, recipe: Path, tmp_path: Path
+):
+    from prefdata.flows.build import RUNNING, build_flow
+
+    plain = prefdata.build(recipe, data=tmp_path / "plain")
+    assert plain.tables["pairs"] == N_PROMPTS
+    for n_shards in (1, 3):
+        data = tmp_path / f"flow-{n_shards}"
+        built = build_flow(str(recipe), data=str(data), n_shards=n_shards)
+        assert built == {**plain.to_json(), "path": built["path"]}
+        assert built == json.loads(json.dumps(built))
+        assert not list((data / "builds").iterdir())  # what was handed on is gone
+    assert not RUNNING
+    assert not list(Path(os.environ["PREFECT_HOME"]).rglob("storage/*"))  # no result is kept
+
+
+def test_a_task_for_each_stage_and_shard_and_for_each_batch(
+    server: str, recipe: Path, tmp_path: Path
+):
+    from prefdata.flows.build import build_flow
+
+    build_flow(str(recipe), data=str(tmp_path / "data"), n_shards=2, changes=['name="counted"'])
+    stages = [
+        "generate.sample",
+        "annotate.pairwise",
+        "aggregate.bradley_terry",
+        "pair.best_vs_worst",
+    ]
+    wanted = {f"{stage} {shard} of 2" for stage in stages for shard in (1, 2)}
+    runs = task_runs(wanted)
+    assert wanted <= runs.keys()
+    assert [name for name in runs if re.fullmatch(r"generate\.sample: \d+ requests", name)]
+    inputs = json.dumps([run["task_inputs"] for run in runs.values()], default=str)
+    assert "Say something" not in inputs
+
+
+def test_failures_surface_as_they_are_and_leave_nothing_running(
+    server: str, recipe: Path, tmp_path: Path
+):
+    from prefdata.flows.build import RUNNING, build_flow
+
+    with pytest.raises(RecipeError, match=r"did you mean 'helpfulness'"):
+        build_flow(str(recipe), data=str(tmp_path), changes=["stages.1.judge=helpfulnes"])
+    unreachable = 'client = "openai"\nmodel = "m"\nretries = 0\nbase_url = "http://127.0.0.1:9/v1"'
+    planted = 'client = "scripted"\naccuracy = 0.9\nmalformed_rate = 0.1'
+    recipe.write_text(recipe.read_text().replace(planted, unreachable))
+    with pytest.raises(ModelError, match=r"^annotate.pairwise: .*127\.0\.0\.1:9"):
+        build_flow(str(recipe), data=str(tmp_path), n_shards=3)
+    assert not RUNNING
+
+
+def test_events_reach_whoever_watches(server: str, recipe: Path, tmp_path: Path):
+    from prefdata.flows.build import build
+
+    seen: list[Event] = []
+    built = build(str(recipe), data=str(tmp_path), n_shards=2, watch=seen.append)
+    made = {event.stage: event.tables for event in seen if isinstance(event, Made)}
+    assert made["pair.best_vs_worst"]["pairs"] == built.tables["pairs"]
+
+
+def test_the_command_line_goes_through_a_prefect_that_is_set_up(
+    server: str, recipe: Path, tmp_path: Path
+):
+    command = [sys.executable, "-m", "prefdata", "build", str(recipe), "--shards", "2", "--json"]
+    said: dict[str, str] = {}
+    for way, options, environment in (
+        ("plain", ["--plain"], {"PREFECT_API_URL": server}),
+        ("configured", [], {"PREFECT_API_URL": server}),
+        ("asked", ["--prefect"], {"PREFECT_API_URL": server}),
+    ):
+        ran = subprocess.run(
+            [*command, *options, "--data", str(tmp_path / way)],
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        said[way] = json.loads(ran.stdout.splitlines()[-1])["id"]
+        first = ran.stderr.splitlines()[0]
+        assert ("through Prefect" in first) == (way != "plain"), first
+        assert "prefect." not in ran.stderr  # none of its own log between our lines
+    assert len(set(said.values())) == 1
+
+
+def test_an_api_that_does_not_answer_is_named(recipe: Path, tmp_path: Path):
+    ran = subprocess.run(
+        [sys.executable, "-m", "prefdata", "build", str(recipe), "--data", str(tmp_path), "--json"],
+        env={**os.environ, "PREFECT_API_URL": "http://127.0.0.1:9/api"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert "Traceback" not in ran.stderr
+    said = json.loads(ran.stdout.splitlines()[-1])
+    assert "http://127.0.0.1:9/api" in said["error"]
+    assert "--plain" in said["error"]

@@ -95,9 +95,13 @@ def _reach_api() -> None:
             )
 
 
+def _run_name() -> str:
+    return f"build {Path(flow_run.get_parameters()['recipe']).stem}"
+
+
 @flow(
     name="prefdata-build",
-    flow_run_name="build {recipe}",
+    flow_run_name=_run_name,
     persist_result=False,
     task_runner=ThreadPoolTaskRunner(max_workers=THREADS),  # pyright: ignore[reportArgumentType]
 )

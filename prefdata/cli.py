@@ -345,7 +345,7 @@ def _let_ctrl_c_through() -> None:
 def _runner(*, plain: bool, prefect: bool) -> tuple[Callable[..., "Built"], str]:
     """What builds, and how to say so."""
     api = "" if plain else prefect_api()
-    there = importlib.util.find_spec("prefect") is not None
+    there = _installed("prefect")
     if prefect and not there:
         raise RecipeError(
             "--prefect needs Prefect, which is not installed: pip install 'prefdata[flows]'; "
@@ -357,6 +357,10 @@ def _runner(*, plain: bool, prefect: bool) -> tuple[Callable[..., "Built"], str]
     if api:
         return _directly, "directly: a Prefect API is set up, but Prefect is not installed"
     return _directly, "directly" if plain else "directly: no Prefect API is set up"
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def _directly(recipe: str, *, watch: "Watch", **options: Any) -> "Built":

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prefdata.dataset import build
     from prefdata.recipe import Recipe
-    from prefdata.stored import load
+    from prefdata.version.stored import load
 
 __all__ = ["Recipe", "build", "load"]
 
-_HOMES = {"build": "dataset", "Recipe": "recipe", "load": "stored"}
+_HOMES = {"build": "dataset", "Recipe": "recipe", "load": "version.stored"}
 
 
 def __getattr__(name: str) -> Any:

@@ -246,7 +246,7 @@ def show(
     """Show what a version holds, how far to trust it, and a few of its pairs."""
     with _reported(as_json):
         from prefdata.screen import preview, write
-        from prefdata.stored import find
+        from prefdata.version.stored import find
 
         found = find(data, version)
         if as_json:
@@ -266,7 +266,7 @@ def diff(
     with _reported(as_json):
         from prefdata import diff as differing
         from prefdata.screen import preview, write
-        from prefdata.stored import find
+        from prefdata.version.stored import find
 
         found = differing.diff(find(data, before), find(data, after))
         if as_json:
@@ -321,7 +321,7 @@ def _complain(as_json: bool, message: str, kind: str, label: str) -> None:
 
 
 def _how_to_go_on(data: Path | None) -> str:
-    from prefdata.stored import data_folder
+    from prefdata.version.stored import data_folder
 
     again = shlex.join(["prefdata", *(each for each in sys.argv[1:] if each != "--fresh")])
     return (

@@ -18,8 +18,8 @@ from prefdata.models.ledger import Ledger
 from prefdata.plan import Plan, PlannedStage, plan
 from prefdata.recipe import Recipe
 from prefdata.stage import Ask
-from prefdata.stored import data_folder
 from prefdata.tables import Votes
+from prefdata.version.stored import data_folder
 from prefdata.watch import Asking, Imported, Made, Started, Watch, silent
 
 UNSCORED_TABLES = ("ratings", "votes", "rankings")

@@ -64,11 +64,12 @@ def run_stage(stage: PlannedStage, tables: Tables, ask: Ask) -> Tables:
         made = drive(stage.function(*present, *optional, **stage.options), ask)
     except PrefdataError as error:
         raise type(error)(f"{stage.name}: {error}") from error
+    returned = type(made).__name__
     writes = stage.contract.writes
-    results = cast(tuple[Any, ...], made if isinstance(made, tuple) else (made,))
+    results: tuple[Any, ...] = cast(Any, made) if isinstance(made, tuple) else (made,)
     if len(results) != len(writes) or not all(isinstance(r, pl.DataFrame) for r in results):
         raise TableError(
-            f"{stage.name} returned {type(made).__name__}; its signature promises "
+            f"{stage.name} returned {returned}; its signature promises "
             f"{', '.join(writes)} as polars.DataFrame"
         )
     return {name: _checked(stage, name, frame) for name, frame in zip(writes, results, strict=True)}

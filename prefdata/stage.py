@@ -64,25 +64,25 @@ def requests(
     chosen = {**model.options, **(options or {})}
     draws = [draw] * len(messages) if isinstance(draw, int) else draw.to_list()
     given: list[Any] = [None] * len(messages) if completion is None else completion.to_list()
-    rows: list[dict[str, Any]] = []
+    ids: list[str] = []
     written: dict[int, str] = {}
     for turns, answer, index in zip(messages.to_list(), given, draws, strict=True):
         if index not in written:
             seeded = {"seed": chosen["seed"] + index} if chosen.get("seed") is not None else {}
+            # Only the top level is sorted: the order of a schema's properties changes the answer.
             written[index] = json.dumps(dict(sorted({**chosen, **seeded}.items())))
         what = (model.identity, want, turns, answer, written[index], index)
-        rows.append(
-            {
-                "request_id": digest("request", *what),
-                "model": model.role,
-                "want": want,
-                "messages": turns,
-                "completion": answer,
-                "options": written[index],
-                "draw": index,
-            }
-        )
-    return Requests(pl.DataFrame(rows, schema=tables.schema("requests").dtypes))
+        ids.append(digest("request", *what))
+    columns = {
+        "request_id": pl.Series(ids, dtype=pl.String),
+        "model": pl.repeat(model.role, len(ids), dtype=pl.String, eager=True),
+        "want": pl.repeat(want, len(ids), dtype=pl.String, eager=True),
+        "messages": messages.cast(tables.MESSAGES),
+        "completion": pl.Series(given, dtype=tables.MESSAGES) if completion is None else completion,
+        "options": pl.Series([written[index] for index in draws], dtype=pl.String),
+        "draw": pl.Series(draws, dtype=pl.Int64),
+    }
+    return Requests(pl.DataFrame(columns))
 
 
 def drive(asks: Any, ask: Ask) -> Any:

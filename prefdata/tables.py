@@ -255,6 +255,21 @@ def pair_ids(one: Iterable[str], other: Iterable[str], annotator: str | None = N
     return pl.Series("pair_id", ids, pl.String)
 
 
+def conversations(name: str, turns: Iterable[Messages]) -> pl.Series:
+    """A column of conversations; many times faster than polars makes it row by row."""
+    whole = list(turns)
+    flat = {
+        "at": [at for at, messages in enumerate(whole) for _ in messages],
+        "role": [message["role"] for messages in whole for message in messages],
+        "content": [message["content"] for messages in whole for message in messages],
+    }
+    types = {"at": pl.Int64, "role": pl.String, "content": pl.String}
+    made = pl.DataFrame(flat, types).group_by("at").agg(pl.struct("role", "content").alias(name))
+    every = pl.DataFrame({"at": range(len(whole))}, {"at": pl.Int64})
+    rows = every.join(made, on="at", how="left", maintain_order="left")
+    return rows[name].fill_null(pl.Series([[]], dtype=MESSAGES)).cast(MESSAGES)
+
+
 def said(role: str, column: str) -> pl.Expr:
     """A text column as a conversation of one message."""
     message = pl.struct(pl.lit(role).alias("role"), pl.col(column).alias("content"))

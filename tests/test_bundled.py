@@ -1,5 +1,6 @@
 """The bundled recipes that ask no model, built for real and held against other tools."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
@@ -46,14 +47,14 @@ def test_kappas_are_those_of_the_file_but_for_which_side_is_called_a(built: tupl
 
 def test_what_goes_in_comes_out_or_is_dropped_table_by_table(built: tuple[Built, Path]):
     made, _ = built
-    from prefdata.stored import find
+    from prefdata.version.stored import find
 
     flows = find(Path(made.path).parents[2], made.name).manifest["counts"]["stages"]
     assert {flow["use"] for flow in flows} >= {"pair.best_vs_worst", "select.margin"}
     for flow in flows:
         assert flow["in"] == flow["out"] + flow["dropped"], flow
     by_table = [flow for flow in flows if flow["table"] == "pairs"]
-    for before, after in zip(by_table, by_table[1:], strict=False):
+    for before, after in pairwise(by_table):
         assert after["in"] == before["out"]
     assert by_table[-1]["out"] == made.tables["pairs"]
     assert sum(flow["dropped"] for flow in flows) == sum(made.dropped.values())

@@ -87,7 +87,7 @@ MISTAKES = [
     ('judge = "helpfulness"\n', "", ["stages[1]", "'judge' is missing"]),
     ("seed = 3", "sede = 3", ["'sede'", "did you mean 'seed'"]),
     ("seed = 3", 'seed = "three"', ["seed", "'three'"]),
-    ('client = "scripted"\nmodel = "planted"\naccuracy', 'client = "scriptd"\naccuracy', ["client"]),
+    ('client = "scripted"\nmodel = "planted"\nacc', 'client = "scriptd"\nacc', ["client"]),
     ("accuracy = 0.8", "acuracy = 0.8", ["models.judge", "acuracy", "did you mean 'accuracy'"]),
     ('name = "good"', 'name = "../bad"', ["name"]),
     ('"export.pairwise"', '"export.parwise"', ["exports[0]", "export.pairwise"]),
@@ -95,10 +95,10 @@ MISTAKES = [
     ('"pair.best_vs_worst"', '"export.pairwise"', ["export.pairwise"]),
     ('[[stages]]\nuse = "aggregate.bradley_terry"\nprior = 0.5\n', "",
      ["pair.best_vs_worst", "strengths", "aggregate.bradley_terry"]),
-    ('use = "pair.best_vs_worst"', 'use = "nowhere:stage"', ["nowhere:stage", "cannot be imported"]),
+    ('use = "pair.best_vs_worst"', 'use = "nowhere:x"', ["nowhere:x", "cannot be imported"]),
     ('use = "pair.best_vs_worst"', 'use = "os.path:join"', ["os.path:join"]),
     ('name = "good"', 'name = "good', ["recipe.toml", "TOML", "line 2"]),
-    ('sources.prompts = "prompts.jsonl"', 'sources.promts = "prompts.jsonl"', ["promts", "prompts"]),
+    ('sources.prompts = "prompts', 'sources.promts = "prompts', ["promts", "prompts"]),
     ('sources.prompts = "prompts.jsonl"\n', "", ["sources"]),
 ]  # fmt: skip
 

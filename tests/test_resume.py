@@ -1,4 +1,4 @@
-"""A build that is killed again and again ends where an undisturbed one ends, paying for nothing twice."""
+"""A build that is killed again and again ends as an undisturbed one and pays nothing twice."""
 
 import json
 import random
@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,7 +58,11 @@ use = "pair.best_vs_worst"
 [[exports]]
 use = "export.pairwise"
 """
-BUILD = "import sys, json, prefdata; print(json.dumps(prefdata.build('r.toml', data=sys.argv[1]).to_json()))"
+BUILD = """
+import json, sys
+import prefdata
+print(json.dumps(prefdata.build("r.toml", data=sys.argv[1]).to_json()))
+"""
 
 
 @pytest.fixture
@@ -101,7 +106,7 @@ def start(folder: Path, data: str, url: str) -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str]) -> dict[str, object]:
+def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     return json.loads(out)
@@ -142,7 +147,8 @@ def test_ten_kills_cost_only_what_was_in_flight(server: tuple[str, Path], folder
     assert repeated <= KILLS * IN_FLIGHT
 
     third = finish(start(folder, "killed", url))
-    assert third["requests"] == {"asked": 0, "cached": resumed["requests"]["cached"] + resumed["requests"]["asked"], "failed": 0}  # fmt: skip
+    known = resumed["requests"]["cached"] + resumed["requests"]["asked"]
+    assert third["requests"] == {"asked": 0, "cached": known, "failed": 0}
     assert third["is_new"] is False
     assert sum(seen(log).values()) == len(marks), "a finished build asks nothing"
 

@@ -158,6 +158,13 @@ def test_said_wraps_a_text_as_one_message():
     assert frame.schema["prompt"] == t.schema("prompts").dtypes["prompt"]
 
 
+@given(st.lists(st.lists(st.fixed_dictionaries({"role": TEXT, "content": TEXT}), max_size=3)))
+def test_conversations_are_what_polars_makes_of_them(turns):
+    column = t.conversations("prompt", turns)
+    assert column.to_list() == turns
+    assert column.equals(pl.Series("prompt", turns, t.MESSAGES), check_dtypes=True)
+
+
 def test_keys_join_composite_keys():
     keys = t.keys("votes", t.check("votes", pl.DataFrame([vote(a_first=None)]), where="test"))
     assert keys.to_list() == ["aa bb human:u1 helpfulness 0 -"]

@@ -63,7 +63,7 @@ def logits(
     asked = requests(
         model,
         "choice",
-        pl.Series("messages", messages, tables.MESSAGES),
+        tables.conversations("messages", messages),
         options={"choices": list(LETTERS), "max_tokens": 1},
     )
     responses = yield asked

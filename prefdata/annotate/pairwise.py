@@ -53,7 +53,7 @@ def pairwise(
         orders=orders, draws=draws, max_pairs=max_pairs, seed=seed, stage="annotate.pairwise",
     )  # fmt: skip
     texts = rows.select("prompt", "said_first", "said_second").rows()
-    messages = pl.Series("messages", [judge.render(*row) for row in texts], tables.MESSAGES)
+    messages = tables.conversations("messages", (judge.render(*row) for row in texts))
     rows = rows.drop("prompt", "said_first", "said_second")
     heard = yield from ask([(judge, rows.with_columns(messages))], model, reask=reask)
     preference = pl.when("a_first").then("worth").otherwise(1 - pl.col("worth"))

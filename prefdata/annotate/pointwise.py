@@ -65,5 +65,5 @@ def pointwise(
 
 def _rendered(judge: Judge, rows: pl.DataFrame) -> pl.DataFrame:
     texts = rows.select("prompt", "completion").rows()
-    messages = pl.Series("messages", [judge.render(*row) for row in texts], tables.MESSAGES)
+    messages = tables.conversations("messages", (judge.render(*row) for row in texts))
     return rows.drop("prompt", "completion").with_columns(messages)

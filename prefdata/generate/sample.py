@@ -33,9 +33,7 @@ def sample(
     drawn = prompts.select("prompt_id", "prompt").sort("prompt_id")
     drawn = drawn.join(pl.DataFrame({"draw": range(n)}, {"draw": pl.Int64}), how="cross")
     messages = [_under(system, prompt) for prompt in drawn["prompt"].to_list()]
-    asked = requests(
-        model, "text", pl.Series("messages", messages, tables.MESSAGES), draw=drawn["draw"]
-    )
+    asked = requests(model, "text", tables.conversations("messages", messages), draw=drawn["draw"])
     drawn = drawn.with_columns(asked["request_id"], generator=pl.lit(generator))
     responses = yield asked
     said = responses.select("request_id", "text", "finish_reason", "error")

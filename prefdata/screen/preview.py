@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prefdata.screen import write
-from prefdata.stored import Version
+from prefdata.version.stored import Version
 
 SIDE_BY_SIDE = 100  # columns from which chosen and rejected stand beside each other
 PROMPT_LINES = 6

@@ -49,8 +49,9 @@ ACCEPTED = {
 REFUSED = {
     "12": """not 12 | 112 | 1.2 | -12 | −12 | 12.5 | 12,5 | 12cm | 12:30 | 10^12 | 12-15 | 12²
         | x-12 | 12 or 13 | either 11 or 12 | isn't 12 | isn’t 12 | The answer is not 12.
-        | 12 is wrong | It is not true that the answer is 12. | Is it 12? | It is 12. That is wrong. | 13 | 1 2
-        | It is 13, not 12 | No, not 12. | twelve | 12 000 | 120 | 1,2 | 1,12 | 12,000 | never 12
+        | 12 is wrong | It is not true that the answer is 12. | Is it 12?
+        | It is 12. That is wrong. | 13 | 1 2 | It is 13, not 12 | No, not 12. | twelve
+        | 12 000 | 120 | 1,2 | 1,12 | 12,000 | never 12
         | less than 12 | between 10 and 12 | 12th | 0.12 | 12e3 | 12/5 | 5/12 | maybe 12 | 12.12
         | The answer is not 12. I used 12 eggs. | answer: 12 or so | v1.12 | #12a | 12 * 5 | 12*5
         | The answer is 13. 12 | 12 is not the answer | 5 - 12 | 5 x 12 | 5-12 | 5 × 12 | .12

@@ -71,7 +71,7 @@ def test_an_opinion_survives_the_order_in_which_it_is_asked():
             letters(0.8, 0.2)
             if content[a:b].count("x") > content[b:].count("x")
             else letters(0.2, 0.8)
-        )  # noqa: E501
+        )
 
     made = votes(prefers_longer)
     _, completions = world()

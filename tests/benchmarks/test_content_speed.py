@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from prefdata import tables
-from prefdata.content import table_digest
+from prefdata.version.content import table_digest
 
 N = 1_000_000
 

@@ -99,7 +99,7 @@ def test_what_two_texts_begin_with_is_all_that_they_share(p: str, one: str, othe
     """Parted at a space, nothing but that space and the word after it can still be shared."""
     shared = shared_text(f"{p} {one}", f"{p} {other}")
     if shared.prompt is not None and shared.chosen and shared.rejected:
-        first = [side.strip().split(" ")[0] for side in (shared.chosen, shared.rejected)]
+        first = [t.removeprefix(" ").split(" ")[0] for t in (shared.chosen, shared.rejected)]
         assert first[0] != first[1] or "天" in shared.prompt + shared.chosen + shared.rejected
 
 

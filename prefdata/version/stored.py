@@ -12,10 +12,10 @@ from typing import Any, cast
 
 import polars as pl
 
-from prefdata import arrow
-from prefdata.content import FORMAT, version_id
 from prefdata.errors import VersionError, nearest
 from prefdata.tables import TABLES, empty
+from prefdata.version import arrow
+from prefdata.version.content import FORMAT, version_id
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 MANIFEST = "manifest.json"

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from prefdata import tables, version
-from prefdata.diff import diff
+from prefdata.version.diff import diff
 
 RECIPE = {
     "name": "mini",

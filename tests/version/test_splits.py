@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from prefdata import tables
 from prefdata.errors import RecipeError, TableError
-from prefdata.splits import assign_splits, part, prompt_splits
+from prefdata.version.splits import assign_splits, part, prompt_splits
 
 TEST = {"test": 0.3}
 

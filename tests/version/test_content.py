@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefdata import tables
-from prefdata.content import table_digest
+from prefdata.version.content import table_digest
 
 MESSAGES = [[{"role": "user", "content": "é"}], [], [{"role": "a", "content": "b"}] * 2]
 

@@ -38,16 +38,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-import polars as pl
 import tomli_w
 from pydantic import Field, ValidationError, model_validator
 
-from prefdata import tables, verdict
 from prefdata.errors import JudgeError, nearest
-from prefdata.scale import Criterion, Kind, Scale, Strict
-from prefdata.stage import Asks, Model, requests
-from prefdata.tables import Messages, Requests, Responses, digest
-from prefdata.transcript import fence, harmless, transcript
+from prefdata.judge import verdict
+from prefdata.judge.scale import Criterion, Kind, Scale, Strict
+from prefdata.judge.transcript import fence, harmless, transcript
+from prefdata.tables import Messages, digest
 
 _COMPLETIONS = {"pairwise": ("A", "B"), "pointwise": ("completion",)}
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -177,7 +175,7 @@ class Judge(Strict):
         return [*turns, said, {"role": "user", "content": complaint}]
 
     def read(self, reply: str | None, finish_reason: str | None = None) -> Verdict:
-        """The verdict of a reply, strictly; `prefdata.verdict` states the rules."""
+        """The verdict of a reply, strictly; `prefdata.judge.verdict` states the rules."""
         found, unscored = verdict.find(reply, self._fault, finish_reason)
         if found is None:
             return Verdict((), (), None, unscored)
@@ -255,83 +253,3 @@ def _complaint(place: str, error: Mapping[str, Any]) -> str:
     owner = Scale if "scale" in at[:-1] else Criterion if "criteria" in at[:-1] else Judge
     known = owner.model_fields.keys() - {"name" if owner is Judge else ""}
     return f"{place}: {key}: there is no such key; {nearest(str(at[-1]), known)}"
-
-
-Asked = Sequence[tuple[Judge, pl.DataFrame]]
-_OPINION = {
-    "criterion": pl.List(pl.String),
-    "worth": pl.List(pl.Float64),
-    "raw": pl.List(pl.String),
-    "unscored": pl.List(pl.String),
-}
-
-
-def ask(asked: Asked, model: Model, *, reask: bool) -> Asks[pl.DataFrame]:
-    """Ask judges what their frames show; the frames' rows, once for each criterion.
-
-    A frame has the columns `messages` and `draw` and whatever tells its rows apart; added are
-    `request_id`, `criterion`, `worth`, `raw`, `rationale` and `unscored`. If `reask`, a reply
-    without a verdict is asked for once more, with the complaint, and the row is then all about the
-    second reply. A failed request ("error: ...") and a refusal are not asked again.
-    """
-    heard = yield from _round(asked, model)
-    if reask:
-        again = [
-            (judge, _again(judge, rows)) for (judge, _), rows in zip(asked, heard, strict=True)
-        ]
-        if any(rows.height for _, rows in again):
-            second = yield from _round(again, model)
-            heard = [rows.filter(~pl.col("again")) for rows in heard] + second
-    return pl.concat(heard).drop("messages", "reply", "why", "again").explode(*_OPINION)
-
-
-def _round(asked: Asked, model: Model) -> Asks[list[pl.DataFrame]]:
-    wanted = [
-        requests(model, "text", rows["messages"], draw=rows["draw"], options=_options(judge, model))
-        for judge, rows in asked
-    ]
-    responses = yield Requests(pl.concat(wanted))
-    both = zip(asked, wanted, strict=True)
-    return [_heard(judge, rows, ids["request_id"], responses) for (judge, rows), ids in both]
-
-
-def _options(judge: Judge, model: Model) -> dict[str, Any]:
-    return {"max_tokens": judge.max_tokens, **model.options, "schema": judge.schema}
-
-
-def _heard(judge: Judge, rows: pl.DataFrame, ids: pl.Series, responses: Responses) -> pl.DataFrame:
-    """The rows with what their responses say, in lists over the criteria."""
-    said = responses.select("request_id", "text", "finish_reason", "error")
-    replies = pl.DataFrame(ids).join(said, on="request_id", how="left", maintain_order="left")
-    keys = replies.drop("request_id").rows()
-    read = {key: _opinion(judge, *key) for key in set(keys)}
-    types = {**_OPINION, "rationale": pl.String, "why": pl.String, "again": pl.Boolean}
-    cells = (pl.Series(name, [read[key][name] for key in keys], t) for name, t in types.items())
-    return rows.with_columns(ids, replies["text"].alias("reply"), *cells)
-
-
-def _opinion(
-    judge: Judge, text: str | None, finish_reason: str | None, error: str | None
-) -> dict[str, Any]:
-    heard = judge.read(text, finish_reason)
-    why = heard.unscored if error is None else f"error: {error}"
-    blank = [None] * len(judge.criteria)
-    inapplicable = (None if worth is not None else "not applicable" for worth in heard.worths)
-    return {
-        "criterion": [criterion.name for criterion in judge.criteria],
-        "worth": blank if why else heard.worths,
-        "raw": blank if why else heard.raws,
-        "unscored": [why] * len(blank) if why else list(inapplicable),
-        "rationale": text if why else heard.reason,
-        "why": why,
-        "again": why in verdict.CURABLE,
-    }
-
-
-def _again(judge: Judge, rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows to ask once more, with the messages that do so."""
-    rows = rows.filter("again")
-    both = rows.select("messages", "reply", "why").rows()
-    messages = [judge.again(asked, reply, why) for asked, reply, why in both]
-    added = ("request_id", "reply", "why", "again", "rationale", *_OPINION)
-    return rows.drop(*added).with_columns(pl.Series("messages", messages, tables.MESSAGES))

@@ -7,8 +7,8 @@ import pytest
 from prefdata import judge as judges
 from prefdata.errors import JudgeError
 from prefdata.judge import Judge
-from prefdata.scale import Scale
-from prefdata.verdict import CURABLE
+from prefdata.judge.scale import Scale
+from prefdata.judge.verdict import CURABLE
 
 PAIRWISE = {
     "kind": "pairwise",

@@ -30,39 +30,14 @@ from typing import Any
 
 import polars as pl
 
-from prefdata import arrow
-from prefdata.card import card
-from prefdata.content import FORMAT, table_digest
 from prefdata.errors import TableError, VersionError, nearest
-from prefdata.secrets import refuse_secrets
-from prefdata.splits import assign_splits, part
-from prefdata.stored import (
-    MANIFEST,
-    NAME,
-    Version,
-    data_folder,
-    file_state,
-    find,
-    is_whole,
-    listed,
-    load,
-    manifest_id,
-    verify,
-)
 from prefdata.tables import TABLES, check, digest, references
-
-__all__ = [
-    "Version",
-    "Written",
-    "data_folder",
-    "find",
-    "is_whole",
-    "listed",
-    "load",
-    "refuse_dangling",
-    "verify",
-    "write",
-]
+from prefdata.version import arrow
+from prefdata.version.card import card
+from prefdata.version.content import FORMAT, table_digest
+from prefdata.version.secrets import refuse_secrets
+from prefdata.version.splits import assign_splits, part
+from prefdata.version.stored import MANIFEST, NAME, file_state, is_whole, manifest_id
 
 RESERVED = {"tables", "judges", "recipe.toml", "quarantine.jsonl", "readme.md", MANIFEST}
 ABANDONED = 24 * 3600  # seconds after which whoever wrote a folder aside is gone

@@ -5,8 +5,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from prefdata import arrow, tables
+from prefdata import tables
 from prefdata.errors import TableError
+from prefdata.version import arrow
 
 
 def rows(n, start=0):

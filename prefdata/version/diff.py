@@ -7,8 +7,8 @@ from typing import Any, Literal, cast
 
 import polars as pl
 
-from prefdata.stored import Version
 from prefdata.tables import TABLES
+from prefdata.version.stored import Version
 
 SHOWN = 5
 Kind = Literal["judge", "model", "source", "option", "table"]

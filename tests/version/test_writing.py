@@ -10,11 +10,12 @@ import datasets
 import polars as pl
 import pytest
 
-from prefdata import arrow, tables, version
+from prefdata import tables, version
 from prefdata.errors import PrefdataError, RecipeError, TableError, VersionError
 from prefdata.export.binary import binary
 from prefdata.export.listwise import listwise
 from prefdata.export.pairwise import pairwise
+from prefdata.version import arrow, writing
 
 RECIPE = 'name = "mini"\n[[stages]]\nuse = "aggregate.bradley_terry"\n'
 RESOLVED = {"name": "mini", "stages": [{"use": "aggregate.bradley_terry", "prior": 0.1}]}
@@ -182,8 +183,8 @@ def visible(data):
 
 def test_failing_at_any_step_leaves_nothing(tmp_path, world, monkeypatch):
     made, exports, steps = world(), views(world()), []
-    real = version._sync
-    monkeypatch.setattr(version, "_sync", lambda path: steps.append(path) or real(path))
+    real = writing._sync
+    monkeypatch.setattr(writing, "_sync", lambda path: steps.append(path) or real(path))
     write(tmp_path / "whole", made, exports=exports)
     before_rename = len(steps) - 1
     for failing in range(before_rename):
@@ -194,35 +195,36 @@ def test_failing_at_any_step_leaves_nothing(tmp_path, world, monkeypatch):
                 raise OSError("disk full")
             real(path)
 
-        monkeypatch.setattr(version, "_sync", sync)
+        monkeypatch.setattr(writing, "_sync", sync)
         with pytest.raises(OSError, match="disk full"):
             write(tmp_path / "d", made, exports=exports)
         assert list((tmp_path / "d" / "versions").iterdir()) == []
-    monkeypatch.setattr(version, "_sync", real)
+    monkeypatch.setattr(writing, "_sync", real)
     assert write(tmp_path / "d", made, exports=exports).is_new
 
 
 SCRIPT = """
 import os, signal, sys
-sys.path.insert(0, {tests!r})
-import conftest, test_version
+sys.path[:0] = [{tests!r}, {tests!r} + "/version"]
+import conftest, test_writing
 from prefdata import version
+from prefdata.version import writing
 steps, kill_at = 0, int(sys.argv[2])
-real = version._sync
+real = writing._sync
 def sync(path):
     global steps
     real(path)
     steps += 1
     if steps == kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
-version._sync = sync
-written = test_version.write(sys.argv[1], conftest.make_world())
+writing._sync = sync
+written = test_writing.write(sys.argv[1], conftest.make_world())
 print(written.id, written.is_new)
 """
 
 
 def start(data, kill_at=0):
-    script = textwrap.dedent(SCRIPT.format(tests=str(Path(__file__).parent)))
+    script = textwrap.dedent(SCRIPT.format(tests=str(Path(__file__).parents[1])))
     return subprocess.Popen(
         [sys.executable, "-c", script, str(data), str(kill_at)], stdout=subprocess.PIPE, text=True
     )
@@ -256,17 +258,17 @@ def test_two_processes_at_once_make_one_version(tmp_path):
 
 
 def test_the_one_who_comes_second_finds_it_there(tmp_path, world, monkeypatch):
-    made, real = world(), version._fill
+    made, real = world(), writing._fill
     first = []
 
     def fill(*args):
         real(*args)
-        monkeypatch.setattr(version, "_fill", real)
+        monkeypatch.setattr(writing, "_fill", real)
         if not first:
             first.append(None)
             first[0] = write(tmp_path, made)  # another writer, whole before this one is renamed
 
-    monkeypatch.setattr(version, "_fill", fill)
+    monkeypatch.setattr(writing, "_fill", fill)
     second = write(tmp_path, made)
     assert first[0].is_new
     assert not second.is_new

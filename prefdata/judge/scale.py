@@ -70,7 +70,7 @@ class Scale(Strict):
 
     @property
     def wording(self) -> str:
-        """How a prompt names the values: `"A", "B" or "tie"`; `an integer from 1 to 5, or "N/A"`."""
+        """How a prompt names them: `"A", "B" or "tie"`; `an integer from 1 to 5, or "N/A"`."""
         first, last = self.values[0], self.values[-1]
         if isinstance(first, int) and self.values == tuple(range(first, int(last) + 1)):
             na = f", or {json.dumps(NOT_APPLICABLE)}" if self.not_applicable else ""

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefdata import judge as judges
-from prefdata.transcript import fence, harmless, transcript
+from prefdata.judge.transcript import fence, harmless, transcript
 
 
 def user(text: str) -> list[dict[str, str]]:

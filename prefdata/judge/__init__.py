@@ -1,0 +1,6 @@
+"""Judges: what is asked of a model, which verdicts it may give, and what they are worth."""
+
+from prefdata.judge.asking import ask
+from prefdata.judge.judge import Judge, Verdict, load, names
+
+__all__ = ["Judge", "Verdict", "ask", "load", "names"]

@@ -1,0 +1,19 @@
+"""Versions: immutable, named by their content, there whole or not at all."""
+
+from prefdata.version.splits import assign_splits
+from prefdata.version.stored import Version, data_folder, find, is_whole, listed, load, verify
+from prefdata.version.writing import Written, refuse_dangling, write
+
+__all__ = [
+    "Version",
+    "Written",
+    "assign_splits",
+    "data_folder",
+    "find",
+    "is_whole",
+    "listed",
+    "load",
+    "refuse_dangling",
+    "verify",
+    "write",
+]

@@ -65,6 +65,7 @@ use = "pair.best_vs_worst"
 use = "export.pairwise"
 """
 N = 12
+BUT = ["recipe.toml", "--set"]
 HOSTILE = [
     "\x1b[2J\x1b[H\x1b]0;pwned\x07 clear",
     "\x9b31m c1 \x00 \x08",
@@ -189,11 +190,11 @@ def test_wrong_use_is_told_from_failure(folder: Path, arguments: Sequence[str]):
     ("arguments", "kind", "said"),
     [
         (["build", "recipe.tom"], "RecipeError", "recipe.tom"),
-        (["plan", "recipe.toml", "--set", "stages.0.use=generate.smaple"], "RecipeError", "'generate.sample'"),
-        (["build", "recipe.toml", "--set", "stages.1.judge=helpfulnes"], "RecipeError", "'helpfulness'"),
-        (["build", "recipe.toml", "--set", "stages.1.model=jugde"], "RecipeError", "'judge'"),
-        (["build", "recipe.toml", "--set", "stages.generate.sample.k=2"], "RecipeError", "'k'"),
-        (["build", "recipe.toml", "--set", "sources.prompts=nowhere.jsonl"], "RecipeError", "nowhere.jsonl"),
+        (["plan", *BUT, "stages.0.use=generate.smaple"], "RecipeError", "'generate.sample'"),
+        (["build", *BUT, "stages.1.judge=helpfulnes"], "RecipeError", "'helpfulness'"),
+        (["build", *BUT, "stages.1.model=jugde"], "RecipeError", "'judge'"),
+        (["build", *BUT, "stages.generate.sample.k=2"], "RecipeError", "'k'"),
+        (["build", *BUT, "sources.prompts=nowhere.jsonl"], "RecipeError", "nowhere.jsonl"),
         (["stages", "agregate.bradley_tery"], "RecipeError", "'aggregate.bradley_terry'"),
         (["stages", "bradley_tery"], "RecipeError", "bradley_terry"),
         (["judges", "helpfulnes"], "JudgeError", "'helpfulness'"),
@@ -250,7 +251,8 @@ def test_recipes_are_listed_and_their_schema_accepts_them(folder: Path):
     assert {entry["name"] for entry in answer("recipes")["recipes"]} == bundled().keys()
     schema = json.loads(run("recipes", "--schema").stdout)
     jsonschema.Draft202012Validator.check_schema(schema)
-    jsonschema.validate(tomllib.loads(RECIPE), schema)
+    for text in (RECIPE, *(path.read_text() for path in bundled().values())):
+        jsonschema.validate(tomllib.loads(text), schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**tomllib.loads(RECIPE), "sorces": {}}, schema)
 

@@ -100,6 +100,10 @@ MISTAKES = [
     ('name = "good"', 'name = "good', ["recipe.toml", "TOML", "line 2"]),
     ('sources.prompts = "prompts', 'sources.promts = "prompts', ["promts", "prompts"]),
     ('sources.prompts = "prompts.jsonl"\n', "", ["sources"]),
+    ('"prompts.jsonl"', '"promts.jsonl"', ["promts.jsonl", "did you mean 'prompts.jsonl'"]),
+    ('"prompts.jsonl"', '{path = "prompts.jsonl", columns = {prompt = "promt"}}',
+     ["columns.prompt", "'promt'", "did you mean 'prompt'"]),
+    ('"prompts.jsonl"', '{path = "prompts.jsonl", colums = {}}', ["colums", "columns"]),
 ]  # fmt: skip
 
 

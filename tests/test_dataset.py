@@ -1,0 +1,257 @@
+"""From a recipe to a version and back, with planted models: no server, every effect in place."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import prefdata
+from prefdata import tables as t
+from prefdata.dataset import Built, estimate
+from prefdata.errors import BudgetError, SourceError
+from prefdata.models.ledger import Ledger
+from prefdata.tables import Requests, Responses
+from prefdata.version import find, verify
+
+RECIPE = """
+name = "planted"
+seed = 3
+sources.prompts = "prompts.jsonl"
+splits.test = 0.25
+
+[models.writer]
+client = "scripted"
+model = "planted"
+price_in = 1.0
+price_out = 1.0
+
+[models.judge]
+client = "scripted"
+model = "planted"
+accuracy = 0.9
+position_bias = 0.1
+price_in = 1.0
+price_out = 1.0
+
+[[stages]]
+use = "generate.sample"
+model = "writer"
+n = 3
+
+[[stages]]
+use = "annotate.pairwise"
+judge = "helpfulness"
+model = "judge"
+
+[[stages]]
+use = "aggregate.bradley_terry"
+
+[[stages]]
+use = "pair.best_vs_worst"
+
+[[stages]]
+use = "select.margin"
+min_margin = 0.1
+
+[[exports]]
+use = "export.pairwise"
+
+[[exports]]
+use = "export.listwise"
+
+[[exports]]
+use = "export.binary"
+"""
+PROMPTS = 30
+Make = Callable[..., Built]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rows = [json.dumps({"prompt": f"question {i}"}) for i in range(PROMPTS)]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(rows))
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    return tmp_path
+
+
+@pytest.fixture
+def make(folder: Path) -> Make:
+    def build(**options: Any) -> Built:
+        return prefdata.build(folder / "recipe.toml", data=folder / "data", **options)
+
+    return build
+
+
+def test_every_row_can_be_followed_to_the_words_of_the_model(make: Make, folder: Path):
+    built = make()
+    version = find(folder / "data", "planted")
+    tables = {name: version.table(name) for name in built.tables}
+    completions = tables["completions"].rows_by_key("completion_id", named=True, unique=True)
+    ledger = Ledger(folder / "data" / "ledger")
+    asked = ledger.find(tables["votes"]["request_id"].to_list())
+    assert set(asked["request_id"]) == set(tables["votes"]["request_id"])
+    pairs = prefdata.load("planted", "pairwise", data=folder / "data")
+    for split in pairs.values():
+        for row in split:
+            assert row["chosen"] == completions[row["chosen_id"]]["completion"]
+            assert row["rejected"] == completions[row["rejected_id"]]["completion"]
+            assert row["chosen"] != row["rejected"]
+            two = sorted([row["chosen_id"], row["rejected_id"]])
+            votes = tables["votes"].filter(
+                (pl.col("completion_a") == two[0]) & (pl.col("completion_b") == two[1])
+            )
+            assert votes.height == row["n_votes"] == 2
+            for vote in votes.iter_rows(named=True):
+                said = ledger.request(vote["request_id"])
+                assert said is not None
+                shown = said["request"]["messages"][-1]["content"]
+                texts = [completions[c]["completion"][0]["content"] for c in two]
+                first, second = texts if vote["a_first"] else texts[::-1]
+                assert 0 <= shown.index(first) < shown.index(second)
+                verdict = json.loads(said["response"]["text"])["verdict"]
+                expected = {"A": 1.0, "B": 0.0, "tie": 0.5}[verdict]
+                assert vote["preference"] == (expected if vote["a_first"] else 1 - expected)
+
+
+def test_building_again_asks_and_writes_nothing(make: Make, folder: Path):
+    first = make()
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    second = make()
+    assert second.id == first.id
+    assert not second.is_new
+    assert second.requests["asked"] == 0
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+@pytest.mark.parametrize("n_shards", [2, 7])
+def test_the_id_does_not_depend_on_shards_order_or_folder(
+    make: Make, folder: Path, tmp_path_factory: pytest.TempPathFactory, n_shards: int
+):
+    first = make()
+    other = tmp_path_factory.mktemp("elsewhere")
+    lines = (folder / "prompts.jsonl").read_text().splitlines()
+    (other / "prompts.jsonl").write_text("\n".join(reversed(lines)))
+    (other / "recipe.toml").write_text("# moved\n" + RECIPE)
+    again = prefdata.build(other / "recipe.toml", data=other / "data", n_shards=n_shards)
+    assert again.id == first.id
+
+
+def test_what_the_plan_estimates_is_what_the_build_asks(make: Make, folder: Path):
+    _, rows, asked = estimate(folder / "recipe.toml", data=folder / "data")
+    assert not (folder / "data").exists(), "an estimate writes nothing"
+    built = make()
+    assert rows == {"prompts": PROMPTS}
+    assert sum(each.requests for each in asked) == built.requests["asked"] == PROMPTS * (3 + 6)
+    _, _, answered = estimate(folder / "recipe.toml", data=folder / "data")
+    assert sum(each.answered for each in answered) == built.requests["asked"]
+    assert sum(each.cost for each in answered) == 0
+
+
+def test_one_more_prompt_costs_its_own_requests_and_keeps_the_splits(make: Make, folder: Path):
+    make()
+    before = find(folder / "data", "planted").table("pairs")
+    with (folder / "prompts.jsonl").open("a") as file:
+        file.write('\n{"prompt": "one more"}')
+    grown = make()
+    assert grown.requests["asked"] == 3 + 6
+    after = find(folder / "data", grown.name).table("pairs")
+    kept = before.join(after, on="pair_id", suffix="_after")
+    assert kept.height == before.height
+    assert kept["split"].equals(kept["split_after"], check_names=False)
+
+
+def test_fresh_asks_all_again(make: Make):
+    first = make()
+    assert make(fresh=True).requests["asked"] == first.requests["asked"]
+
+
+def test_limit_takes_the_first_prompts_and_reuses_them_later(make: Make):
+    few = make(limit=5)
+    assert few.tables["prompts"] == 5
+    assert make().requests["cached"] == few.requests["asked"]
+
+
+def test_a_failed_request_is_a_row_with_its_reason(make: Make, folder: Path):
+    built = make(changes=["models.writer.failure_rate=0.2", "models.judge.failure_rate=0.2"])
+    version = find(folder / "data", "planted")
+    dropped = version.table("dropped").filter(pl.col("stage") == "generate.sample")
+    assert dropped.height > 0
+    assert dropped["reason"].unique().to_list() == ["error: planted failure"]
+    assert version.table("samples").height + dropped.height == PROMPTS * 3
+    votes = version.table("votes")
+    unscored = votes.filter(pl.col("preference").is_null())
+    assert unscored["unscored"].unique().to_list() == ["error: planted failure"]
+    assert built.unscored == {"annotate.pairwise": {"error: planted failure": unscored.height}}
+    assert built.requests["failed"] == dropped.height + unscored.height
+
+
+def test_a_budget_is_kept_and_the_version_is_still_whole(make: Make, folder: Path):
+    whole = make(changes=["name=unbounded"])
+    part = prefdata.build(folder / "recipe.toml", data=folder / "other", budget=whole.cost / 2)
+    assert 0 < part.cost <= whole.cost / 2
+    verify(Path(part.path))
+    reasons = {reason for stage in part.unscored.values() for reason in stage}
+    assert reasons <= {"error: budget reached"}
+    rest = prefdata.build(folder / "recipe.toml", data=folder / "other")
+    assert rest.requests["cached"] == part.requests["asked"]
+    assert rest.id != part.id
+
+
+def test_a_budget_needs_prices(make: Make, folder: Path):
+    unpriced = RECIPE.replace("price_in = 1.0\nprice_out = 1.0\n", "")
+    unpriced = unpriced.replace('client = "scripted"', 'client = "openai"', 1)
+    (folder / "recipe.toml").write_text(unpriced)
+    with pytest.raises(BudgetError, match="price_in"):
+        make(budget=1.0)
+
+
+def test_a_bad_row_is_quarantined_and_with_strict_an_error(make: Make, folder: Path):
+    with (folder / "prompts.jsonl").open("a") as file:
+        file.write('\n{"prompt": ""}\nnot json\n')
+    built = make()
+    assert built.quarantined >= 1
+    quarantine = Path(built.path, "quarantine.jsonl").read_text().splitlines()
+    assert any(json.loads(line)["line"] == PROMPTS + 2 for line in quarantine)
+    with pytest.raises(SourceError, match="line"):
+        make(strict=True)
+
+
+def test_without_any_pair_the_version_is_whole_and_its_exports_are_empty(make: Make):
+    built = make(changes=["stages.select.margin.min_margin=1000.0"])
+    assert built.tables["pairs"] == 0
+    assert built.dropped["select.margin"] > 0
+    pairs = prefdata.load(built.name, "pairwise", data=Path(built.path).parents[2])
+    assert sum(len(split) for split in pairs.values()) == 0
+
+
+def test_a_recipe_in_python_is_the_recipe_of_the_file(make: Make, folder: Path):
+    recipe = prefdata.Recipe.load(folder / "recipe.toml")
+    assert prefdata.build(recipe, data=folder / "data").id == make().id
+
+
+def test_pairs_that_are_imported_are_pairs_unless_a_stage_makes_some(folder: Path):
+    rows = [{"prompt": f"p{i}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(4)]
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "pairs.toml").write_text(
+        'name = "imported"\nsources.pairs = "pairs.jsonl"\n[[exports]]\nuse = "export.pairwise"\n'
+    )
+    built = prefdata.build(folder / "pairs.toml", data=folder / "data")
+    assert built.tables["pairs"] == built.exports["pairwise"] == 4
+    pairs = find(folder / "data", "imported").table("pairs")
+    assert pairs["soft_label"].to_list() == [1.0] * 4
+    assert pairs["margin"].to_list() == [None] * 4
+    loaded = prefdata.load("imported", "pairwise", data=folder / "data")["train"]
+    assert {row["chosen"][0]["content"] for row in loaded} == {r["chosen"] for r in rows}
+
+
+def test_models_may_be_replaced(make: Make):
+    def refuse(requests: Requests) -> Responses:
+        refused = requests.select("request_id", error=pl.lit("no"), tokens_in=0, tokens_out=0)
+        return Responses(t.check("responses", refused, where="test"))
+
+    built = make(ask=refuse)
+    assert built.tables.get("completions", 0) == 0
+    assert built.dropped["generate.sample"] == PROMPTS * 3

@@ -22,7 +22,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner, Result
 
-from prefdata import cli
+from prefdata import cli, way
 from prefdata.judge import names as judge_names
 from prefdata.recipe import bundled, find_stage, stages
 from prefdata.stage import contract
@@ -365,27 +365,27 @@ def test_ctrl_c_ends_a_wait_for_a_model_and_says_how_to_go_on(folder: Path):
 def test_the_prefect_api_is_found_without_prefect(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path
 ):
-    assert cli.prefect_api() == ""
+    assert way.prefect_api() == ""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("PREFECT_HOME", str(home))
     (home / "profiles.toml").write_text(
         'active = "team"\n[profiles.ephemeral]\n[profiles.team]\nPREFECT_API_URL = "http://team/api"\n'
     )
-    assert cli.prefect_api() == "http://team/api"
+    assert way.prefect_api() == "http://team/api"
     monkeypatch.setenv("PREFECT_PROFILE", "ephemeral")
-    assert cli.prefect_api() == ""
+    assert way.prefect_api() == ""
     monkeypatch.setenv("PREFECT_API_URL", "http://env/api")
-    assert cli.prefect_api() == "http://env/api"
+    assert way.prefect_api() == "http://env/api"
     (home / "profiles.toml").write_text("not toml [")
     monkeypatch.delenv("PREFECT_API_URL")
-    assert cli.prefect_api() == ""
+    assert way.prefect_api() == ""
 
 
 def test_without_prefect_its_extra_is_named_and_a_configured_api_is_no_reason_to_fail(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(cli, "_installed", lambda _: False)
+    monkeypatch.setattr(way, "_installed", lambda _: False)
     failed = run("build", "recipe.toml", "--prefect")
     assert failed.exit_code == 1
     assert "prefdata[flows]" in failed.stderr

@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from prefdata.screen import write
-from prefdata.version.stored import Version
+from prefdata.version import Version
+from prefdata.version.diff import Diff
 
 SIDE_BY_SIDE = 100  # columns from which chosen and rejected stand beside each other
 PROMPT_LINES = 6
@@ -239,7 +240,7 @@ def loading(version: Version, view: str) -> list[str]:
     return lines
 
 
-def draw_diff(found: Any, on: Console) -> None:
+def draw_diff(found: Diff, on: Console) -> None:
     """How two versions differ, what caused it first."""
     on.print(write.text(found.before, "bold"), "→", write.text(found.after, "bold"))
     on.print()

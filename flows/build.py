@@ -50,7 +50,7 @@ from prefdata.recipe import Recipe  # noqa: E402
 from prefdata.screen.progress import Lines  # noqa: E402
 from prefdata.stage import Ask  # noqa: E402
 from prefdata.tables import Requests, Responses, digest  # noqa: E402
-from prefdata.version.stored import data_folder  # noqa: E402
+from prefdata.version import data_folder  # noqa: E402
 from prefdata.watch import Event, Made, Watch, silent  # noqa: E402
 
 THREADS = 8  # shards of a stage at a time; their requests go on together in the client

@@ -6,25 +6,16 @@ standard output is one JSON object, of a failure too: `{"error": ..., "kind": ..
 Nothing heavy is imported before a command needs it, so that `--help` is there at once.
 """
 
-import importlib.util
-import os
 import shlex
-import signal
 import sys
-import tomllib
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from prefdata.errors import PrefdataError, RecipeError
-
-if TYPE_CHECKING:
-    from prefdata.dataset import Built
-    from prefdata.watch import Watch
+from prefdata.errors import PrefdataError
 
 app = typer.Typer(
     name="prefdata",
@@ -114,14 +105,14 @@ def build(
         "strict": strict,
         "budget": budget,
     }
-    with _reported(as_json, data):
+    with _reported(as_json, data, building=True):
+        from prefdata import way
         from prefdata.screen import progress, write
 
-        _let_ctrl_c_through()
-        runner, way = _runner(plain=plain, prefect=prefect)
-        write.err().print(write.text(f"building {recipe} {way}", "dim"))
+        builds, how = way.choose(plain=plain, prefect=prefect)
+        write.err().print(write.text(f"building {recipe} {how}", "dim"))
         with progress.watching(write.err()) as watch:
-            built = runner(recipe, watch=watch, **options)
+            built = builds(recipe, watch=watch, **options)
         if as_json:
             write.print_json(built.to_json())
         else:
@@ -140,7 +131,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Say what a build would run, ask and cost. Checks everything, spends nothing."""
-    with _reported(as_json, data):
+    with _reported(as_json):
         from prefdata.dataset import estimate
         from prefdata.screen import summary, write
 
@@ -246,7 +237,7 @@ def show(
     """Show what a version holds, how far to trust it, and a few of its pairs."""
     with _reported(as_json):
         from prefdata.screen import preview, write
-        from prefdata.version.stored import find
+        from prefdata.version import find
 
         found = find(data, version)
         if as_json:
@@ -264,11 +255,11 @@ def diff(
 ) -> None:
     """Say which pairs two versions differ in, and which judge, model or option caused it."""
     with _reported(as_json):
-        from prefdata import diff as differing
         from prefdata.screen import preview, write
-        from prefdata.version.stored import find
+        from prefdata.version import find
+        from prefdata.version.diff import diff as differ
 
-        found = differing.diff(find(data, before), find(data, after))
+        found = differ(find(data, before), find(data, after))
         if as_json:
             write.print_json(found.to_json())
         else:
@@ -300,7 +291,9 @@ def options(
 
 
 @contextmanager
-def _reported(as_json: bool, data: Path | None = None) -> Generator[None]:
+def _reported(
+    as_json: bool, data: Path | None = None, *, building: bool = False
+) -> Generator[None]:
     """End a command that fails or is stopped with a message and its exit code."""
     try:
         yield
@@ -308,7 +301,8 @@ def _reported(as_json: bool, data: Path | None = None) -> Generator[None]:
         _complain(as_json, str(error), type(error).__name__, "error")
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:
-        _complain(as_json, _how_to_go_on(data), "Interrupted", "stopped")
+        said = _how_to_go_on(data) if building else "nothing was changed"
+        _complain(as_json, said, "Interrupted", "stopped")
         raise typer.Exit(130) from error
 
 
@@ -321,77 +315,13 @@ def _complain(as_json: bool, message: str, kind: str, label: str) -> None:
 
 
 def _how_to_go_on(data: Path | None) -> str:
-    from prefdata.version.stored import data_folder
+    from prefdata.version import data_folder
 
     again = shlex.join(["prefdata", *(each for each in sys.argv[1:] if each != "--fresh")])
     return (
         f"everything answered so far is kept in {data_folder(data) / 'ledger'}; "
         f"to go on from there:\n  {again}"
     )
-
-
-def _let_ctrl_c_through() -> None:
-    """Have Ctrl-C end a wait for a model that does not answer.
-
-    Importing polars installs a handler after which the system goes on with what was interrupted:
-    Python would hear of Ctrl-C when the wait is over.
-    """
-    import polars  # noqa: F401  # pyright: ignore[reportUnusedImport]
-
-    if hasattr(signal, "siginterrupt"):
-        signal.siginterrupt(signal.SIGINT, True)
-
-
-def _runner(*, plain: bool, prefect: bool) -> tuple[Callable[..., "Built"], str]:
-    """What builds, and how to say so."""
-    api = "" if plain else prefect_api()
-    there = importlib.util.find_spec("prefect") is not None
-    if prefect and not there:
-        raise RecipeError(
-            "--prefect needs Prefect, which is not installed: pip install 'prefdata[flows]'; "
-            "without it, --plain builds the same version"
-        )
-    if prefect or (api and there):
-        where = f"its API at {api}" if api else "a server of its own, which takes a while to start"
-        return _by_prefect, f"through Prefect, with {where}"
-    if api:
-        return _directly, "directly: a Prefect API is set up, but Prefect is not installed"
-    return _directly, "directly" if plain else "directly: no Prefect API is set up"
-
-
-def _directly(recipe: str, *, watch: "Watch", **options: Any) -> "Built":
-    from prefdata.dataset import build
-
-    return build(recipe, watch=watch, **options)
-
-
-def _by_prefect(recipe: str, *, watch: "Watch", **options: Any) -> "Built":
-    from prefdata.plan import plan
-    from prefdata.recipe import Recipe
-
-    plan(Recipe.load(recipe, changes=options["changes"]))  # a wrong recipe needs no server to fail
-    # Prefect's own console log would be written through what is drawn here; its API has it all.
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    # By name: pyright cannot see that flows/ is installed as prefdata.flows.
-    flow = import_module("prefdata.flows.build")
-    return flow.build(recipe, watch=watch, **options)
-
-
-def prefect_api() -> str:
-    """The Prefect API that is set up in the environment or the active profile; empty if none.
-
-    Read without Prefect, whose import takes seconds.
-    """
-    if "PREFECT_API_URL" in os.environ:
-        return os.environ["PREFECT_API_URL"]
-    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
-    path = Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml")).expanduser()
-    try:
-        said = tomllib.loads(path.read_text(encoding="utf-8"))
-        active = os.environ.get("PREFECT_PROFILE") or said.get("active", "")
-        return str(said["profiles"][active].get("PREFECT_API_URL", ""))
-    except (OSError, ValueError, KeyError):
-        return ""
 
 
 def main() -> None:

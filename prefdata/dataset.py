@@ -1,5 +1,6 @@
 """From a recipe to a version: `prefdata.build`, with all its effects in their places."""
 
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -68,6 +69,7 @@ def build(
 
     Raises a `PrefdataError`: `RecipeError` before anything is spent.
     """
+    _heed_ctrl_c()
     if not isinstance(recipe, Recipe):
         recipe = Recipe.load(recipe, changes=changes)
     elif changes:
@@ -132,6 +134,15 @@ def build(
         tokens=tokens,
         cost=edge.counts.cost,
     )
+
+
+def _heed_ctrl_c() -> None:
+    """Have Ctrl-C end a wait for a model that does not answer, as Python itself would.
+
+    Importing polars installs a handler after which the system goes on with what it interrupted.
+    """
+    if hasattr(signal, "siginterrupt"):
+        signal.siginterrupt(signal.SIGINT, True)
 
 
 def estimate(

@@ -1,5 +1,6 @@
 """A version on a terminal: what is in it, how far to trust it, and a few of its pairs."""
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from prefdata.screen import write
-from prefdata.version.stored import Version
+from prefdata.version import Version
+from prefdata.version.diff import Diff
 
 SIDE_BY_SIDE = 100  # columns from which chosen and rejected stand beside each other
 PROMPT_LINES = 6
@@ -78,15 +80,25 @@ def show_json(version: Version, n: int) -> dict[str, Any]:
     """The manifest without its list of files, with a few pairs."""
     return {
         **version.summary(),
+        "description": description(version),
         "measures": version.table("measures").to_dicts(),
         "unscored": unscored(version),
         "pairs": shown_pairs(version, n),
     }
 
 
+def description(version: Version) -> str:
+    """What the recipe says of itself."""
+    recipe = tomllib.loads((version.path / "recipe.toml").read_text(encoding="utf-8"))
+    return str(recipe.get("description", "")).strip()
+
+
 def draw_version(version: Version, n: int, on: Console) -> None:
     on.print(write.text(version.ref, "bold"), write.text(write.moment(version.created)), "UTC")
     on.print(write.text(str(version.path)), soft_wrap=True)
+    said = description(version)
+    if said:
+        on.print(write.text(f"\n{said}", lines=True))
     on.print()
     on.print(_facts(version))
     _draw_trust(version, on)
@@ -228,7 +240,7 @@ def loading(version: Version, view: str) -> list[str]:
     return lines
 
 
-def draw_diff(found: Any, on: Console) -> None:
+def draw_diff(found: Diff, on: Console) -> None:
     """How two versions differ, what caused it first."""
     on.print(write.text(found.before, "bold"), "→", write.text(found.after, "bold"))
     on.print()

@@ -17,7 +17,7 @@ from prefdata.plan import Plan, PlannedStage
 from prefdata.screen import write
 from prefdata.screen.catalogue import flow
 from prefdata.stage import Model
-from prefdata.version.stored import Version, data_folder, listed
+from prefdata.version import Version, data_folder, listed
 
 FIGURES = ("requests", "answered", "tokens_in", "tokens_out")
 

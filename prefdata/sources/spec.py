@@ -260,14 +260,15 @@ class RatingSource(LabelSource, Scaled):
         return self
 
 
-def _listed(key: str) -> BeforeValidator:
+def _listed(key: str, kind: type[SourceSpec]) -> BeforeValidator:
     """A single source is a list of one, and a text is its path (or its name on the Hub)."""
 
     def listed(raw: Any) -> Any:
         many: list[Any] = list(raw) if isinstance(raw, list | tuple) else [raw]  # pyright: ignore[reportUnknownArgumentType]
         return [{key: each} if isinstance(each, str) else each for each in many]
 
-    return BeforeValidator(listed)
+    given = str | kind | list[str | kind]
+    return BeforeValidator(listed, json_schema_input_type=given)
 
 
 class Sources(BaseModel):
@@ -275,12 +276,12 @@ class Sources(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    prompts: Annotated[list[PromptSource], _listed("path")] = []
-    completions: Annotated[list[CompletionSource], _listed("path")] = []
-    pairs: Annotated[list[PairSource], _listed("path")] = []
-    votes: Annotated[list[VoteSource], _listed("path")] = []
-    ratings: Annotated[list[RatingSource], _listed("path")] = []
-    hub: Annotated[list[SourceSpec], _listed("hub")] = []
+    prompts: Annotated[list[PromptSource], _listed("path", PromptSource)] = []
+    completions: Annotated[list[CompletionSource], _listed("path", CompletionSource)] = []
+    pairs: Annotated[list[PairSource], _listed("path", PairSource)] = []
+    votes: Annotated[list[VoteSource], _listed("path", VoteSource)] = []
+    ratings: Annotated[list[RatingSource], _listed("path", RatingSource)] = []
+    hub: Annotated[list[SourceSpec], _listed("hub", SourceSpec)] = []
 
     @model_validator(mode="after")
     def _distinct(self) -> "Sources":

@@ -1,0 +1,75 @@
+"""Which way a build goes: directly, or through Prefect. Both give the same version."""
+
+import importlib.util
+import os
+import re
+import tomllib
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefdata.errors import RecipeError
+
+if TYPE_CHECKING:
+    from prefdata.dataset import Built
+    from prefdata.watch import Watch
+
+Builds = Callable[..., "Built"]
+
+
+def choose(*, plain: bool, prefect: bool) -> tuple[Builds, str]:
+    """What builds, and how to say so: Prefect where its API is set up, or where it is asked for."""
+    api = "" if plain else prefect_api()
+    there = _installed("prefect")
+    if prefect and not there:
+        raise RecipeError(
+            "--prefect needs Prefect, which is not installed: pip install 'prefdata[flows]'; "
+            "without it, --plain builds the same version"
+        )
+    if prefect or (api and there):
+        at = re.sub(r"//[^/@]*@", "//", api)
+        where = f"its API at {at}" if api else "a server of its own, which takes a while to start"
+        return _by_prefect, f"through Prefect, with {where}"
+    if api:
+        return _directly, "directly: a Prefect API is set up, but Prefect is not installed"
+    return _directly, "directly" if plain else "directly: no Prefect API is set up"
+
+
+def prefect_api() -> str:
+    """The Prefect API that is set up in the environment or the active profile; empty if none.
+
+    Read without Prefect, whose import takes seconds.
+    """
+    if "PREFECT_API_URL" in os.environ:
+        return os.environ["PREFECT_API_URL"]
+    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+    path = Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml")).expanduser()
+    try:
+        said = tomllib.loads(path.read_text(encoding="utf-8"))
+        active = os.environ.get("PREFECT_PROFILE") or said.get("active", "")
+        return str(said["profiles"][active].get("PREFECT_API_URL", ""))
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def _directly(recipe: str, *, watch: "Watch", **options: Any) -> "Built":
+    from prefdata.dataset import build
+
+    return build(recipe, watch=watch, **options)
+
+
+def _by_prefect(recipe: str, *, watch: "Watch", **options: Any) -> "Built":
+    from prefdata.plan import plan
+    from prefdata.recipe import Recipe
+
+    plan(Recipe.load(recipe, changes=options["changes"]))  # a wrong recipe needs no server to fail
+    # Prefect's own console log would be written through what is drawn; its API has all of it.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    # By name, for pyright cannot see that flows/ is installed as prefdata.flows.
+    flow = import_module("prefdata.flows.build")
+    return flow.build(recipe, watch=watch, **options)

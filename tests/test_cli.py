@@ -1,0 +1,409 @@
+"""The command line: what it prints where, its exit codes, and what it says when things go wrong."""
+
+import json
+import os
+import pty
+import re
+import resource
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import polars as pl
+import pytest
+from typer.testing import CliRunner, Result
+
+from prefdata import cli, way
+from prefdata.judge import names as judge_names
+from prefdata.recipe import bundled, find_stage, stages
+from prefdata.stage import contract
+
+RECIPE = """
+name = "planted"
+description = "Planted annotators"
+sources.prompts = "prompts.jsonl"
+
+[models.writer]
+client = "scripted"
+
+[models.judge]
+client = "scripted"
+accuracy = 0.9
+malformed_rate = 0.1
+price_in = 2.0
+price_out = 4.0
+
+[[stages]]
+use = "generate.sample"
+model = "writer"
+n = 3
+
+[[stages]]
+use = "annotate.pairwise"
+judge = "helpfulness"
+model = "judge"
+
+[[stages]]
+use = "measure.position_bias"
+
+[[stages]]
+use = "aggregate.bradley_terry"
+
+[[stages]]
+use = "pair.best_vs_worst"
+
+[[exports]]
+use = "export.pairwise"
+"""
+N = 12
+BUT = ["recipe.toml", "--set"]
+HOSTILE = [
+    "\x1b[2J\x1b[H\x1b]0;pwned\x07 clear",
+    "\x9b31m c1 \x00 \x08",
+    "\u202egnisrever \u2066isolate",
+    "[bold red]markup[/bold red] [link=file:///etc/passwd]x[/link] [/",
+    "tags \U000e0041\u200b\ufeff",
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe with its prompts; data goes to `data` beside it."""
+    prompts = (json.dumps({"prompt": f"Say something about the number {i}."}) for i in range(N))
+    (tmp_path / "prompts.jsonl").write_text("\n".join(prompts))
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    monkeypatch.setenv("PREFDATA_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "no-prefect"))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    result = CliRunner().invoke(cli.app, arguments)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def answer(*arguments: str) -> dict[str, Any]:
+    """The JSON object that ends standard output; nothing else is on it."""
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.count("\n") == 1
+    return json.loads(result.stdout)
+
+
+def test_a_build_ends_with_one_object_and_says_on_the_side_how_it_goes(folder: Path):
+    result = run("build", "recipe.toml", "--json")
+    built = json.loads(result.stdout)
+    assert {"name", "id", "path", "tables", "dropped", "unscored", "quarantined", "requests",
+            "tokens", "cost"} <= built.keys()  # fmt: skip
+    assert built["tables"]["prompts"] == N
+    assert built["requests"]["asked"] >= 3 * N + 6 * N  # samples; pairs in both orders
+    assert sum(built["unscored"].get("annotate.pairwise", {}).values()) < 6 * N
+    assert result.stderr.startswith("building recipe.toml directly")
+    assert "[2/5] annotate.pairwise" in result.stderr
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", result.stderr)
+    again = answer("build", "recipe.toml")
+    assert again["requests"]["asked"] == 0
+    assert (again["id"], again["is_new"]) == (built["id"], False)
+
+
+def test_a_summary_for_people_says_what_to_do_next(folder: Path):
+    result = run("build", "recipe.toml")
+    (version,) = answer("list")["versions"]
+    ref = f"planted@{version['id']}"
+    for wanted in (
+        ref,
+        version["path"],
+        f"prefdata show {ref}",
+        f'prefdata.load("{ref}", "pairwise")',
+    ):
+        assert wanted in result.stdout
+    assert "was there already" in run("build", "recipe.toml").stdout
+
+
+def test_a_plan_spends_nothing_and_counts_what_a_build_asks(folder: Path):
+    planned = answer("plan", "recipe.toml")
+    assert not (folder / "data").exists()
+    requests = {stage["name"]: stage["requests"] for stage in planned["stages"]}
+    assert requests["generate.sample"] == 3 * N
+    assert requests["annotate.pairwise"] == 3 * 2 * N
+    assert planned["total"]["requests"] == 9 * N
+    assert planned["total"]["answered"] == 0
+    judged = planned["stages"][1]
+    assert judged["judges"] == ["helpfulness"]
+    assert judged["models"] == ["judge"]
+    assert judged["cost"] == pytest.approx(
+        (judged["tokens_in"] * 2 + judged["tokens_out"] * 4) / 1e6
+    )
+    assert run("build", "recipe.toml", "--dry-run", "--json").stdout == json.dumps(planned) + "\n"
+    run("build", "recipe.toml")
+    after = answer("plan", "recipe.toml")
+    assert after["stages"][0]["answered"] == 3 * N
+    assert after["total"]["answered"] == after["total"]["requests"]
+    assert after["total"]["cost"] == 0
+
+
+def test_a_plan_does_not_invent_a_price(folder: Path):
+    unpriced = RECIPE.replace('client = "scripted"\naccuracy', 'client = "openai"\nmodel = "m"\n#')
+    unpriced = re.sub(r"(malformed_rate|price_\w+) = .*\n", "", unpriced)
+    (folder / "recipe.toml").write_text(unpriced)
+    planned = answer("plan", "recipe.toml")
+    assert planned["stages"][1]["cost"] is None
+    assert planned["total"]["cost"] is None
+    assert "no price for judge" in run("plan", "recipe.toml").stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["build"],
+        ["build", "recipe.toml", "--limit", "0"],
+        ["build", "recipe.toml", "--shards", "0"],
+        ["build", "recipe.toml", "--set", "n"],
+        ["build", "recipe.toml", "--plain", "--prefect"],
+        ["build", "recipe.toml", "--fast"],
+        ["plan"],
+        ["show"],
+        ["diff", "planted"],
+        ["biuld", "recipe.toml"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_use_is_told_from_failure(folder: Path, arguments: Sequence[str]):
+    assert run(*arguments).exit_code == 2
+    assert not (folder / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "said"),
+    [
+        (["build", "recipe.tom"], "RecipeError", "recipe.tom"),
+        (["plan", *BUT, "stages.0.use=generate.smaple"], "RecipeError", "'generate.sample'"),
+        (["build", *BUT, "stages.1.judge=helpfulnes"], "RecipeError", "'helpfulness'"),
+        (["build", *BUT, "stages.1.model=jugde"], "RecipeError", "'judge'"),
+        (["build", *BUT, "stages.generate.sample.k=2"], "RecipeError", "'k'"),
+        (["build", *BUT, "sources.prompts=nowhere.jsonl"], "RecipeError", "nowhere.jsonl"),
+        (["stages", "agregate.bradley_tery"], "RecipeError", "'aggregate.bradley_terry'"),
+        (["stages", "bradley_tery"], "RecipeError", "bradley_terry"),
+        (["judges", "helpfulnes"], "JudgeError", "'helpfulness'"),
+        (["show", "plantde"], "VersionError", "plantde"),
+        (["list", "plantde"], "VersionError", "plantde"),
+        (["diff", "planted@abc", "planted"], "VersionError", "planted"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_failures_name_place_and_way_out_without_a_traceback(
+    folder: Path, arguments: Sequence[str], kind: str, said: str
+):
+    result = run(*arguments, "--json")
+    assert result.exit_code == 1
+    error = json.loads(result.stdout.splitlines()[-1])
+    assert error.keys() == {"error", "kind"}
+    assert error["kind"] == kind
+    assert said in error["error"]
+    assert "Traceback" not in result.stderr
+    assert "error: " in result.stderr
+    assert run(*arguments).stdout == ""
+
+
+def test_the_nearest_dataset_is_named(folder: Path):
+    run("build", "recipe.toml")
+    assert "did you mean 'planted'?" in run("show", "plantde").stderr
+    assert "did you mean 'planted'?" in run("list", "plantde").stderr
+
+
+def test_every_stage_is_shown_as_its_signature_says(folder: Path):
+    listed = {entry["use"]: entry for entry in answer("stages")["stages"]}
+    assert listed.keys() == stages().keys()
+    for use in listed:
+        terms = contract(find_stage(use))
+        shown = answer("stages", use)
+        assert shown["options"].keys() == terms.options.keys()
+        assert (shown["reads"], shown["writes"]) == ([*terms.reads], [*terms.writes])
+        drawn = run("stages", use).stdout
+        assert all(option in drawn for option in terms.options)
+    assert answer("stages", "bradley_terry") == answer("stages", "aggregate.bradley_terry")
+    assert "pairwise" in run("stages", "pairwise").stderr  # annotate.pairwise, export.pairwise
+
+
+def test_every_judge_is_shown_with_what_it_asks(folder: Path):
+    assert [entry["name"] for entry in answer("judges")["judges"]] == judge_names()
+    for name in judge_names():
+        shown = answer("judges", name)
+        drawn = run("judges", name).stdout
+        assert shown["digest"] in drawn
+        assert all(criterion["name"] in drawn for criterion in shown["criteria"])
+
+
+def test_recipes_are_listed_and_their_schema_accepts_them(folder: Path):
+    assert {entry["name"] for entry in answer("recipes")["recipes"]} == bundled().keys()
+    schema = json.loads(run("recipes", "--schema").stdout)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    for text in (RECIPE, *(path.read_text() for path in bundled().values())):
+        jsonschema.validate(tomllib.loads(text), schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**tomllib.loads(RECIPE), "sorces": {}}, schema)
+
+
+def test_a_diff_names_the_judge_first(folder: Path):
+    before = answer("build", "recipe.toml")
+    judge = tomllib.loads((Path(cli.__file__).parents[1] / "judges/helpfulness.toml").read_text())
+    written = (Path(cli.__file__).parents[1] / "judges/helpfulness.toml").read_text()
+    (folder / "mine.toml").write_text(written.replace(judge["system"], judge["system"] + " Think."))
+    after = answer("build", "recipe.toml", "--set", "stages.1.judge=mine.toml")
+    found = answer("diff", f"planted@{before['id']}", f"planted@{after['id'][:6]}")
+    assert found["causes"][0]["kind"] == "judge"
+    pairs = before["tables"]["pairs"]
+    assert found["kept"] + len(found["removed"]) + len(found["flipped"]) == pairs
+    drawn = run("diff", f"planted@{before['id']}", f"planted@{after['id']}").stdout
+    assert drawn.index("judge") < drawn.index("added")
+    assert "Nothing differs" in run("diff", "planted", "planted").stdout
+
+
+def test_show_shows_the_texts_of_pairs_and_how_to_load_them(folder: Path):
+    built = answer("build", "recipe.toml")
+    shown = answer("show", "planted", "--pairs", "5")
+    completions = pl.read_parquet(Path(built["path"]) / "tables/completions.parquet")
+    texts = dict(completions.select("completion_id", "completion").iter_rows())
+    assert len(shown["pairs"]) == 5
+    for pair in shown["pairs"]:
+        assert pair["chosen"] == texts[pair["chosen_id"]]
+        assert pair["rejected"] == texts[pair["rejected_id"]]
+        assert sum(pair["votes"].values()) == 2  # both orders
+    labels = [pair["soft_label"] for pair in shown["pairs"]]
+    assert labels == sorted(labels, reverse=True)
+    drawn = " ".join(run("show", f"planted@{built['id'][:5]}").stdout.split())
+    assert "swap_consistency" in drawn
+    assert "Say something about the number" in drawn
+    assert f'prefdata.load("planted@{built["id"]}", "pairwise")' in drawn
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "140"])
+def test_hostile_texts_are_shown_and_not_obeyed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, columns: str
+):
+    rows = [{"prompt": f"{text} {i}", "chosen": f"{text} good", "rejected": f"{text} bad"}
+            for i, text in enumerate(HOSTILE)]  # fmt: skip
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "pairs.toml").write_text(
+        'name = "hostile"\nsources.pairs = "pairs.jsonl"\n[[exports]]\nuse = "export.pairwise"\n'
+    )
+    run("build", "pairs.toml")
+    monkeypatch.setenv("COLUMNS", columns)
+    drawn = run("show", "hostile", "--pairs", "5").stdout
+    obeyed = [c for c in drawn if c != "\n" and unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp")]
+    assert not obeyed
+    assert "[bold red]markup[/bold red]" in " ".join(drawn.split()) or columns == "40"
+    assert "\\x1b[2J" in drawn
+    assert "\\u202e" in drawn
+    shown = answer("show", "hostile", "--pairs", "5")["pairs"]
+    assert {pair["chosen"][0]["content"] for pair in shown} == {row["chosen"] for row in rows}
+
+
+def test_a_terminal_sees_it_move_and_keeps_a_line_for_each_stage(folder: Path):
+    primary, secondary = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prefdata", "build", "recipe.toml"],
+        stdout=secondary, stderr=secondary, stdin=secondary,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"},
+    )  # fmt: skip
+    os.close(secondary)
+    sent = b""
+    while select.select([primary], [], [], 60)[0]:
+        try:
+            sent += os.read(primary, 4096)
+        except OSError:  # the other side is closed
+            break
+    assert process.wait(60) == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", sent.decode())
+    finished = [line.split()[1] for line in text.splitlines() if line.startswith("✓")]
+    assert finished == ["sources", "generate.sample", "annotate.pairwise", "measure.position_bias",
+                        "aggregate.bradley_terry", "pair.best_vs_worst"]  # fmt: skip
+    assert b"\x1b[?25h" in sent  # the cursor is back
+
+
+def test_ctrl_c_ends_a_wait_for_a_model_and_says_how_to_go_on(folder: Path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        at = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        judge = f'client = "openai"\nmodel = "silent"\nbase_url = "{at}"\n'
+        written = re.sub(r"(?s)(\[models.judge\]\n).*?\n\n", rf"\1{judge}\n", RECIPE)
+        (folder / "recipe.toml").write_text(written)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prefdata", "build", "recipe.toml", "--json", "--fresh"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        silent.settimeout(60)
+        connection, _ = silent.accept()  # now it waits
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+        connection.close()
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    said = json.loads(out.splitlines()[-1])
+    assert said["kind"] == "Interrupted"
+    assert str(folder / "data" / "ledger") in said["error"]
+    assert said["error"].endswith(
+        "prefdata build recipe.toml --json"
+    )  # not --fresh: it would ask again
+    after = answer("plan", "recipe.toml")
+    assert after["stages"][0]["answered"] == 3 * N  # what was answered before is kept
+
+
+def test_the_prefect_api_is_found_without_prefect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path
+):
+    assert way.prefect_api() == ""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("PREFECT_HOME", str(home))
+    (home / "profiles.toml").write_text(
+        'active = "team"\n[profiles.ephemeral]\n[profiles.team]\nPREFECT_API_URL = "http://team/api"\n'
+    )
+    assert way.prefect_api() == "http://team/api"
+    monkeypatch.setenv("PREFECT_PROFILE", "ephemeral")
+    assert way.prefect_api() == ""
+    monkeypatch.setenv("PREFECT_API_URL", "http://env/api")
+    assert way.prefect_api() == "http://env/api"
+    (home / "profiles.toml").write_text("not toml [")
+    monkeypatch.delenv("PREFECT_API_URL")
+    assert way.prefect_api() == ""
+
+
+def test_without_prefect_its_extra_is_named_and_a_configured_api_is_no_reason_to_fail(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(way, "_installed", lambda _: False)
+    failed = run("build", "recipe.toml", "--prefect")
+    assert failed.exit_code == 1
+    assert "prefdata[flows]" in failed.stderr
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    built = run("build", "recipe.toml")
+    assert built.exit_code == 0
+    assert "directly" in built.stderr
+
+
+def test_version_and_help_are_there_at_once(folder: Path):
+    assert re.fullmatch(r"prefdata \d+\.\d+\S*\n", run("--version").stdout)
+    spent: list[float] = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        ran = subprocess.run(
+            [sys.executable, "-m", "prefdata", "--help"], capture_output=True, check=True
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        assert b"build" in ran.stdout
+    assert min(spent) < 0.3

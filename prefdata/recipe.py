@@ -178,8 +178,10 @@ def explain(error: ValidationError, raw: Any, kind: type[BaseModel], where: str)
         elif complaint["type"] == "missing":
             lines.append(f"{where}: the key {key!r} is missing")
         else:
-            found = repr(complaint["input"])
-            lines.append(f"{where}: {key}: {complaint['msg']}, found {found[:80]}")
+            reason = complaint["msg"].removeprefix("Value error, ")
+            is_single = isinstance(complaint["input"], str | int | float)
+            found = f", found {complaint['input']!r:.80}" if is_single else ""
+            lines.append(f"{where}: {key}: {reason}{found}")
     return "\n".join(lines)
 
 

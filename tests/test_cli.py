@@ -334,6 +334,17 @@ def test_a_terminal_sees_it_move_and_keeps_a_line_for_each_stage(folder: Path):
     assert b"\x1b[?25h" in sent  # the cursor is back
 
 
+def test_what_the_sources_hold_to_be_better_is_a_sentence(folder: Path):
+    (folder / "votes.jsonl").write_text(
+        json.dumps({"prompt": "p", "completion_a": "x", "completion_b": "y", "annotator": "human:1",
+                    "preference": 1})
+    )  # fmt: skip
+    (folder / "votes.toml").write_text('name = "votes"\nsources.votes = "votes.jsonl"\n')
+    said = run("build", "votes.toml").stderr
+    assert re.search(r"^sources: votes: .*preference", said, re.MULTILINE)
+    assert "Finding(" not in said
+
+
 def test_ctrl_c_ends_a_wait_for_a_model_and_says_how_to_go_on(folder: Path):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         at = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"

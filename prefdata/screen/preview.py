@@ -151,13 +151,12 @@ def _draw_trust(version: Version, on: Console) -> None:
             on.print(f"[dim]{measures.height - MEASURES} more in tables/measures.parquet[/dim]")
     measured = set(measures.filter(pl.col("measure") == "unscored_share")["subject"])
     for each in unscored(version):
-        if each["annotator"] in measured:
+        if not each["unscored"] or each["annotator"] in measured:
             continue
         share = each["unscored"] / each["rows"]
-        whose = f"{write.count(each['rows'])} {each['table']} of {each['annotator']}"
-        on.print(
-            write.text(f"unscored: {share:.1%} of {whose}", "yellow" if share > 0.1 else "dim")
-        )
+        n = f"{write.count(each['unscored'])} of {write.count(each['rows'])}"
+        said = f"unscored: {n} {each['table']} of {each['annotator']} ({share:.1%})"
+        on.print(write.text(said, "yellow" if share > 0.1 else "dim"))
 
 
 def _number(value: float | None) -> str:

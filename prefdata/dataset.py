@@ -117,6 +117,7 @@ def build(
         quarantined=imported.quarantined.iter_rows(named=True),
         splits=recipe.splits,
         seed=recipe.seed,
+        description=recipe.description,
         licenses={spec.name: spec.licence for spec in recipe.sources.specs if spec.licence},
     )
     return Built(

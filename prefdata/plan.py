@@ -50,7 +50,8 @@ class Plan:
         """Everything of the recipe that can change the dataset, and nothing else.
 
         Paths, endpoints, keys, prices and time-outs are not in it; the content of sources is in
-        the tables, that of judges and weights in their digests.
+        the tables, that of weights in the models' identities, that of judges in their digests,
+        which a version's id has beside this.
         """
         return {
             "seed": self.recipe.seed,
@@ -65,7 +66,8 @@ class Plan:
 
 
 def _described(stage: PlannedStage) -> dict[str, Any]:
-    return {"name": stage.name, "use": stage.use, "options": dict(stage.described)}
+    named = {} if stage.name.startswith(stage.use) else {"name": stage.name}
+    return {"use": stage.use, **named, **stage.described}
 
 
 def plan(recipe: Recipe) -> Plan:
@@ -176,11 +178,11 @@ def _readable(hint: Any, readers: Mapping[Any, Any]) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """An option as JSON; a judge and a model are their names, a judge with its digest."""
+    """An option as JSON; a judge and a model are their names."""
     if isinstance(value, Judge):
-        return {"judge": value.name, "digest": value.digest}
+        return value.name
     if isinstance(value, Model):
-        return {"model": value.role}
+        return value.role
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_plain(each) for each in _every([value])]
     if isinstance(value, Mapping):

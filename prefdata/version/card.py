@@ -77,8 +77,9 @@ def _opening(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) ->
     kinds = ("prompts", "completions", "votes", "ratings", "pairs")
     sizes = [_plural(frames[name].height, name) for name in kinds if name in frames]
     held = f": {', '.join(sizes)}" if sizes else ""
+    described = f"{manifest['description']}\n\n" if manifest["description"] else ""
     return (
-        f"A preference dataset{held}. Version `{manifest['id']}`, built by prefdata "
+        f"{described}A preference dataset{held}. Version `{manifest['id']}`, built by prefdata "
         f"{manifest['prefdata']}; the id names the content, so equal ids are equal data."
     )
 
@@ -142,10 +143,10 @@ def _sources(manifest: Mapping[str, Any]) -> str:
 def _models(manifest: Mapping[str, Any]) -> str:
     models = cast(Mapping[str, Mapping[str, Any]], manifest["recipe"].get("models", {}))
     rows = [
-        (role, spec.get("client", ""), spec.get("model", ""), _words(_but(spec, "client", "model")))
+        (role, spec["label"], f"`{spec['identity']}`", _words(spec["options"]))
         for role, spec in models.items()
     ]
-    parts = [_grid(("role", "client", "model", "options"), rows)] if rows else []
+    parts = [_grid(("role", "model", "identity", "options"), rows)] if rows else []
     judges: Mapping[str, str] = manifest["judges"]
     if judges:
         parts.append(_grid(("judge", "digest"), [(n, f"`{d}`") for n, d in judges.items()]))
@@ -224,10 +225,6 @@ def _words(said: Any) -> str:
         pairs = cast(Mapping[str, Any], said).items()
         return ", ".join(f"{key} {_words(value)}" for key, value in pairs)
     return said if isinstance(said, str) else json.dumps(said)
-
-
-def _but(said: Mapping[str, Any], *left: str) -> dict[str, Any]:
-    return {key: value for key, value in said.items() if key not in left and value is not None}
 
 
 def _number(value: float | None) -> str:

@@ -66,6 +66,7 @@ def write(
     splits: Mapping[str, float] | None = None,
     seed: int = 0,
     licenses: Mapping[str, str] | None = None,
+    description: str = "",
 ) -> Written:
     """Write a version, or find that it is there.
 
@@ -75,7 +76,7 @@ def write(
     and are no part of the id; of `counts`, the card reads `stages`, a list of {use, table, in, out,
     dropped}, and `requests`, `tokens` and `cost`. Splits are assigned here, to
     `pairs` and to the rows of every export; rows keep their order. `licenses` maps a source to its
-    licence.
+    licence; `description` is the recipe's, for the card.
 
     Raises `TableError` if a table breaks its schema or refers to a row that is not there,
     `RecipeError` if something looks like a secret, `VersionError` if a name is none.
@@ -96,6 +97,7 @@ def write(
     manifest |= {
         "name": name,
         "id": path.name,
+        "description": description.strip(),
         "created": datetime.now(UTC).isoformat(),
         "prefdata": _own_version(),
         "licenses": dict(licenses or {}),

@@ -8,6 +8,9 @@ from prefdata.export.binary import binary
 from prefdata.export.pairwise import pairwise
 
 
+MODEL = {"label": "m", "identity": "m@1", "options": {"temperature": 0.5}}
+
+
 @pytest.fixture
 def carded(tmp_path, world):
     def carded(extra=(), **changes):
@@ -22,7 +25,7 @@ def carded(tmp_path, world):
                 "binary": binary(*texts, made["pairs"]),
             },
             recipe_text="",
-            resolved={"models": {"judge": {"client": "openai", "model": "m", "temperature": 0.5}}},
+            resolved={"models": {"judge": MODEL}},
             judges={"helpfulness": "be helpful"},
             splits={"test": 0.2},
             **changes,
@@ -108,4 +111,4 @@ def test_models_and_judges_with_their_digests(carded, tmp_path):
     _, text = carded()
     stated = version.find(tmp_path, "mini").manifest["judges"]["helpfulness"]
     assert f"| helpfulness | `{stated}` |" in text
-    assert "| judge | openai | m | temperature 0.5 |" in text
+    assert "| judge | m | `m@1` | temperature 0.5 |" in text

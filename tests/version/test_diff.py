@@ -9,7 +9,7 @@ from prefdata.version.diff import diff
 RECIPE = {
     "name": "mini",
     "sources": {"prompts": {"path": "p.jsonl", "digest": "aa"}},
-    "models": {"judge": {"client": "openai", "model": "one"}},
+    "models": {"judge": {"label": "one", "identity": "one", "options": {}}},
     "stages": [
         {"use": "annotate.pairwise", "judge": "helpfulness", "orders": "both"},
         {"use": "pair.all_pairs", "min_margin": 0.1},
@@ -74,12 +74,12 @@ def test_the_judge_is_named_first(differ, world):
     votes = world()["votes"].with_columns(preference=pl.lit(0.5))
     recipe = json.loads(json.dumps(RECIPE))
     recipe["stages"][1]["min_margin"] = 0.2
-    recipe["models"]["judge"]["model"] = "two"
+    recipe["models"]["judge"]["identity"] = "two"
     recipe["sources"]["prompts"]["digest"] = "bb"
     found = differ({"votes": votes}, recipe, {**JUDGES, "helpfulness": "be helpful!"})
     assert causes(found) == [
         ("judge", "helpfulness"),
-        ("model", "models.judge.model"),
+        ("model", "models.judge.identity"),
         ("source", "sources.prompts.digest"),
         ("option", "stages.pair.all_pairs.min_margin"),
         ("table", "votes"),

@@ -173,7 +173,8 @@ def test_a_secret_is_refused_and_not_repeated(tmp_path, world, change):
 
 
 def test_the_name_of_an_environment_variable_is_no_secret(tmp_path, world):
-    models = {"judge": {"api_key_env": "OPENAI_API_KEY", "max_tokens": 64}}
+    options = {"api_key_env": "OPENAI_API_KEY", "max_tokens": 64}
+    models = {"judge": {"label": "m", "identity": "m", "options": options}}
     assert write(tmp_path, world(), resolved={**RESOLVED, "models": models}).is_new
 
 

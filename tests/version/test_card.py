@@ -7,7 +7,6 @@ from prefdata import tables, version
 from prefdata.export.binary import binary
 from prefdata.export.pairwise import pairwise
 
-
 MODEL = {"label": "m", "identity": "m@1", "options": {"temperature": 0.5}}
 
 

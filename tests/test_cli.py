@@ -285,6 +285,7 @@ def test_show_shows_the_texts_of_pairs_and_how_to_load_them(folder: Path):
     labels = [pair["soft_label"] for pair in shown["pairs"]]
     assert labels == sorted(labels, reverse=True)
     drawn = " ".join(run("show", f"planted@{built['id'][:5]}").stdout.split())
+    assert "Planted annotators" in drawn
     assert "swap_consistency" in drawn
     assert "Say something about the number" in drawn
     assert f'prefdata.load("planted@{built["id"]}", "pairwise")' in drawn

@@ -285,6 +285,7 @@ def test_show_shows_the_texts_of_pairs_and_how_to_load_them(folder: Path):
     labels = [pair["soft_label"] for pair in shown["pairs"]]
     assert labels == sorted(labels, reverse=True)
     drawn = " ".join(run("show", f"planted@{built['id'][:5]}").stdout.split())
+    assert "Planted annotators" in drawn
     assert "swap_consistency" in drawn
     assert "Say something about the number" in drawn
     assert f'prefdata.load("planted@{built["id"]}", "pairwise")' in drawn
@@ -332,6 +333,17 @@ def test_a_terminal_sees_it_move_and_keeps_a_line_for_each_stage(folder: Path):
     assert finished == ["sources", "generate.sample", "annotate.pairwise", "measure.position_bias",
                         "aggregate.bradley_terry", "pair.best_vs_worst"]  # fmt: skip
     assert b"\x1b[?25h" in sent  # the cursor is back
+
+
+def test_what_the_sources_hold_to_be_better_is_a_sentence(folder: Path):
+    (folder / "votes.jsonl").write_text(
+        json.dumps({"prompt": "p", "completion_a": "x", "completion_b": "y", "annotator": "human:1",
+                    "preference": 1})
+    )  # fmt: skip
+    (folder / "votes.toml").write_text('name = "votes"\nsources.votes = "votes.jsonl"\n')
+    said = run("build", "votes.toml").stderr
+    assert re.search(r"^sources: votes: .*preference", said, re.MULTILINE)
+    assert "Finding(" not in said
 
 
 def test_ctrl_c_ends_a_wait_for_a_model_and_says_how_to_go_on(folder: Path):

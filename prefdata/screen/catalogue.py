@@ -41,8 +41,7 @@ def draw_recipes(found: list[dict[str, Any]], on: Console) -> None:
             said = write.text(entry["error"], "red")
         table.add_row(write.text(entry["name"], "bold"), said)
     on.print(table)
-    if found:
-        on.print(f"\n[dim]Build one: prefdata build {found[0]['name']}[/dim]")
+    on.print("\n[dim]Build one: prefdata build NAME; what it costs: prefdata plan NAME[/dim]")
 
 
 def stage_list() -> list[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """A version on a terminal: what is in it, how far to trust it, and a few of its pairs."""
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -80,23 +79,16 @@ def show_json(version: Version, n: int) -> dict[str, Any]:
     """The manifest without its list of files, with a few pairs."""
     return {
         **version.summary(),
-        "description": description(version),
         "measures": version.table("measures").to_dicts(),
         "unscored": unscored(version),
         "pairs": shown_pairs(version, n),
     }
 
 
-def description(version: Version) -> str:
-    """What the recipe says of itself."""
-    recipe = tomllib.loads((version.path / "recipe.toml").read_text(encoding="utf-8"))
-    return str(recipe.get("description", "")).strip()
-
-
 def draw_version(version: Version, n: int, on: Console) -> None:
     on.print(write.text(version.ref, "bold"), write.text(write.moment(version.created)), "UTC")
     on.print(write.text(str(version.path)), soft_wrap=True)
-    said = description(version)
+    said = str(version.manifest["description"])
     if said:
         on.print(write.text(f"\n{said}", lines=True))
     on.print()
@@ -151,13 +143,12 @@ def _draw_trust(version: Version, on: Console) -> None:
             on.print(f"[dim]{measures.height - MEASURES} more in tables/measures.parquet[/dim]")
     measured = set(measures.filter(pl.col("measure") == "unscored_share")["subject"])
     for each in unscored(version):
-        if each["annotator"] in measured:
+        if not each["unscored"] or each["annotator"] in measured:
             continue
         share = each["unscored"] / each["rows"]
-        whose = f"{write.count(each['rows'])} {each['table']} of {each['annotator']}"
-        on.print(
-            write.text(f"unscored: {share:.1%} of {whose}", "yellow" if share > 0.1 else "dim")
-        )
+        n = f"{write.count(each['unscored'])} of {write.count(each['rows'])}"
+        said = f"unscored: {n} {each['table']} of {each['annotator']} ({share:.1%})"
+        on.print(write.text(said, "yellow" if share > 0.1 else "dim"))
 
 
 def _number(value: float | None) -> str:

@@ -8,6 +8,7 @@ it as `rich.text.Text`, which knows no markup.
 import json
 import os
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
@@ -152,6 +153,13 @@ def print_json(answer: Any) -> None:
 
 
 def complain(message: str, label: str = "error", style: str = "bold red") -> None:
-    """A short message on standard error; a path in it is not broken, so it can be copied."""
-    said = Text.assemble((f"{label}: ", style), safe(message, lines=True))
-    err().print(said, overflow="ignore", crop=False)
+    """A short message on standard error, folded between words, so that a path can be copied."""
+    on = err()
+    said = safe(f"{label}: {message}", lines=True)
+    if on.is_terminal:
+        keep: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+        folded = [textwrap.fill(line, on.width, **keep) for line in said.splitlines()]
+        said = "\n".join(folded)
+    drawn = Text(said)
+    drawn.stylize(style, 0, len(label) + 1)
+    on.print(drawn, soft_wrap=True)

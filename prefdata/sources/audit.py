@@ -19,6 +19,9 @@ class Finding:
     agreement: float | None
     n: int
 
+    def __str__(self) -> str:
+        return f"{self.source}: {self.says}"
+
 
 def audit(
     part: Part, specs: Sequence[SourceSpec], columns: Sequence[Mapping[str, str]]

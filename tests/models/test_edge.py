@@ -260,3 +260,29 @@ def test_no_secret_is_ever_written(
         assert word not in written
     line = json.loads(written.splitlines()[0][21:])
     assert set(line["request"]) == {"model", "want", "messages", "options", "draw"}
+
+
+def test_closing_ends_a_call_that_waits_in_another_thread(
+    server: Any, spec_of: SpecOf, ledger: Ledger
+):
+    server.latency = 30.0
+    spec = spec_of(timeout=60.0)
+    ended: list[BaseException] = []
+
+    def wait_for_it(edge: Edge) -> None:
+        try:
+            edge(ask(spec, TEXTS))
+        except ModelError as error:
+            ended.append(error)
+
+    with Edge({"m": spec}, ledger) as edge:
+        waiting = threading.Thread(target=wait_for_it, args=(edge,), daemon=True)
+        waiting.start()
+        until = time.monotonic() + 20
+        while not server.requests and time.monotonic() < until:
+            time.sleep(0.01)
+    waiting.join(10)
+    assert not waiting.is_alive()
+    assert len(ended) == 1
+    with pytest.raises(ModelError, match="stopped"):
+        edge(ask(spec, TEXTS))

@@ -71,7 +71,7 @@ def _console(*, error: bool) -> Console:
     if stream.isatty():
         return Console(file=stream, highlight=False)
     width = None if "COLUMNS" in os.environ else WIDE
-    return Console(file=stream, highlight=False, width=width, force_terminal=False)
+    return Console(file=stream, highlight=False, width=width, force_terminal=False, soft_wrap=True)
 
 
 def table(*columns: str, title: str = "") -> Table:

@@ -1,6 +1,5 @@
 """A response that was recorded is found, whatever happens to the processes around it."""
 
-import json
 import os
 import subprocess
 import sys
@@ -242,20 +241,3 @@ def test_blocks_of_a_long_segment_meet_without_a_seam(
     pieces.extend(segments(tmp_path)[0].stat().st_size)
     assert np.array_equal(pieces.lines, whole.lines)
     assert len(whole.lines) == requests.height
-
-
-@pytest.mark.slow
-def test_ten_thousand_of_a_million_are_found_in_five_seconds(tmp_path: Path):
-    rng = np.random.default_rng(5)
-    ids = [f"{a:016x}{b:04x}" for a, b in zip(
-        rng.integers(0, 1 << 63, 1_000_000).tolist(),
-        rng.integers(0, 1 << 16, 1_000_000).tolist(), strict=True)]  # fmt: skip
-    body = json.dumps({"response": {"text": "x" * 500, "tokens_in": 1, "tokens_out": 1}})[1:]
-    with (tmp_path / "0-host-1-0.jsonl").open("w") as file:
-        file.writelines(f'{i} {{"time":1700000000000,{body}\n'.replace(": ", ":") for i in ids)
-    wanted = [ids[i] for i in rng.integers(0, len(ids), 10_000)]
-    for _ in ("scanned", "from the index on disk"):
-        began = time.process_time()  # what others do on the machine is no truth about the code
-        found = Ledger(tmp_path).find(wanted)
-        assert time.process_time() - began < 5
-        assert set(found["request_id"]) == set(wanted)

@@ -275,7 +275,7 @@ def test_a_diff_names_the_judge_first(folder: Path):
 def test_show_shows_the_texts_of_pairs_and_how_to_load_them(folder: Path):
     built = answer("build", "recipe.toml")
     shown = answer("show", "planted", "--pairs", "5")
-    completions = pl.read_parquet(Path(built["path"]) / "tables/completions.parquet")
+    completions = pl.read_parquet(Path(built["path"]) / "completions.parquet")
     texts = dict(completions.select("completion_id", "completion").iter_rows())
     assert len(shown["pairs"]) == 5
     for pair in shown["pairs"]:

@@ -1,4 +1,4 @@
-"""The contract of a client, and how one is opened for a spec."""
+"""The contract of a client."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
@@ -6,7 +6,6 @@ from typing import Any, Protocol
 import polars as pl
 
 from prefdata import tables
-from prefdata.models.spec import ModelSpec
 from prefdata.tables import Requests, Responses
 
 BLANK: Mapping[str, Any] = {
@@ -44,24 +43,3 @@ def response(request_id: str, **values: Any) -> dict[str, Any]:
 def responses(rows: Iterable[Mapping[str, Any]]) -> Responses:
     """Rows of responses as their table."""
     return Responses(pl.DataFrame(list(rows), schema=tables.schema("responses").dtypes))
-
-
-def open_client(spec: ModelSpec) -> Client:
-    """The client of a spec. Its engine or connections start with its first request."""
-    match spec.client:
-        case "openai":
-            from prefdata.models.openai import OpenAIClient
-
-            return OpenAIClient(spec)
-        case "embedded":
-            from prefdata.models.embedded import EmbeddedClient
-
-            return EmbeddedClient(spec)
-        case "vllm":
-            from prefdata.models.vllm import VLLMClient
-
-            return VLLMClient(spec)
-        case "scripted":
-            from prefdata.models.scripted import ScriptedClient
-
-            return ScriptedClient(spec)

@@ -17,7 +17,7 @@ import polars as pl
 from prefdata import tables
 from prefdata.errors import BudgetError, ModelError, nearest
 from prefdata.models.account import Account, Counts, Progress, Purse, Watch, cost, worst
-from prefdata.models.client import Client, open_client, response, responses
+from prefdata.models.client import Client, response, responses
 from prefdata.models.ledger import Ledger
 from prefdata.models.spec import ModelSpec
 from prefdata.tables import Requests, Responses
@@ -221,3 +221,24 @@ class _Call:
 
     progress: Progress
     stopped: bool = False
+
+
+def open_client(spec: ModelSpec) -> Client:
+    """The client of a spec. Its engine or connections start with its first request."""
+    match spec.client:
+        case "openai":
+            from prefdata.models.openai import OpenAIClient
+
+            return OpenAIClient(spec)
+        case "embedded":
+            from prefdata.models.embedded import EmbeddedClient
+
+            return EmbeddedClient(spec)
+        case "vllm":
+            from prefdata.models.vllm import VLLMClient
+
+            return VLLMClient(spec)
+        case "scripted":
+            from prefdata.models.scripted import ScriptedClient
+
+            return ScriptedClient(spec)

@@ -140,7 +140,7 @@ def _draw_trust(version: Version, on: Console) -> None:
         on.print()
         on.print(table)
         if measures.height > MEASURES:
-            on.print(f"[dim]{measures.height - MEASURES} more in tables/measures.parquet[/dim]")
+            on.print(f"[dim]{measures.height - MEASURES} more in measures.parquet[/dim]")
     measured = set(measures.filter(pl.col("measure") == "unscored_share")["subject"])
     for each in unscored(version):
         if not each["unscored"] or each["annotator"] in measured:

@@ -94,7 +94,7 @@ def _contents(manifest: Mapping[str, Any]) -> str:
     if manifest["splits"]:
         text += "\n\nA prompt and all that shares its group are in one split."
     return text + (
-        "\n\nBeside the views stand the tables they were made of (`tables/*.parquet`), the recipe "
+        "\n\nBeside the views stand the tables they were made of (`*.parquet`), the recipe "
         "(`recipe.toml`), the judges and `manifest.json`. Ids lead from each row to its prompt, "
         "completions and votes."
     )
@@ -177,7 +177,7 @@ def _trust(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> s
         ]
         parts.append(_grid(("measure", "of", "value", "standard error", "rows"), rows))
         if measures.height > MEASURES_SHOWN:
-            parts.append(f"{measures.height - MEASURES_SHOWN} more in `tables/measures.parquet`.")
+            parts.append(f"{measures.height - MEASURES_SHOWN} more in `measures.parquet`.")
     else:
         parts.append("Nothing was measured: neither agreement nor position bias is known.")
     return "\n\n".join(parts)

@@ -52,7 +52,7 @@ class Version:
             raise VersionError(f"{self.ref} has no {name!r}; {nearest(name, known)}")
         if name not in self.manifest["tables"]:
             return empty(name)
-        return pl.read_parquet(self.path / "tables" / f"{name}.parquet")
+        return pl.read_parquet(self.path / f"{name}.parquet")
 
     def rows(self, view: str, split: str | None = None) -> pl.DataFrame:
         """The rows of an export, of one split or of all."""

@@ -4,7 +4,7 @@
       manifest.json      what it is, how it was made, every file with its size and digest
       recipe.toml        the recipe as it was written
       judges/*.toml      what judges were asked
-      tables/*.parquet   every table that has rows
+      *.parquet          every table that has rows
       quarantine.jsonl   source rows that could not be read, with their reasons, if any
       <export>/          a `datasets.DatasetDict` folder, one for each export
       README.md          the dataset card
@@ -39,7 +39,7 @@ from prefdata.version.secrets import refuse_secrets
 from prefdata.version.splits import assign_splits, part
 from prefdata.version.stored import MANIFEST, NAME, file_state, is_whole, manifest_id
 
-RESERVED = {"tables", "judges", "recipe.toml", "quarantine.jsonl", "readme.md", MANIFEST}
+RESERVED = {"judges", "recipe.toml", "quarantine.jsonl", "readme.md", MANIFEST}
 ABANDONED = 24 * 3600  # seconds after which whoever wrote a folder aside is gone
 
 
@@ -217,9 +217,8 @@ def _fill(
     parted: Mapping[str, Mapping[str, pl.DataFrame]],
 ) -> None:
     """All files of a version, on the disk, the manifest last."""
-    (aside / "tables").mkdir()
     for name, table in frames.items():
-        table.write_parquet(aside / "tables" / f"{name}.parquet", compression="zstd")
+        table.write_parquet(aside / f"{name}.parquet", compression="zstd")
     for view, splits in parted.items():
         arrow.write(aside / view, splits)
     for name, text in texts.items():

@@ -69,7 +69,7 @@ def test_tables_round_trip(tmp_path, world):
     stored = version.find(tmp_path, f"mini@{written.id}")
     for name, table in made.items():
         assert stored.table(name).equals(table)
-        assert pl.read_parquet(written.path / "tables" / f"{name}.parquet").equals(table)
+        assert pl.read_parquet(written.path / f"{name}.parquet").equals(table)
     assert stored.table("scores").equals(tables.empty("scores"))
 
 
@@ -148,7 +148,7 @@ def test_a_name_that_is_no_folder_is_refused(tmp_path, world, name):
     assert not list(tmp_path.rglob("*.json"))
 
 
-@pytest.mark.parametrize("name", ["tables", "judges", "votes", "manifest.json"])
+@pytest.mark.parametrize("name", ["judges", "votes", "manifest.json"])
 def test_an_export_cannot_take_the_name_of_a_table_or_file(tmp_path, world, name):
     made = world()
     with pytest.raises(VersionError, match="take another"):
@@ -278,7 +278,7 @@ def test_the_one_who_comes_second_finds_it_there(tmp_path, world, monkeypatch):
 
 
 DAMAGE = {
-    "a file is cut": lambda p: (p / "tables/votes.parquet").write_bytes(b"PAR1"),
+    "a file is cut": lambda p: (p / "votes.parquet").write_bytes(b"PAR1"),
     "a file is gone": lambda p: (p / "pairwise/train/state.json").unlink(),
     "the manifest is cut": lambda p: (p / "manifest.json").write_text('{"format": 1'),
     "the manifest is gone": lambda p: (p / "manifest.json").unlink(),
@@ -311,7 +311,7 @@ def edit_manifest(path):
 
 
 CHANGES = {
-    "one bit of a table": lambda p: flip_byte(p / "tables/pairs.parquet"),
+    "one bit of a table": lambda p: flip_byte(p / "pairs.parquet"),
     "one bit of a view": lambda p: flip_byte(p / "binary/train/data-00000-of-00001.arrow"),
     "one file more": lambda p: (p / "pairwise/note.txt").write_text("x"),
     "the recipe in the manifest": edit_manifest,

@@ -71,8 +71,7 @@ def requests(
             seeded = {"seed": chosen["seed"] + index} if chosen.get("seed") is not None else {}
             # Only the top level is sorted: the order of a schema's properties changes the answer.
             written[index] = json.dumps(dict(sorted({**chosen, **seeded}.items())))
-        what = (model.identity, want, turns, answer, written[index], index)
-        ids.append(digest("request", *what))
+        ids.append(request_id(model.identity, want, turns, answer, written[index], index))
     columns = {
         "request_id": pl.Series(ids, dtype=pl.String),
         "model": pl.repeat(model.role, len(ids), dtype=pl.String, eager=True),
@@ -83,6 +82,13 @@ def requests(
         "draw": pl.Series(draws, dtype=pl.Int64),
     }
     return Requests(pl.DataFrame(columns))
+
+
+def request_id(
+    identity: str, want: str, messages: Any, completion: Any, options: str, draw: int
+) -> str:
+    """The id of a request: a digest of everything that changes its answer."""
+    return digest("request", identity, want, messages, completion, options, draw)
 
 
 def drive(asks: Any, ask: Ask) -> Any:

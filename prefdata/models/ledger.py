@@ -3,20 +3,20 @@
 A folder of segments. A writer appends to a segment of its own, so processes never wait for each
 other and a torn tail stays where its writer died; readers merge all segments. A line is
 
-    <request_id> {"time": <milliseconds>, "response": {...}, "request": {...}}
+    <request_id> {"time": <milliseconds>, "response": {...}, "request": {...}, "crc": "..."}
 
 with id and time of fixed width, so an index is built without reading JSON. Where one request was
 answered twice (`--fresh`), the newer answer is found. Indexes (`*.index`) are only a cache and may
 be deleted; they cover a prefix of their segment, and what was appended since is scanned.
+`segment.py` knows the lines, `upkeep.py` looks after them, `compact.py` merges segments.
 
 Transient failures are not kept, so that the next build asks again.
 """
 
-import json
+import contextlib
+import fcntl
 import mmap
 import os
-import re
-import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from prefdata.errors import ModelError
+from prefdata.models import segment
 from prefdata.models.client import responses
 from prefdata.models.index import ID, Array, Index, keys
 from prefdata.tables import Requests, Responses
@@ -34,8 +35,8 @@ from prefdata.tables import Requests, Responses
 TRANSIENT = (
     "timeout|rate limited|server error|connection|malformed reply|empty reply|budget reached"
 )
-_DECODER = json.JSONDecoder()
-_RESPONSE = ID + len(' {"time":0000000000000,"response":')
+# A compaction may retire segments between a look at the folder and their opening.
+LOOKS = 10
 
 
 class Ledger:
@@ -48,18 +49,22 @@ class Ledger:
         self._writing = threading.Lock()
         self._syncing = threading.Lock()
         self._file: int | None = None
+        self._path = self.folder
         self._pid = 0
         self._written = 0
         self._synced = 0
 
     def find(self, ids: Iterable[str]) -> Responses:
         """The newest response to each of these requests that has one."""
-        return responses(response for response, _ in self._lines(ids, request=False))
+        found = (segment.answer(line) for line in self._lines(ids))
+        return responses(each for each in found if each is not None)
 
     def request(self, request_id: str) -> dict[str, Any] | None:
         """The request behind an id as it was sent, with its response; None if never answered."""
-        for response, request in self._lines([request_id], request=True):
-            return {"request_id": request_id, "request": request, "response": response}
+        for line in self._lines([request_id]):
+            if not isinstance(entry := segment.read(line), str):
+                said = {"request_id": request_id, **entry.response}
+                return {"request_id": request_id, "request": entry.request, "response": said}
         return None
 
     def append(self, requests: Requests, answers: Responses) -> None:
@@ -74,7 +79,9 @@ class Ledger:
             return
         asked = {row["request_id"]: row for row in requests.iter_rows(named=True)}
         now = int(time.time() * 1000)
-        lines = [_line(now, asked[row["request_id"]], row) for row in kept.iter_rows(named=True)]
+        lines = [
+            segment.line(now, asked[row["request_id"]], row) for row in kept.iter_rows(named=True)
+        ]
         self._commit(b"".join(lines))
 
     def close(self) -> None:
@@ -92,7 +99,7 @@ class Ledger:
     def _commit(self, data: bytes) -> None:
         """Write under one lock and sync under another: one sync serves all who wrote before it."""
         with self._writing:
-            file = self._own_segment()
+            file, path = self._own_segment()
             try:
                 _write(file, data)
             except OSError as error:
@@ -109,43 +116,54 @@ class Ledger:
                 upto = self._written
                 os.fsync(file)
                 self._synced = upto
+        if not _is_at(file, path):
+            # A machine that could not see this one's lock has retired the segment: say it again.
+            with self._writing:
+                self._file = None if self._path == path else self._file
+            self._commit(data)
 
-    def _own_segment(self) -> int:
+    def _own_segment(self) -> tuple[int, Path]:
         """This process's segment; a forked process gets another one."""
         if self._file is None or self._pid != os.getpid():
             self.folder.mkdir(parents=True, exist_ok=True)
-            host = re.sub(r"[^A-Za-z0-9]+", "", socket.gethostname())[:20] or "host"
-            name = f"{time.time_ns():019d}-{host}-{os.getpid()}-{os.urandom(4).hex()}.jsonl"
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            self._file = os.open(self.folder / name, flags, 0o644)
+            self._path = self.folder / segment.new_name()
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+            with contextlib.suppress(OSError):  # without locks, age and process id must do
+                fcntl.flock(self._file, fcntl.LOCK_SH)
             self._pid = os.getpid()
             self._written = self._synced = 0
-            folder = os.open(self.folder, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-        return self._file
+            segment.sync_folder(self.folder)
+        return self._file, self._path
 
-    def _lines(
-        self, ids: Iterable[str], *, request: bool
-    ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-        wanted = np.array(sorted(set(ids)), dtype=f"S{ID}")
+    def _lines(self, ids: Iterable[str]) -> Iterator[bytes]:
+        """The newest line of each of these ids that has one."""
+        left = set(ids)
+        for look in range(LOOKS):
+            try:
+                for line in self._look(left):
+                    left.discard(line[:ID].decode())
+                    yield line
+                return
+            except FileNotFoundError:
+                if look == LOOKS - 1:
+                    raise
+
+    def _look(self, ids: Iterable[str]) -> Iterator[bytes]:
+        wanted = np.array(sorted(ids), dtype=f"S{ID}")
         if not len(wanted):
             return
-        segments, places = self._places(wanted)
+        paths, places = self._places(wanted)
         places = np.sort(places[places["time"] > 0], order=["segment", "offset"])
-        for number, segment in enumerate(segments):
+        for number, path in enumerate(paths):
             first, last = np.searchsorted(places["segment"], [number, number + 1])
             if first == last:
                 continue
             with (
-                segment.open("rb") as file,
-                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as m,
+                path.open("rb") as file,
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
             ):
                 for start, length in places[["offset", "length"]][first:last].tolist():
-                    if (found := _read(m, start, length, request)) is not None:
-                        yield found
+                    yield data[start : start + length]
 
     def _places(self, wanted: Array) -> tuple[list[Path], Array]:
         """Segment, offset and length of the newest line of each id; time 0 where there is none."""
@@ -175,35 +193,14 @@ class Ledger:
         self._segments = seen
 
 
-def _line(now: int, request: dict[str, Any], response: dict[str, Any]) -> bytes:
-    said = {k: v for k, v in response.items() if v is not None and k != "request_id"}
-    asked = {k: v for k, v in request.items() if v is not None and k != "request_id"}
-    asked["options"] = json.loads(asked["options"])
-    body = {"time": now, "response": said, "request": asked}
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-    # A lone surrogate is no text that can be stored; it becomes a question mark.
-    return f"{response['request_id']} {text}\n".encode("utf-8", errors="replace")
-
-
 def _write(file: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(file, view) :]
 
 
-def _read(
-    data: mmap.mmap, start: int, length: int, request: bool
-) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Response and request of a line; None where the line is damaged."""
-    said: dict[str, Any]
-    asked: dict[str, Any] = {}
+def _is_at(file: int, path: Path) -> bool:
     try:
-        line = data[start : start + length].decode()
-        if request:
-            whole = json.loads(line[ID + 1 :])
-            said, asked = whole["response"], whole["request"]
-        else:
-            said = _DECODER.raw_decode(line, _RESPONSE)[0]
-    except (ValueError, KeyError):
-        return None
-    return {"request_id": line[:ID], **said}, asked
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False

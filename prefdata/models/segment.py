@@ -1,0 +1,236 @@
+"""A segment of the ledger: how a line is written and checked, and whether its writer is done.
+
+    <request_id> {"time": <milliseconds>, "response": {...}, "request": {...}, "crc": "<8 digits>"}
+
+The checksum is CRC-32 of the line before it; lines of before it was there are read as well. The
+name of a segment says when, where and by whom it was begun: `<nanoseconds>-<host>-<pid>-<random>`.
+A writer holds a shared lock on its segment for as long as it lives and never opens one again.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import socket
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from prefdata.models.index import ID
+from prefdata.stage import request_id
+
+# A dead writer's segment is left alone for this long after its last line.
+IDLE = 60.0
+# The locks of other hosts may not be seen on a shared file system; a batch API takes up to a day.
+FOREIGN_IDLE = 48 * 3600.0
+
+State = Literal["written", "recent", "closed"]
+_HEAD = re.compile(rb'[0-9a-f]{20} \{"time":([0-9]{13}),')
+_RESPONSE = ID + len(' {"time":0000000000000,"response":')
+_CRC = b',"crc":"'
+_TAIL = len(_CRC) + 8 + len('"}')
+_DECODER = json.JSONDecoder()
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A segment as it was found. `why` says what keeps it from being closed."""
+
+    path: Path
+    size: int
+    modified: float
+    state: State
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a sound line says."""
+
+    request_id: str
+    time: int
+    response: dict[str, Any]
+    request: dict[str, Any]
+
+
+def host() -> str:
+    """This machine's name as it stands in the names of its segments."""
+    return re.sub(r"[^A-Za-z0-9]+", "", socket.gethostname())[:20] or "host"
+
+
+def new_name(begun: int | None = None) -> str:
+    begun = time.time_ns() if begun is None else begun
+    return f"{begun:019d}-{host()}-{os.getpid()}-{os.urandom(4).hex()}.jsonl"
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on disk."""
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def line(now: int, request: Mapping[str, Any], response: Mapping[str, Any]) -> bytes:
+    """A response and its request as they are kept."""
+    said = {k: v for k, v in response.items() if v is not None and k != "request_id"}
+    asked = {k: v for k, v in request.items() if v is not None and k != "request_id"}
+    asked["options"] = json.loads(asked["options"])
+    body = {"time": now, "response": said, "request": asked}
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    # A lone surrogate is no text that can be stored; it becomes a question mark.
+    whole = f"{response['request_id']} {text[:-1]}".encode("utf-8", errors="replace")
+    return b'%s%s%08x"}\n' % (whole, _CRC, zlib.crc32(whole))
+
+
+def answer(kept: bytes) -> dict[str, Any] | None:
+    """The response of a line; None where the line is damaged."""
+    if not _unchanged(kept):
+        return None
+    try:
+        text = kept.decode()
+        return {"request_id": text[:ID], **_DECODER.raw_decode(text, _RESPONSE)[0]}
+    except (ValueError, TypeError):
+        return None
+
+
+def stamp(kept: bytes) -> int | str:
+    """The time of a line if its checksum, or else its JSON, is right; what is wrong with it."""
+    head = _HEAD.match(kept)
+    if head is None:
+        return "it does not begin with an id and a time"
+    if not _unchanged(kept):
+        return "its bytes are not those that were written (checksum)"
+    if not _has_checksum(kept) and isinstance(entry := read(kept), str):
+        return entry
+    return int(head[1])
+
+
+def read(kept: bytes) -> Entry | str:
+    """A line with all that it says, or what is wrong with it."""
+    head = _HEAD.match(kept)
+    if head is None:
+        return "it does not begin with an id and a time"
+    if not _unchanged(kept):
+        return "its bytes are not those that were written (checksum)"
+    try:
+        said = json.loads(kept[ID + 1 :])
+    except ValueError:
+        return "it is no JSON"
+    if not isinstance(said.get("response"), dict) or not isinstance(said.get("request"), dict):
+        return "it lacks its response or its request"
+    return Entry(kept[:ID].decode(), int(head[1]), said["response"], said["request"])
+
+
+def answers_another(entry: Entry) -> bool:
+    """Whether an id is not the digest of the request that stands beside it."""
+    asked = entry.request
+    try:
+        options = json.dumps(asked["options"])
+        messages, completion = asked["messages"], asked.get("completion")
+        what = (asked["model"], asked["want"], messages, completion, options, asked["draw"])
+        return request_id(*what) != entry.request_id
+    except (KeyError, TypeError, ValueError):
+        return True
+
+
+def _has_checksum(kept: bytes) -> bool:
+    return kept[-_TAIL : len(_CRC) - _TAIL] == _CRC
+
+
+def _unchanged(kept: bytes) -> bool:
+    if not _has_checksum(kept):
+        return kept.endswith(b"}}")
+    return kept[-10:] == b'%08x"}' % zlib.crc32(memoryview(kept)[:-_TAIL])
+
+
+def walk(segment: Segment) -> Iterator[tuple[int, int, bytes, bool]]:
+    """Number, offset and content of each line, and whether it is whole; holds one at a time."""
+    offset = 0
+    with segment.path.open("rb", buffering=1 << 20) as file:
+        for number, raw in enumerate(file, 1):
+            whole = raw.endswith(b"\n")
+            if offset + len(raw) > segment.size and not whole:
+                return  # it is being written right now
+            yield number, offset, raw[:-1] if whole else raw, whole
+            offset += len(raw)
+            if offset >= segment.size:
+                return
+
+
+def segments(
+    folder: Path,
+    *,
+    idle: float = IDLE,
+    foreign_idle: float = FOREIGN_IDLE,
+    now: float | None = None,
+) -> list[Segment]:
+    """Every segment of a folder, by name.
+
+    One is `written` while its writer lives, `recent` if its last line is younger than `idle`
+    seconds (`foreign_idle` where it was begun on another host), else `closed`.
+    """
+    now = time.time() if now is None else now
+    found: list[Segment] = []
+    for path in sorted(folder.glob("*.jsonl")) if folder.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):  # a compaction has just retired it
+            at = path.stat()
+            age = now - at.st_mtime
+            found.append(
+                Segment(path, at.st_size, at.st_mtime, *_state(path, age, idle, foreign_idle))
+            )
+    return found
+
+
+def _state(path: Path, age: float, idle: float, foreign_idle: float) -> tuple[State, str]:
+    where, pid = writer(path)
+    own = where in (host(), "")
+    if _is_held(path, pid if own else 0):
+        return "written", f"its writer (process {pid} on {where}) lives"
+    wait = idle if own else foreign_idle
+    if age < wait:
+        of = "" if own else f" on another host, {where}"
+        return "recent", f"it was written to{of} {max(age, 0):.0f} s ago, less than {wait:.0f}"
+    return "closed", ""
+
+
+def writer(path: Path) -> tuple[str, int]:
+    """Host and process that began a segment; "" and 0 where its name does not say."""
+    named = re.fullmatch(r"\d+-([A-Za-z0-9]+)-(\d+)-[0-9a-f]+", path.stem)
+    return (named[1], int(named[2])) if named else ("", 0)
+
+
+def _is_held(path: Path, pid: int) -> bool:
+    """Whether a writer holds a segment: by its lock, or by its process where there are no locks."""
+    try:
+        file = os.open(path, os.O_RDWR)
+    except PermissionError:
+        return _lives(pid)
+    except OSError:
+        return False  # gone, or on a file system that nobody writes to
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return _lives(pid)
+    finally:
+        os.close(file)
+    return False
+
+
+def _lives(pid: int) -> bool:
+    if not pid:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +27,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+ledger = typer.Typer(
+    name="ledger",
+    help="What models have answered: count it, check it, merge it, take it elsewhere.",
+    no_args_is_help=True,
+)
 BUILD, THERE, VERSIONS = "Build", "What there is to build with", "Versions"
+app.add_typer(ledger, rich_help_panel=VERSIONS)
 
 
 def _pairs_of_key_and_value(changes: list[str] | None) -> list[str]:
@@ -264,6 +271,122 @@ def diff(
             write.print_json(found.to_json())
         else:
             preview.draw_diff(found, write.out())
+
+
+Idle = Annotated[
+    float,
+    typer.Option(min=0, metavar="S", help="Leave alone what was written to in the last S seconds."),
+]
+ForeignIdle = Annotated[
+    float,
+    typer.Option(min=0, metavar="H", help="The same for other machines' segments, in hours."),
+]
+Moment = Annotated[datetime | None, typer.Option(metavar="TIME", help="ISO 8601, in UTC.")]
+
+
+@ledger.command()
+def stats(data: Data = None, as_json: Json = False) -> None:
+    """Count responses, tokens and bytes, by model."""
+    with _reported(as_json):
+        from prefdata.models import upkeep
+        from prefdata.screen import ledger as screen
+        from prefdata.screen import write
+
+        found = upkeep.stats(_ledger_folder(data))
+        if as_json:
+            write.print_json(found.to_json())
+        else:
+            screen.draw_stats(found, write.out())
+
+
+@ledger.command()
+def verify(
+    repair: Annotated[
+        bool, _flag("--repair", "Move lines that are not sound into *.damaged beside.")
+    ] = False,
+    idle: Idle = 60,
+    foreign_idle: ForeignIdle = 48,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Check every line. Exits with 1 where one is not sound and was not repaired."""
+    with _reported(as_json):
+        from prefdata.models import upkeep
+        from prefdata.screen import ledger as screen
+        from prefdata.screen import write
+
+        folder = _ledger_folder(data)
+        hours = foreign_idle * 3600
+        found = upkeep.verify(folder, repair=repair, idle=idle, foreign_idle=hours)
+        if as_json:
+            write.print_json(found.to_json())
+        else:
+            screen.draw_verified(found, write.out())
+    if not found.is_sound:
+        raise typer.Exit(1)
+
+
+@ledger.command()
+def compact(
+    idle: Idle = 60, foreign_idle: ForeignIdle = 48, data: Data = None, as_json: Json = False
+) -> None:
+    """Merge segments whose writers are done into one, without superseded answers.
+
+    Builds may run meanwhile, here and on other machines: their segments are left alone.
+    """
+    with _reported(as_json):
+        from prefdata.models.compact import compact as merge
+        from prefdata.screen import ledger as screen
+        from prefdata.screen import write
+
+        done = merge(_ledger_folder(data), idle=idle, foreign_idle=foreign_idle * 3600)
+        if as_json:
+            write.print_json(done.to_json())
+        else:
+            screen.draw_compacted(done, write.out())
+
+
+@ledger.command()
+def export(
+    path: Annotated[Path, typer.Argument(help="A file to write: *.jsonl or *.parquet.")],
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--model", metavar="NAME", help="Only this model; patterns: 'gpt-*'."),
+    ] = None,
+    since: Moment = None,
+    until: Moment = None,
+    superseded: Annotated[
+        bool, _flag("--superseded", "Also answers that a newer one replaced.")
+    ] = False,
+    overwrite: Annotated[bool, _flag("--overwrite", "Replace the file if it is there.")] = False,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Write requests with their answers to one file, the newest answer of each."""
+    with _reported(as_json):
+        from prefdata.models import records
+        from prefdata.screen import ledger as screen
+        from prefdata.screen import write
+
+        done = records.export(
+            _ledger_folder(data),
+            path,
+            models=models or [],
+            since=since,
+            until=until,
+            superseded=superseded,
+            overwrite=overwrite,
+        )
+        if as_json:
+            write.print_json(done.to_json())
+        else:
+            screen.draw_exported(done, write.out())
+
+
+def _ledger_folder(data: Path | None) -> Path:
+    from prefdata.version import data_folder
+
+    return data_folder(data) / "ledger"
 
 
 def _show_version(asked: bool) -> None:

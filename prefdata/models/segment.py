@@ -18,8 +18,9 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
+from prefdata.errors import ModelError
 from prefdata.models.index import ID
 from prefdata.stage import request_id
 
@@ -152,7 +153,7 @@ def _unchanged(kept: bytes) -> bool:
 def walk(segment: Segment) -> Iterator[tuple[int, int, bytes, bool]]:
     """Number, offset and content of each line, and whether it is whole; holds one at a time."""
     offset = 0
-    with segment.path.open("rb", buffering=1 << 20) as file:
+    with _opened(segment.path) as file:
         for number, raw in enumerate(file, 1):
             whole = raw.endswith(b"\n")
             if offset + len(raw) > segment.size and not whole:
@@ -161,6 +162,15 @@ def walk(segment: Segment) -> Iterator[tuple[int, int, bytes, bool]]:
             offset += len(raw)
             if offset >= segment.size:
                 return
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb", buffering=1 << 20)
+    except PermissionError as error:
+        raise ModelError(
+            f"{path} cannot be read: {error.strerror}; allow it and try again"
+        ) from error
 
 
 def segments(

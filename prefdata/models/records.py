@@ -5,6 +5,7 @@ is the identity of what was served. Rows are read and written in batches, so mem
 with texts.
 """
 
+import contextlib
 import fnmatch
 import json
 import os
@@ -23,6 +24,7 @@ from prefdata.models import segment
 from prefdata.models.client import BLANK
 from prefdata.models.compact import newest_of, survey
 from prefdata.models.segment import Segment
+from prefdata.models.upkeep import stats
 
 BATCH = 5_000
 FORMATS = (".jsonl", ".parquet")
@@ -66,17 +68,13 @@ def export(
     folder, path = Path(folder), Path(path)
     _refuse(folder, path, overwrite)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    seen: set[str] = set()
-    rows = _rows(folder, _bounds(since, until), models, superseded, seen)
+    rows = _rows(folder, _bounds(since, until), models, superseded)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write = _write_jsonl if path.suffix == ".jsonl" else _write_parquet
         n = write(part, rows)
-        if models and not n and not any(_meant(each, models) for each in seen):
-            raise ModelError(
-                f"the ledger {folder} has no answer of {', '.join(models)}; "
-                f"{nearest(models[0], seen)}"
-            )
+        if models and not n:
+            _refuse_unknown(folder, models)
         os.replace(part, path)
     except FileNotFoundError as error:
         raise ModelError(
@@ -85,7 +83,8 @@ def export(
     except OSError as error:
         raise ModelError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
     return Exported(str(path), n, path.stat().st_size)
 
 
@@ -96,6 +95,13 @@ def _refuse(folder: Path, path: Path, overwrite: bool) -> None:
         raise ModelError(f"{path} is in the ledger's own folder; export to another place")
     if path.is_dir() or (path.exists() and not overwrite):
         raise ModelError(f"{path} is there already; name another file, or say to overwrite it")
+
+
+def _refuse_unknown(folder: Path, models: Sequence[str]) -> None:
+    known = stats(folder).models
+    for each in models:
+        if not any(_meant(model, [each]) for model in known):
+            raise ModelError(f"the ledger {folder} has no answer of {each}; {nearest(each, known)}")
 
 
 def _bounds(since: datetime | None, until: datetime | None) -> tuple[int, int]:
@@ -110,11 +116,7 @@ def _milliseconds(moment: datetime) -> int:
 
 
 def _rows(
-    folder: Path,
-    bounds: tuple[int, int],
-    models: Sequence[str],
-    superseded: bool,
-    seen: set[str],
+    folder: Path, bounds: tuple[int, int], models: Sequence[str], superseded: bool
 ) -> Iterator[Row]:
     there = segment.segments(folder)
     places = survey(there, segment.stamp).places
@@ -126,9 +128,7 @@ def _rows(
             entry = segment.read(line)
             if isinstance(entry, str):
                 continue
-            model = entry.request.get("model", "")
-            seen.add(model)
-            if not models or _meant(model, models):
+            if not models or _meant(entry.request.get("model", ""), models):
                 options = json.dumps(entry.request.get("options", {}))
                 asked = {"completion": None, **entry.request, "options": options}
                 said = {**BLANK, **entry.response}

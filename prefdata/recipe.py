@@ -82,6 +82,16 @@ class Recipe(BaseModel):
         """The recipe's file as it was read; empty if it was changed or made in Python."""
         return self._text
 
+    @property
+    def specs(self) -> dict[str, ModelSpec]:
+        """The models, with relative paths to weights taken from the recipe's folder."""
+        return {
+            role: spec.model_copy(update={"model": str((self.folder / spec.model).resolve())})
+            if spec.model.startswith(("./", "../"))
+            else spec
+            for role, spec in self.models.items()
+        }
+
     def to_toml(self) -> str:
         """The recipe as TOML."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_unset=True, exclude_none=True))

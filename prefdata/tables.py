@@ -43,6 +43,9 @@ _TABLES = (
 )
 TABLES: tuple[str, ...] = tuple(_TABLES.split())
 
+# The tables whose rows may be unscored, and the column that is then null.
+VALUES = {"ratings": "rating", "votes": "preference", "rankings": "ranking"}
+
 MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 
 Frame = TypeVar("Frame", bound=pl.DataFrame)

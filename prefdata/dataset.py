@@ -62,9 +62,9 @@ def build(
 ) -> Built:
     """Build a recipe (bundled name, path or `Recipe`) into a version and say what came of it.
 
-    `changes` are "key=value" strings on the recipe, `limit` takes the first prompts of each
-    source, `fresh` asks again what the ledger knows, `strict` makes a bad source row an error,
-    `budget` is in USD. `ask` and `run` replace the models and the way stages are run.
+    `changes` are "key=value" strings on the recipe, `limit` takes so many prompts, the first,
+    `fresh` asks again what the ledger knows, `strict` makes a bad source row an error, `budget` is
+    in USD. `ask` and `run` replace the models and the way stages are run.
 
     Raises a `PrefdataError`: `RecipeError` before anything is spent.
     """
@@ -107,6 +107,7 @@ def build(
         recipe_text=recipe.text or recipe.to_toml(),
         resolved=planned.resolved,
         judges={name: judge.to_toml() for name, judge in planned.judges.items()},
+        judge_digests={name: judge.digest for name, judge in planned.judges.items()},
         counts={
             "stages": count.funnel,
             "unscored": count.unscored,

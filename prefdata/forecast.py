@@ -18,7 +18,7 @@ import polars as pl
 
 from prefdata import tables as t
 from prefdata.errors import RecipeError, TableError
-from prefdata.loop import Tables, follow
+from prefdata.loop import Tables, follow, run_stage
 from prefdata.models.account import cost
 from prefdata.models.spec import ModelSpec
 from prefdata.plan import Plan, PlannedStage
@@ -82,10 +82,13 @@ def forecast(
         )
         return answers
 
-    for stage in plan.stages:
+    for stage in (*plan.stages, *plan.exports):
         current = stage.name
         try:
-            few = follow([stage], few, ask=ask)
+            if stage in plan.exports:
+                run_stage(stage, few, ask)
+            else:
+                few = follow([stage], few, ask=ask)
         except Exception as error:
             if is_telling and isinstance(error, RecipeError | TableError):
                 raise

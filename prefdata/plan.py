@@ -274,5 +274,8 @@ def folder(export: PlannedStage) -> str:
 
 
 def _makers(table: str) -> str:
-    makers = [use for use in stages() if table in contract(find_stage(use)).writes]
+    terms = {use: contract(find_stage(use)) for use in stages()}
+    makers = [
+        use for use, each in terms.items() if table in each.writes and table not in each.reads
+    ]
     return f"stages that make it: {', '.join(makers)}" if makers else "no stage makes it"

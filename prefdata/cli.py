@@ -69,7 +69,7 @@ Changes = Annotated[
     ),
 ]
 Limit = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Take the first N prompts of each source.")
+    int | None, typer.Option(min=1, metavar="N", help="Take the first N prompts only.")
 ]
 Strict = Annotated[bool, _flag("--strict", "A bad source row is an error, not quarantined.")]
 

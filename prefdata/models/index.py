@@ -4,7 +4,6 @@ An index covers a prefix of its segment, so a segment may grow while it is read.
 is rebuilt from the segment wherever it is absent, damaged or of another layout.
 """
 
-import mmap
 import os
 from pathlib import Path
 from typing import Any
@@ -63,15 +62,12 @@ class Index:
     def _verified(self, wanted: Array, rows: Array, at: Array) -> tuple[Array, Array]:
         found: list[int] = []
         good: list[int] = []
-        with (
-            self.segment.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-        ):
+        with self.segment.open("rb", buffering=0) as file:
             for row, line in zip(rows.tolist(), at.tolist(), strict=True):
                 key = self.lines["key"][line]
                 while line >= 0 and self.lines["key"][line] == key:
                     start = int(self.lines["offset"][line])
-                    if data[start : start + ID] == wanted[row]:
+                    if os.pread(file.fileno(), ID, start) == wanted[row]:
                         good.append(row)
                         found.append(line)
                         break
@@ -83,13 +79,10 @@ class Index:
         if size <= self.covered:
             return
         parts = [self.lines]
-        with (
-            self.segment.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-        ):
-            while (block := _block(data, self.covered, min(size, len(data)))) > self.covered:
-                parts.append(_scan(data, self.covered, block))
-                self.covered = block
+        with self.segment.open("rb", buffering=0) as file:
+            while block := _block(file.fileno(), self.covered, size):
+                parts.append(_scan(block, self.covered))
+                self.covered += len(block)
         if len(parts) > 1:
             # A stable sort: lines of one key stay in the order in which they were written.
             lines = np.concatenate(parts)
@@ -124,18 +117,25 @@ class Index:
             aside.unlink(missing_ok=True)  # a read-only ledger is scanned each time
 
 
-def _block(data: mmap.mmap, start: int, size: int) -> int:
-    """The end of the last whole line within a block from `start`; `start` where there is none."""
-    end = min(start + BLOCK, size)
-    cut = data.rfind(b"\n", start, end)
-    if cut < 0 and end < size:
-        cut = data.find(b"\n", end, size)
-    return cut + 1 if cut >= 0 else start
+def _block(file: int, start: int, size: int) -> bytes:
+    """Whole lines from `start` on, a block of them or one that is longer; none at the end.
+
+    Read and not mapped: mapped pages count as this process's memory.
+    """
+    block = os.pread(file, min(BLOCK, size - start), start)
+    cut = block.rfind(b"\n") + 1
+    while not cut and start + len(block) < size:
+        more = os.pread(file, min(BLOCK, size - start - len(block)), start + len(block))
+        if not more:
+            break
+        cut = (more.find(b"\n") + 1 + len(block)) if b"\n" in more else 0
+        block += more
+    return block[:cut]
 
 
-def _scan(data: mmap.mmap, start: int, end: int) -> Array:
+def _scan(block: bytes, start: int) -> Array:
     """Key, time, offset and length of every sound line of a block."""
-    raw = np.frombuffer(data[start:end], np.uint8)
+    raw = np.frombuffer(block, np.uint8)
     ends = np.flatnonzero(raw == 10)
     starts = np.concatenate([[0], ends[:-1] + 1])
     whole = (ends - starts > HEAD) & (raw[ends - 1] == ord("}"))

@@ -15,7 +15,6 @@ Transient failures are not kept, so that the next build asks again.
 
 import contextlib
 import fcntl
-import mmap
 import os
 import threading
 import time
@@ -158,12 +157,9 @@ class Ledger:
             first, last = np.searchsorted(places["segment"], [number, number + 1])
             if first == last:
                 continue
-            with (
-                path.open("rb") as file,
-                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-            ):
+            with path.open("rb", buffering=0) as file:
                 for start, length in places[["offset", "length"]][first:last].tolist():
-                    yield data[start : start + length]
+                    yield os.pread(file.fileno(), length, start)
 
     def _places(self, wanted: Array) -> tuple[list[Path], Array]:
         """Segment, offset and length of the newest line of each id; time 0 where there is none."""

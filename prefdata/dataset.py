@@ -73,6 +73,8 @@ def build(
         recipe = Recipe.load(recipe, changes=changes)
     elif changes:
         raise RecipeError("changes apply to a recipe's file; change a Recipe in Python itself")
+    if limit is not None and limit < 1:
+        raise RecipeError(f"limit is {limit}; it is a number of prompts, at least 1")
     planned = plan(recipe)
     imported = sources.read(recipe.sources, recipe.folder, strict=strict, limit=limit)
     counts = {name: frame.height for name, frame in imported.tables.items()}

@@ -16,7 +16,7 @@ from prefdata.models.ledger import Ledger
 from prefdata.plan import Plan, plan
 from prefdata.plan import folder as export_folder
 from prefdata.recipe import Recipe
-from prefdata.stage import Ask
+from prefdata.stage import Ask, Model
 from prefdata.tables import Votes
 from prefdata.version.stored import data_folder
 from prefdata.watch import Imported, Watch, silent
@@ -73,6 +73,8 @@ def build(
         recipe = Recipe.load(recipe, changes=changes)
     elif changes:
         raise RecipeError("changes apply to a recipe's file; change a Recipe in Python itself")
+    if limit is not None and limit < 1:
+        raise RecipeError(f"limit is {limit}; it is a number of prompts, at least 1")
     planned = plan(recipe)
     imported = sources.read(recipe.sources, recipe.folder, strict=strict, limit=limit)
     counts = {name: frame.height for name, frame in imported.tables.items()}
@@ -80,11 +82,13 @@ def build(
     folder = data_folder(data)
     ledger = Ledger(folder / "ledger")
     start = _start(planned, imported.tables)
-    forecast(planned, start, find=ledger.find, sample=REHEARSED)
+    expected = forecast(planned, start, find=ledger.find, sample=REHEARSED)
     count = Counting(planned.stages, watch)
     if unread := unscored({}, start):
         count.unscored["sources"] = unread
     with Edge(recipe.specs, ledger, fresh=fresh, budget=budget, watch=count.asking) as edge:
+        if ask is None:
+            edge.prepare(_roles(planned, expected))
         tables = follow(
             planned.stages,
             start,
@@ -167,6 +171,14 @@ def estimate(
     with Ledger(data_folder(data) / "ledger") as ledger:
         asked = forecast(planned, _start(planned, imported.tables), find=ledger.find)
     return planned, {name: frame.height for name, frame in imported.tables.items()}, asked
+
+
+def _roles(planned: Plan, expected: Sequence[Forecast]) -> list[str]:
+    """The models that will be asked something that the ledger does not answer."""
+    asking = {each.stage for each in expected if each.unknown or each.requests > each.answered}
+    stages = [stage for stage in planned.stages if stage.name in asking]
+    options = [value for stage in stages for value in stage.options.values()]
+    return sorted({value.role for value in options if isinstance(value, Model)})
 
 
 def _start(planned: Plan, imported: Tables) -> Tables:

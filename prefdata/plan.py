@@ -274,8 +274,6 @@ def folder(export: PlannedStage) -> str:
 
 
 def _makers(table: str) -> str:
-    terms = {use: contract(find_stage(use)) for use in stages()}
-    makers = [
-        use for use, each in terms.items() if table in each.writes and table not in each.reads
-    ]
+    known = {use: contract(find_stage(use)) for use in stages()}
+    makers = [use for use, t in known.items() if table in t.writes and table not in t.reads]
     return f"stages that make it: {', '.join(makers)}" if makers else "no stage makes it"

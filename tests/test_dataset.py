@@ -12,7 +12,7 @@ import prefdata
 from prefdata import judge as judges
 from prefdata import tables as t
 from prefdata.dataset import Built, estimate
-from prefdata.errors import BudgetError, RecipeError, SourceError, TableError
+from prefdata.errors import BudgetError, ModelError, RecipeError, SourceError, TableError
 from prefdata.models.ledger import Ledger
 from prefdata.tables import Requests, Responses
 from prefdata.version import find, verify
@@ -201,7 +201,8 @@ def test_a_budget_is_kept_and_the_version_is_still_whole(make: Make, folder: Pat
     assert rest.id != part.id
 
 
-def test_a_budget_needs_prices(make: Make, folder: Path):
+def test_a_budget_needs_prices(make: Make, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
     unpriced = RECIPE.replace("price_in = 1.0\nprice_out = 1.0\n", "")
     unpriced = unpriced.replace('client = "scripted"', 'client = "openai"', 1)
     (folder / "recipe.toml").write_text(unpriced)
@@ -336,3 +337,23 @@ def test_unscored_rows_of_the_sources_are_counted(folder: Path):
     )
     built = prefdata.build(folder / "votes.toml", data=folder / "data")
     assert built.unscored == {"sources": {"illegible": 1}}
+
+
+def test_a_model_that_answers_nothing_ends_the_build(make: Make, folder: Path):
+    with pytest.raises(ModelError, match="'judge' answered none of 180 requests"):
+        make(changes=["models.judge.failure_rate=1.0"])
+    assert not (folder / "data" / "versions").exists()
+    assert make().requests["cached"] == PROMPTS * 3, "what the other model said is kept"
+
+
+def test_a_missing_key_is_found_before_another_model_is_asked(
+    make: Make, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    text = RECIPE.replace("accuracy = 0.9\nposition_bias = 0.1\n", 'api_key_env = "NO_SUCH_KEY"\n')
+    judge = text.index("[models.judge]")
+    text = text[:judge] + text[judge:].replace('client = "scripted"', 'client = "openai"', 1)
+    (folder / "recipe.toml").write_text(text)
+    with pytest.raises((ModelError, RecipeError), match="NO_SUCH_KEY"):
+        make()
+    assert list((folder / "data").rglob("*.jsonl")) == []

@@ -35,8 +35,8 @@ def agreement(
     like labels of two annotators, so that a judge who contradicts itself lowers them. Cohen's
     kappa pairs labels of the same draw and order, each a unit of its own (a source gives what
     stands in one of its rows the same draw); where two annotators have other draws or orders of a
-    unit, it pairs each label with each and weighs these pairs together as one unit. With several criteria each
-    also is a subject of the last two.
+    unit, it pairs each label with each and weighs these pairs together as one unit. With several
+    criteria each also is a subject of the last two.
 
     A coefficient with no unit, or with a single class where E is 1, is undefined: null. `stderr`
     is by the linear part of the coefficient with units as independent draws (for Cohen's kappa

@@ -7,7 +7,7 @@ on disk before it counts it.
 
 import itertools
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +23,8 @@ from prefdata.models.spec import ModelSpec
 from prefdata.tables import Requests, Responses
 
 BUDGET_REACHED = "budget reached"
+# So many requests without a single answer are no coincidence.
+SILENT = 3
 
 
 class Edge:
@@ -59,6 +61,7 @@ class Edge:
         self._lock = threading.Lock()
         self._freed = threading.Condition(self._lock)
         self._closed = False
+        self._speaking: set[str] = set()
 
     @property
     def counts(self) -> Counts:
@@ -80,7 +83,30 @@ class Edge:
             left = Requests(left.join(mine, on="request_id", how="anti"))
         self._account.show(call.progress)
         ids, said = wanted.select("request_id"), pl.concat(answers)
+        self._refuse_silence(wanted.join(said, on="request_id"))
         return Responses(ids.join(said, on="request_id", maintain_order="left"))
+
+    def prepare(self, roles: Iterable[str]) -> None:
+        """Open the clients of these roles, so that a missing key is found before anything is paid.
+
+        What has to load weights does so with its first request.
+        """
+        for role in roles:
+            self._client(role)
+
+    def _refuse_silence(self, answered: pl.DataFrame) -> None:
+        """`ModelError` where a model answers none of several requests: that is no row's fault."""
+        failed = pl.col("error").is_not_null()
+        for (role,), rows in answered.group_by("model"):
+            if rows.filter(~failed).height:
+                self._speaking.add(str(role))
+            reasons = rows.filter(failed & (pl.col("error") != BUDGET_REACHED))["error"]
+            if str(role) in self._speaking or not SILENT <= len(reasons) == rows.height:
+                continue
+            raise ModelError(
+                f"the model {role!r} answered none of {rows.height} requests, most with "
+                f"{reasons.mode().sort()[0]!r}; nothing is lost: mend it and build again"
+            )
 
     def _find(self, wanted: Requests) -> Responses:
         ids = wanted["request_id"].to_list()

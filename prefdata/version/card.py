@@ -5,6 +5,7 @@ no times, no machine, no claim that was not counted or measured.
 """
 
 import json
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -42,7 +43,8 @@ def card(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str
         f"## How far to trust it\n\n{_trust(manifest, frames)}",
         f"## Limitations\n\n{_limitations(manifest, frames)}",
     ]
-    return "\n\n".join(sections) + "\n"
+    text = "\n\n".join(sections) + "\n"
+    return "".join(c for c in text if c == "\n" or unicodedata.category(c) != "Cc")
 
 
 def _metadata(manifest: Mapping[str, Any]) -> str:

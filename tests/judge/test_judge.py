@@ -278,7 +278,7 @@ BOMBS = [
 def test_a_hostile_reply_costs_little_and_says_nothing(bomb: int):
     start = time.perf_counter()
     assert PLAIN.read(BOMBS[bomb]).unscored in (NONE, BAD, OFF)
-    assert time.perf_counter() - start < 3
+    assert time.perf_counter() - start < 60, "a guard: what explodes takes hours"
 
 
 def test_what_is_asked_is_what_is_accepted():

@@ -136,7 +136,7 @@ def test_a_dead_endpoint_is_noticed(spec_of: SpecOf, server: Any):
     began = time.monotonic()
     with pytest.raises(ModelError, match="does not answer"):
         asked(spec, ask(spec, TEXTS))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60, "a guard against hanging"
 
 
 def test_an_endpoint_that_fails_everybody_is_noticed(server: Any, spec_of: SpecOf):
@@ -153,7 +153,7 @@ def test_nothing_hangs_when_nothing_answers(server: Any, spec_of: SpecOf):
     began = time.monotonic()
     said = asked(spec, ask(spec, TEXTS[:10]))
     assert set(said["error"]) == {"timeout"}
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60, "a guard against hanging"
 
 
 def test_retry_after_is_waited_for(server: Any, spec_of: SpecOf):

@@ -10,7 +10,7 @@ answered twice (`--fresh`), the newer answer is found. Indexes (`*.index`) are o
 be deleted; they cover a prefix of their segment, and what was appended since is scanned.
 `segment.py` knows the lines, `upkeep.py` looks after them, `compact.py` merges segments.
 
-Transient failures are not kept, so that the next build asks again.
+What nobody answered (a time-out, a bad request) is not kept, so that the next build asks again.
 """
 
 import contextlib
@@ -30,9 +30,11 @@ from prefdata.models.client import responses
 from prefdata.models.index import ID, Array, Index, keys
 from prefdata.tables import Requests, Responses
 
-# Errors that say something about the moment and nothing about the request.
-TRANSIENT = (
+# Errors with which nobody answered and nothing was paid. A bad request is among them: as often as
+# the row it is a setting of the server that is wrong, and can be mended.
+NO_ANSWER = (
     "timeout|rate limited|server error|connection|malformed reply|empty reply|budget reached"
+    "|bad request"
 )
 # A compaction may retire segments between a look at the folder and their opening.
 LOOKS = 10
@@ -72,7 +74,7 @@ class Ledger:
         `model` of `requests` is the model's identity. Transient failures are left out.
         """
         error = answers["error"]
-        lasting = error.is_null() | ~error.str.contains(f"^({TRANSIENT})").fill_null(False)
+        lasting = error.is_null() | ~error.str.contains(f"^({NO_ANSWER})").fill_null(False)
         kept = answers.filter(lasting)
         if kept.is_empty():
             return

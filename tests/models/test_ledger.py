@@ -88,11 +88,11 @@ def test_the_newer_answer_is_found_whoever_wrote_it(tmp_path: Path):
         assert second.find(ids)["text"].to_list() == [f"x{turn}"]
 
 
-@pytest.mark.parametrize("error", ledger_module.TRANSIENT.split("|"))
-def test_the_failures_of_a_moment_are_not_kept(ledger: Ledger, error: str):
+@pytest.mark.parametrize("error", ledger_module.NO_ANSWER.split("|"))
+def test_what_nobody_answered_is_not_kept(ledger: Ledger, error: str):
     requests = ask(SPEC, ["x", "y"])
     gone, kept = requests["request_id"]
-    batch = [response(gone, error=f"{error} (503)"), response(kept, error="bad request (400): no")]
+    batch = [response(gone, error=f"{error} (503)"), response(kept, error="content filter")]
     ledger.append(requests, responses(batch))
     assert ledger.find([gone, kept])["request_id"].to_list() == [kept]
 

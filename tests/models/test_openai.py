@@ -13,7 +13,7 @@ import pytest
 
 from prefdata.errors import ModelError
 from prefdata.models.client import Client
-from prefdata.models.lane import LONGEST_WAIT, retry_after
+from prefdata.models.lane import retry_after
 from prefdata.models.openai import OpenAIClient
 from prefdata.models.spec import ModelSpec
 from prefdata.tables import Requests
@@ -281,5 +281,5 @@ def test_retry_after_is_read_in_all_its_forms():
     assert retry_after({"retry-after": "nonsense"}) is None
     assert retry_after({"retry-after": "2"}) == 2
     assert retry_after({"retry-after-ms": "250", "retry-after": "2"}) == 0.25
-    assert retry_after({"retry-after": "86400"}) == LONGEST_WAIT
+    assert retry_after({"retry-after": "86400"}) == 86400
     assert retry_after({"retry-after": soon}) == pytest.approx(20, abs=2)

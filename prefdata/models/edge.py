@@ -17,7 +17,7 @@ import polars as pl
 from prefdata import tables
 from prefdata.errors import BudgetError, ModelError, nearest
 from prefdata.models.account import Account, Counts, Progress, Purse, Watch, cost, worst
-from prefdata.models.client import Client, response, responses
+from prefdata.models.client import Client, Health, Watched, response, responses
 from prefdata.models.ledger import Ledger
 from prefdata.models.spec import ModelSpec
 from prefdata.tables import Requests, Responses
@@ -64,6 +64,12 @@ class Edge:
     def counts(self) -> Counts:
         """What all calls together have asked, found, lost and spent."""
         return self._account.counts
+
+    def health(self) -> tuple[Health, ...]:
+        """How each endpoint is that was asked so far, of the models that are behind some."""
+        with self._lock:
+            clients = list(self._clients.values())
+        return tuple(h for c in clients if isinstance(c, Watched) for h in c.health())
 
     def __call__(self, requests: Requests) -> Responses:
         wanted = Requests(requests.unique("request_id", maintain_order=True))

@@ -9,7 +9,6 @@ import json
 import os
 import ssl
 import urllib.request
-from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -17,6 +16,7 @@ import aiohttp
 
 from prefdata.errors import ModelError
 from prefdata.models.chat import Trouble
+from prefdata.models.client import Health
 from prefdata.models.lane import Lane, retry_after
 from prefdata.models.spec import ModelSpec
 
@@ -32,19 +32,6 @@ UNUSABLE = {
     501: "does not offer this",
 }
 OVERLOADED = (429, 503, 504, 529)
-
-
-@dataclass(frozen=True)
-class Health:
-    """How an endpoint is. `state` is "well", or why nothing is sent there now."""
-
-    url: str
-    state: str
-    answered: int
-    refused: int
-    failed: int
-    in_flight: int
-    bound: float
 
 
 class Endpoint:

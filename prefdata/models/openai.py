@@ -23,8 +23,8 @@ from typing import Any
 from prefdata.errors import ModelError
 from prefdata.models import chat
 from prefdata.models.chat import Trouble
-from prefdata.models.client import response, responses
-from prefdata.models.endpoint import REFUSED, Endpoint, Health
+from prefdata.models.client import Health, response, responses
+from prefdata.models.endpoint import REFUSED, Endpoint
 from prefdata.models.lane import backoff
 from prefdata.models.pool import NobodyLeft, Pool
 from prefdata.models.spec import ModelSpec

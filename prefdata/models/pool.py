@@ -6,7 +6,8 @@ import time
 from collections import deque
 
 from prefdata.models.chat import Trouble
-from prefdata.models.endpoint import REFUSED, Endpoint, Health
+from prefdata.models.client import Health
+from prefdata.models.endpoint import REFUSED, Endpoint
 from prefdata.models.spec import ModelSpec
 
 # So many failures of an endpoint in a row, and the others are asked instead.

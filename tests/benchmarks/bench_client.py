@@ -126,13 +126,17 @@ def main() -> None:
     try:
         url = server.stdout.readline().strip()
         measured("bare", url, 200)
-        print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {given.n:,} rows, 2 calls each")
+        print(
+            f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {given.n:,} rows, 2 calls each"
+        )
         rates: list[float] = []
         for what, name in (("bare", "bare aiohttp"), ("whole", "prefdata.build")):
             cpu, wall = measured(what, url, given.n, *(flags if what == "whole" else []))
             rates.append(given.n / wall)
             print(f"{name:16}{1000 * cpu / given.n:8.2f} ms CPU a row {rates[-1]:8.0f} rows/s")
-        print(f"rows/s against the ceiling: {rates[1] / rates[0]:.2f}; load now {os.getloadavg()[0]:.1f}")
+        print(
+            f"rows/s against the ceiling: {rates[1] / rates[0]:.2f}; load now {os.getloadavg()[0]:.1f}"
+        )
     finally:
         server.kill()
         server.wait()

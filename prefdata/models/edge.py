@@ -127,9 +127,11 @@ class Edge:
                 answers.append(self._refuse(part, call))
                 break
             held = {each: held.get(each, 0.0) for each in sent["request_id"]}
+            places = {each: at for at, each in enumerate(held)}
             try:
                 for batch in self._client(sent["model"][0]).answer(sent):
-                    answers.append(self._take(sent, batch, call, held))
+                    asked = Requests(sent[[places[each] for each in batch["request_id"]]])
+                    answers.append(self._take(asked, batch, call, held))
                     self._refuse_closed()
                     if call.stopped:
                         break
@@ -139,14 +141,16 @@ class Edge:
         return answers
 
     def _take(
-        self, sent: Requests, batch: Responses, call: "_Call", held: dict[str, float]
+        self, asked: Requests, batch: Responses, call: "_Call", held: dict[str, float]
     ) -> Responses:
-        """Have a batch on disk, then pay and count it."""
-        asked = sent.join(batch.select("request_id"), on="request_id")
-        identity = pl.col("model").replace_strict(self._identities)
-        self.ledger.append(Requests(asked.with_columns(identity)), batch)
+        """Have a batch on disk, then pay and count it. `asked` are its requests, row for row."""
+        roles = asked["model"].to_list()
+        served = pl.Series("model", [self._identities[role] for role in roles], pl.String)
+        self.ledger.append(
+            Requests(asked.clone().replace_column(asked.columns.index("model"), served)), batch
+        )
         self._refreshed.update(batch["request_id"] if self._fresh else ())
-        spent = cost(sent, batch, self.specs)
+        spent = cost(roles, batch, self.specs)
         reserved = sum(held.pop(each) for each in batch["request_id"])
         if self._purse:
             self._purse.settle(reserved, spent)

@@ -15,6 +15,7 @@ account rule the endpoint out; where no endpoint is left, or none answers anybod
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -34,6 +35,8 @@ START_SECONDS = 10.0
 # So many requests in a row without an answer are no longer the requests' fault.
 FAILURES_IN_A_ROW = 20
 BATCH = 1024
+# Responses that come so many seconds after another are taken with it: a batch has its own cost.
+LINGER = 0.01
 # What is taken of a request before its first answers, where tokens a minute are bounded.
 BYTES_A_TOKEN = 4
 GUESSED_TOKENS = 256
@@ -66,7 +69,7 @@ class OpenAIClient:
         left = requests.height
         try:
             while left:
-                rows, failure = call.arrived()
+                rows, failure = call.arrived(left)
                 if rows:
                     yield responses(rows)
                     loop.call_soon_threadsafe(self._settle, call, len(rows))
@@ -254,10 +257,12 @@ class _Call:
         self.done: SimpleQueue[dict[str, Any] | BaseException] = SimpleQueue()
         self.held = 0
 
-    def arrived(self) -> tuple[list[dict[str, Any]], BaseException | None]:
-        """All responses that are there, at least one, and the failure that ended the call."""
+    def arrived(self, left: int) -> tuple[list[dict[str, Any]], BaseException | None]:
+        """Those of the `left` that are there, at least one, and the failure that ended the call."""
         rows: list[dict[str, Any]] = []
         item = self.done.get()
+        if self.done.qsize() < left - 1:
+            time.sleep(LINGER)
         while True:
             if isinstance(item, BaseException):
                 return rows, item

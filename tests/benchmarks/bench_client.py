@@ -73,7 +73,7 @@ def bare(url: str, n: int) -> tuple[float, float]:
 def whole(url: str, n: int, profile: bool) -> tuple[float, float]:
     """The same through a build."""
     import prefdata
-    import prefdata.models.openai  # noqa: F401 - loading is not what is measured
+    import prefdata.models.openai
 
     with tempfile.TemporaryDirectory() as folder:
         lines = [json.dumps({"prompt": text}) + "\n" for text in prompts(n)]

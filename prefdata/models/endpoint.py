@@ -5,12 +5,13 @@ authorities of the environment are honoured (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_P
 `SSL_CERT_FILE`, `SSL_CERT_DIR`).
 """
 
+import base64
 import json
 import os
 import ssl
 import urllib.request
 from typing import Any, cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
 
@@ -38,7 +39,8 @@ class Endpoint:
     """Posts to one base URL with one key."""
 
     def __init__(self, spec: ModelSpec, url: str | None, key_env: str | None) -> None:
-        self.url = (url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL).rstrip("/")
+        given = url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
+        self.url, self._login = _without_login(given.rstrip("/"))
         self.lane = Lane(spec.concurrency, rpm=spec.rpm, tpm=spec.tpm)
         self.answered = self.refused = self.failed = 0
         self.in_a_row = 0
@@ -102,7 +104,7 @@ class Endpoint:
         sent = {
             "Content-Type": "application/json",
             "Accept": "application/json",
-            "Authorization": f"Bearer {self._key or 'none'}",
+            "Authorization": self._login or f"Bearer {self._key or 'none'}",
             "User-Agent": "prefdata",
         }
         for name in ("Organization", "Project"):
@@ -143,10 +145,20 @@ class Endpoint:
         return (text.replace(self._key, "***") if self._key else text)[:300]
 
 
+def _without_login(url: str) -> tuple[str, str]:
+    """An address that may be shown, and the header that its name and password stand for."""
+    parts = urlsplit(url)
+    login, _, host = parts.netloc.rpartition("@")
+    if not login:
+        return url, ""
+    named = base64.b64encode(unquote(login).encode()).decode()
+    return parts._replace(netloc=host).geturl(), f"Basic {named}"
+
+
 def _proxy(url: str) -> str | None:
     """The proxy that the environment names for this address."""
     parts = urlsplit(url)
-    if not parts.hostname or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
+    if not parts.hostname or urllib.request.proxy_bypass(parts.netloc):
         return None
     named = urllib.request.getproxies()
     return named.get(parts.scheme) or named.get("all")

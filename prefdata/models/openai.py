@@ -168,7 +168,8 @@ class OpenAIClient:
             patient = trouble.limited and waited < self._spec.timeout
             if not trouble.again or (failures > self._spec.retries and not patient):
                 return [response(row["request_id"], error=trouble.reason) for row in rows]
-            wait = backoff(failures) if trouble.wait is None else trouble.wait
+            passing = not trouble.overload and trouble.reason != REFUSED
+            wait = backoff(failures, passing=passing) if trouble.wait is None else trouble.wait
             waited += wait
             await asyncio.sleep(wait)
 

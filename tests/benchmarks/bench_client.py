@@ -1,4 +1,4 @@
-"""What a row costs: a completion and one judge call for each of 5,000 prompts, on an instant server.
+"""What a row costs: a completion and a judge call for each of 5,000 prompts, on an instant server.
 
     python tests/benchmarks/bench_client.py [--n 5000] [--profile]
 
@@ -80,8 +80,7 @@ def whole(url: str, n: int, profile: bool) -> tuple[float, float]:
         (Path(folder) / "prompts.jsonl").write_text("".join(lines))
         recipe = Path(folder) / "rows.toml"
         recipe.write_text(RECIPE.format(url=url, concurrency=CONCURRENCY))
-        taken = timed(lambda: check(prefdata.build(recipe, data=Path(folder) / "data"), n), profile)
-    return taken
+        return timed(lambda: check(prefdata.build(recipe, data=Path(folder) / "data"), n), profile)
 
 
 def check(built: object, n: int) -> None:
@@ -134,9 +133,8 @@ def main() -> None:
             cpu, wall = measured(what, url, given.n, *(flags if what == "whole" else []))
             rates.append(given.n / wall)
             print(f"{name:16}{1000 * cpu / given.n:8.2f} ms CPU a row {rates[-1]:8.0f} rows/s")
-        print(
-            f"rows/s against the ceiling: {rates[1] / rates[0]:.2f}; load now {os.getloadavg()[0]:.1f}"
-        )
+        ratio = rates[1] / rates[0]
+        print(f"rows/s against the ceiling: {ratio:.2f}; load now {os.getloadavg()[0]:.1f}")
     finally:
         server.kill()
         server.wait()

@@ -193,6 +193,21 @@ def test_the_proxy_of_the_environment_is_used(
     assert len(server.requests) == 3
 
 
+def test_a_login_in_the_address_is_used_and_never_shown(
+    another: Another, spec_of: SpecOf, client_of: Any, monkeypatch: pytest.MonkeyPatch
+):
+    served = another()
+    monkeypatch.setenv("OPENAI_BASE_URL", served.url.replace("//", "//me:not-for-logs@"))
+    spec = spec_of(base_url=None)
+    client = client_of(spec)
+    assert answers(client, ask(spec, TEXTS[:2]))["error"].null_count() == 2
+    assert not any(each["authorized"] for each in served.requests), "a login, not a bearer's key"
+    served.fault("401")
+    with pytest.raises(ModelError, match="401") as stopped:
+        answers(client, ask(spec, ["Again"]))
+    assert "not-for-logs" not in f"{stopped.value}{client.health()}"
+
+
 def test_no_proxy_goes_straight(
     server: Any, spec_of: SpecOf, client_of: Any, monkeypatch: pytest.MonkeyPatch
 ):

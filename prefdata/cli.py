@@ -6,6 +6,7 @@ standard output is one JSON object, of a failure too: `{"error": ..., "kind": ..
 Nothing heavy is imported before a command needs it, so that `--help` is there at once.
 """
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Generator
@@ -62,7 +63,7 @@ Changes = Annotated[
     ),
 ]
 Limit = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Take the first N prompts of each source.")
+    int | None, typer.Option(min=1, metavar="N", help="Take the first N prompts only.")
 ]
 Strict = Annotated[bool, _flag("--strict", "A bad source row is an error, not quarantined.")]
 
@@ -299,6 +300,23 @@ def _reported(
         yield
     except PrefdataError as error:
         _complain(as_json, str(error), type(error).__name__, "error")
+        raise typer.Exit(1) from error
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except OSError as error:
+        said = f"{error.strerror or error}: {error.filename or 'no file is named'}"
+        if building:
+            said += f"\n{_how_to_go_on(data)}"
+        _complain(as_json, said, type(error).__name__, "error")
+        raise typer.Exit(1) from error
+    except Exception as error:
+        if os.environ.get("PREFDATA_TRACEBACK"):
+            raise
+        said = (
+            f"{type(error).__name__}: {error}\nThis is not foreseen: set PREFDATA_TRACEBACK=1 to "
+            "see where it comes from, and please report it"
+        )
+        _complain(as_json, said, type(error).__name__, "error")
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:
         said = _how_to_go_on(data) if building else "nothing was changed"

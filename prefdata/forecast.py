@@ -3,7 +3,10 @@
 The stages really run, on invented replies (answers that the ledger holds are used as they are): so
 the number of requests is what the build will ask, but for completions that turn out equal, verdicts
 that have to be asked again, and rows that a filter will drop. Tokens are estimated at
-`CHARACTERS_PER_TOKEN`. Above `SAMPLE` prompts a sample is run and scaled.
+`CHARACTERS_PER_TOKEN`. Above `sample` prompts a sample is run and scaled.
+
+It is a rehearsal too: a mistake that only a stage itself can see, such as a judge of the wrong kind
+or two results under one name, comes to light before anything is spent.
 """
 
 import json
@@ -14,8 +17,9 @@ from typing import Any
 import polars as pl
 
 from prefdata import tables as t
-from prefdata.errors import PrefdataError
-from prefdata.loop import Tables, follow
+from prefdata.errors import RecipeError, TableError
+from prefdata.loop import Tables, follow, run_stage
+from prefdata.models.account import cost
 from prefdata.models.spec import ModelSpec
 from prefdata.plan import Plan, PlannedStage
 from prefdata.tables import Requests, Responses
@@ -50,16 +54,23 @@ class Forecast:
 
 
 def forecast(
-    plan: Plan, tables: Tables, *, find: Callable[[pl.Series], Responses] | None = None
+    plan: Plan,
+    tables: Tables,
+    *,
+    find: Callable[[pl.Series], Responses] | None = None,
+    sample: int = SAMPLE,
 ) -> list[Forecast]:
     """One `Forecast` for each stage that asks; `find` looks request ids up in the ledger.
 
-    From the first stage that cannot run on invented replies, the numbers are unknown, with why.
+    Raises the `RecipeError` or `TableError` of a stage, unless a sample of imported labels may be
+    its cause. From the first stage that cannot run on invented replies for another reason, the
+    numbers are unknown, with why.
     """
     asking = [stage for stage in plan.stages if stage.contract.asks]
     if not asking:
         return []
-    few, factor = _sample(tables)
+    few, factor = _sample(tables, sample)
+    is_telling = factor == 1 or not {"votes", "ratings", "pairs"} & tables.keys()
     seen = {stage.name: Forecast(stage.name) for stage in asking}
     current = ""
 
@@ -71,11 +82,16 @@ def forecast(
         )
         return answers
 
-    for stage in plan.stages:
+    for stage in (*plan.stages, *plan.exports):
         current = stage.name
         try:
-            few = follow([stage], few, ask=ask)
-        except (PrefdataError, ArithmeticError, pl.exceptions.PolarsError) as error:
+            if stage in plan.exports:
+                run_stage(stage, few, ask)
+            else:
+                few = follow([stage], few, ask=ask)
+        except Exception as error:
+            if is_telling and isinstance(error, RecipeError | TableError):
+                raise
             _unknown(seen, asking, stage, error)
             break
     return [each.times(factor) for each in seen.values()]
@@ -90,19 +106,19 @@ def _unknown(
             seen[later.name] = replace(seen[later.name], unknown=reason)
 
 
-def _sample(tables: Tables) -> tuple[Tables, float]:
-    """The tables of at most `SAMPLE` prompts, chosen by id, and the factor to scale by."""
+def _sample(tables: Tables, most: int) -> tuple[Tables, float]:
+    """The tables of at most so many prompts, chosen by id, and the factor to scale by."""
     prompts = tables.get("prompts", t.empty("prompts"))
-    if prompts.height <= SAMPLE:
+    if prompts.height <= most:
         return tables, 1.0
-    few = prompts.sort("prompt_id").head(SAMPLE)
+    few = prompts.sort("prompt_id").head(most)
     chosen = {
         name: frame.join(few.select("prompt_id"), on="prompt_id", how="semi")
         if "prompt_id" in frame.columns
         else frame
         for name, frame in tables.items()
     }
-    return chosen, prompts.height / SAMPLE
+    return chosen, prompts.height / most
 
 
 def _invent(
@@ -113,17 +129,12 @@ def _invent(
     known = t.empty("responses") if find is None else find(requests["request_id"])
     rows = [_reply(row) for row in requests.join(known, on="request_id", how="anti").to_dicts()]
     invented = pl.DataFrame(rows, schema=t.schema("responses").dtypes)
-    unpaid = requests.select("request_id", "model").join(invented, on="request_id")
-    cost = sum(
-        tokens_in * (specs[role].price_in or 0) + tokens_out * (specs[role].price_out or 0)
-        for role, tokens_in, tokens_out in unpaid.select("model", "tokens_in", "tokens_out").rows()
-    )
     counts = {
         "requests": requests.height,
         "answered": known.height,
         "tokens_in": int(invented["tokens_in"].sum()),
         "tokens_out": int(invented["tokens_out"].sum()),
-        "cost": cost / 1e6,
+        "cost": cost(requests, Responses(invented), specs),
     }
     return Responses(pl.concat([known, invented])), counts
 

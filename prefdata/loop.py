@@ -63,7 +63,10 @@ def run_stage(stage: PlannedStage, tables: Tables, ask: Ask) -> Tables:
     try:
         made = drive(stage.function(*present, *optional, **stage.options), ask)
     except PrefdataError as error:
-        raise type(error)(f"{stage.name}: {error}") from error
+        place = "" if str(error).startswith(stage.use) else f"{stage.name}: "
+        raise type(error)(f"{place}{error}") from error
+    except Exception as error:
+        raise PrefdataError(f"{stage.name} failed: {type(error).__name__}: {error}") from error
     returned = type(made).__name__
     writes = stage.contract.writes
     results: tuple[Any, ...] = cast(Any, made) if isinstance(made, tuple) else (made,)

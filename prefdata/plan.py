@@ -6,6 +6,7 @@ judge that does not exist, an option of another type, a table that nobody makes.
 
 import inspect
 import json
+import re
 import types
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,8 @@ from prefdata.errors import JudgeError, RecipeError, nearest
 from prefdata.judge import Judge
 from prefdata.recipe import Recipe, StageSpec, explain, find_stage, stages
 from prefdata.stage import Contract, Model, Stage, contract
+from prefdata.version.splits import checked
+from prefdata.version.stored import NAME
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,17 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will run, in order."""
+    """What will run, in order.
+
+    `pairs_are_imported`: the pairs of the sources are the dataset's, for no stage makes others.
+    """
 
     recipe: Recipe
     models: Mapping[str, Model]
     stages: tuple[PlannedStage, ...]
     exports: tuple[PlannedStage, ...]
     judges: Mapping[str, Judge]
+    pairs_are_imported: bool
 
     @property
     def resolved(self) -> dict[str, Any]:
@@ -76,8 +83,20 @@ def plan(recipe: Recipe) -> Plan:
     used: dict[str, Judge] = {}
     planned = _resolve("stages", recipe.stages, recipe, models, used)
     exports = _resolve("exports", recipe.exports, recipe, models, used)
-    _check_flow(recipe, planned, exports)
-    return Plan(recipe, models, planned, exports, used)
+    checked(recipe.splits)
+    has_pairs = any(
+        spec.kind == "pairs" for spec in sources.resolved(recipe.sources, recipe.folder)
+    )
+    imported = has_pairs and not any(_makes_pairs(stage) for stage in planned)
+    _check_flow(recipe, planned, exports, pairs_are_imported=imported)
+    _check_names(recipe, exports)
+    return Plan(recipe, models, planned, exports, used, imported)
+
+
+def _makes_pairs(stage: PlannedStage) -> bool:
+    """Whether a stage makes pairs, where one that also reads them only chooses among them."""
+    reads = (*stage.contract.reads, *stage.contract.reads_if_there)
+    return "pairs" in stage.contract.writes and "pairs" not in reads
 
 
 def resolve_models(recipe: Recipe) -> dict[str, Model]:
@@ -91,7 +110,7 @@ def resolve_models(recipe: Recipe) -> dict[str, Model]:
         role: spec.resolve(
             role, f"{served[role]}@{role}" if shared[served[role]] > 1 else served[role]
         )
-        for role, spec in recipe.models.items()
+        for role, spec in recipe.specs.items()
     }
 
 
@@ -121,8 +140,12 @@ def _resolve(
         name = (spec.name or spec.use) + (f"#{count}" if count > 1 else "")
         options = _options(where, spec, terms, recipe, models)
         for option in _every(options.values()):
-            if isinstance(option, Judge):
-                used[option.name] = option
+            is_judge = isinstance(option, Judge)
+            if is_judge and used.setdefault(option.name, option).digest != option.digest:
+                raise RecipeError(
+                    f"{where}: judge: two judges are called {option.name!r}, and their votes "
+                    "could not be told apart; rename one of the files"
+                )
         described = {option: _plain(value) for option, value in sorted(options.items())}
         planned.append(PlannedStage(name, spec.use, function, terms, options, described))
     return tuple(planned)
@@ -200,11 +223,15 @@ def _every(values: Iterable[Any]) -> Iterable[Any]:
 
 
 def _check_flow(
-    recipe: Recipe, planned: tuple[PlannedStage, ...], exports: tuple[PlannedStage, ...]
+    recipe: Recipe,
+    planned: tuple[PlannedStage, ...],
+    exports: tuple[PlannedStage, ...],
+    *,
+    pairs_are_imported: bool,
 ) -> None:
     """Every table that a stage reads is made by a source or an earlier stage."""
     have = {*sources.tables_made(recipe.sources, recipe.folder), "dropped"}
-    if recipe.sources.pairs:
+    if pairs_are_imported:
         have.add("pairs")
     for stage in (*planned, *exports):
         for table in stage.contract.reads:
@@ -224,6 +251,29 @@ def _check_flow(
             )
 
 
+def _check_names(recipe: Recipe, exports: tuple[PlannedStage, ...]) -> None:
+    """Every export has a folder of its own."""
+    for name, count in Counter(folder(stage) for stage in exports).items():
+        if count > 1:
+            raise RecipeError(
+                f"recipe {recipe.name}: {count} exports would be written to the folder {name!r}; "
+                f'give them names: name = "{name}-plain"'
+            )
+        if not NAME.fullmatch(name):
+            raise RecipeError(
+                f"recipe {recipe.name}: the export {name!r} cannot name a folder; give it a name "
+                "of small letters, digits, '.', '_' and '-', a letter or digit first"
+            )
+
+
+def folder(export: PlannedStage) -> str:
+    """The folder of an export: the name that the recipe gives it, else that of its method."""
+    if not export.name.startswith(export.use):
+        return export.name
+    return re.split(r"[.:]", export.use)[-1]
+
+
 def _makers(table: str) -> str:
-    makers = [use for use in stages() if table in contract(find_stage(use)).writes]
+    known = {use: contract(find_stage(use)) for use in stages()}
+    makers = [use for use, t in known.items() if table in t.writes and table not in t.reads]
     return f"stages that make it: {', '.join(makers)}" if makers else "no stage makes it"

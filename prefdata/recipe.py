@@ -34,6 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from prefdata.errors import RecipeError, nearest
 from prefdata.models.spec import ModelSpec
+from prefdata.secrets import refuse_secrets
 from prefdata.sources import Sources
 from prefdata.stage import Stage
 
@@ -82,6 +83,16 @@ class Recipe(BaseModel):
         """The recipe's file as it was read; empty if it was changed or made in Python."""
         return self._text
 
+    @property
+    def specs(self) -> dict[str, ModelSpec]:
+        """The models, with relative paths to weights taken from the recipe's folder."""
+        return {
+            role: spec.model_copy(update={"model": str((self.folder / spec.model).resolve())})
+            if spec.model.startswith(("./", "../"))
+            else spec
+            for role, spec in self.models.items()
+        }
+
     def to_toml(self) -> str:
         """The recipe as TOML."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_unset=True, exclude_none=True))
@@ -90,11 +101,12 @@ class Recipe(BaseModel):
     def load(cls, name_or_path: str | Path, *, changes: Sequence[str] = ()) -> Self:
         """Read a bundled recipe by name or any file by path; `changes` are "key=value" strings."""
         path = locate(name_or_path)
-        text = path.read_text(encoding="utf-8")
         try:
+            text = path.read_bytes().decode("utf-8")
             raw = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise RecipeError(f"{path} is not TOML: {error}") from error
+        refuse_secrets(str(path), text)
         for change in changes:
             _set(raw, change)
         return cls.parse(raw, folder=path.parent, text="" if changes else text, where=str(path))
@@ -104,6 +116,7 @@ class Recipe(BaseModel):
         cls, raw: Mapping[str, Any], *, folder: Path, text: str = "", where: str = "recipe"
     ) -> Self:
         """A recipe from a dictionary."""
+        refuse_secrets(where, raw)
         try:
             recipe = cls.model_validate(raw)
         except ValidationError as error:
@@ -139,9 +152,12 @@ def _set(raw: dict[str, Any], change: str) -> None:
     if not equals:
         raise RecipeError(f"--set {change!r}: expected key=value, such as models.writer.seed=7")
     try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
+        read = tomllib.loads(f"value = {value}")
     except tomllib.TOMLDecodeError:
-        parsed = value
+        read = {"value": value}
+    if len(read) != 1:
+        raise RecipeError(f"--set {key}: the value goes on after a line break; give one a --set")
+    parsed = read["value"]
     at: Any = raw
     rest = key.strip().split(".")
     while len(rest) > 1:

@@ -15,7 +15,7 @@ from typing import Any, Literal, NewType, TypeVar, cast
 
 import polars as pl
 
-from prefdata.errors import TableError, nearest
+from prefdata.errors import RecipeError, TableError, nearest
 
 Prompts = NewType("Prompts", pl.DataFrame)
 Completions = NewType("Completions", pl.DataFrame)
@@ -43,6 +43,9 @@ _TABLES = (
 )
 TABLES: tuple[str, ...] = tuple(_TABLES.split())
 
+# The tables whose rows may be unscored, and the column that is then null.
+VALUES = {"ratings": "rating", "votes": "preference", "rankings": "ranking"}
+
 MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 
 Frame = TypeVar("Frame", bound=pl.DataFrame)
@@ -51,7 +54,11 @@ Format = Literal["conversational", "standard"]
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a schema; `references` is "table.column" or empty."""
+    """One column of a schema; `references` is "table.column" or empty.
+
+    An estimate has `decimals`: what is beyond them depends on the machine and is cut off, so that
+    equal is equal everywhere.
+    """
 
     dtype: pl.DataType
     nullable: bool
@@ -61,6 +68,7 @@ class Column:
     maximum: float | None
     enum: tuple[str, ...] | None
     pattern: str | None
+    decimals: int | None
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,7 @@ def _column(spec: Mapping[str, Any]) -> Column:
         maximum=spec.get("maximum"),
         enum=tuple(spec["enum"]) if "enum" in spec else None,
         pattern=spec.get("pattern"),
+        decimals=spec.get("decimals"),
     )
 
 
@@ -160,10 +169,18 @@ def _conform(stated: Schema, frame: pl.DataFrame, where: str) -> pl.DataFrame:
     blanks = [pl.lit(None).alias(name) for name in missing]
     try:
         return frame.with_columns(*blanks).select(
-            pl.col(name).cast(dtype) for name, dtype in stated.dtypes.items()
+            _stored(name, column) for name, column in stated.columns.items()
         )
     except pl.exceptions.PolarsError as error:
         raise TableError(f"{place}: a column has another type than stated: {error}") from error
+
+
+def _stored(name: str, column: Column) -> pl.Expr:
+    value = pl.col(name).cast(column.dtype)
+    if column.decimals is None:
+        return value
+    value = value.round(column.decimals)
+    return pl.when(value == 0).then(0.0).otherwise(value).alias(name)  # -0.0 is 0.0 too
 
 
 def _conditions(name: str, column: Column) -> Iterable[tuple[str, pl.Expr]]:
@@ -301,16 +318,20 @@ def plain(frame: pl.DataFrame, *columns: str, where: str) -> pl.DataFrame:
 
 
 def one_estimator(strengths: Strengths, estimator: str | None, *, where: str) -> Strengths:
-    """The strengths by `estimator`; None takes the only one there is."""
+    """The strengths by `estimator`; None takes the only one there is.
+
+    Raises `RecipeError` for several without a choice, and for one that is not there.
+    """
     there = sorted(strengths["estimator"].unique().to_list())
     if estimator is None and len(there) > 1:
-        raise TableError(
-            f"{where}: strengths are by {', '.join(there)}; say estimator = one of them"
+        raise RecipeError(
+            f"{where}: strengths come from {len(there)} estimators, {', '.join(there)}; say whose, "
+            f'as in estimator = "{there[0]}"'
         )
     if estimator is None:
         return strengths
     if there and estimator not in there:
-        raise TableError(f"{where}: no strengths by {estimator!r}; {nearest(estimator, there)}")
+        raise RecipeError(f"{where}: no strengths of {estimator!r}; {nearest(estimator, there)}")
     return Strengths(strengths.filter(pl.col("estimator") == estimator))
 
 

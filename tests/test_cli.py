@@ -419,3 +419,53 @@ def test_version_and_help_are_there_at_once(folder: Path):
         spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert b"build" in ran.stdout
     assert min(spent) < 0.3
+
+
+FAULTS = {
+    "the data folder is a file": lambda f: (f / "data").write_text("here is no folder"),
+    "the recipe is no text": lambda f: (f / "recipe.toml").write_bytes(b"name = '\xff\xfe'"),
+    "a plug-in fails": lambda f: _plug_in(f, "raise ValueError('boom')"),
+    "a plug-in returns nonsense": lambda f: _plug_in(f, "return 3"),
+    "a secret is in the recipe": lambda f: (f / "recipe.toml").write_text(
+        RECIPE + "# sk-abcdefghijklmnopqrstuvwxyz0123456789\n"
+    ),
+    "a secret is in a model's options": lambda f: (f / "recipe.toml").write_text(
+        RECIPE.replace('client = "scripted"', 'client = "scripted"\noptions.token = "HEX01"', 1)
+    ),
+}
+
+
+def _plug_in(folder: Path, body: str) -> None:
+    (folder / "faulty.py").write_text(
+        f"from prefdata.tables import Pairs\n\n\ndef stage(pairs: Pairs) -> Pairs:\n    {body}\n"
+    )
+    stage = '[[stages]]\nuse = "faulty:stage"\n\n[[exports]]'
+    (folder / "recipe.toml").write_text(RECIPE.replace("[[exports]]", stage))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_fault_is_a_message_and_an_object_and_never_a_traceback(folder: Path, fault: str):
+    FAULTS[fault](folder)
+    result = run("build", "recipe.toml", "--json")
+    sys.modules.pop("faulty", None)
+    assert result.exit_code == 1
+    assert set(json.loads(result.stdout.splitlines()[-1])) == {"error", "kind"}
+    assert "error" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "abcdefghij" not in result.stdout + result.stderr
+    assert "HEX01" not in result.stdout + result.stderr
+
+
+def test_what_lies_beside_versions_does_not_hide_them(folder: Path):
+    built = answer("build", "recipe.toml")
+    home = Path(built["path"]).parent
+    (home / ".DS_Store").write_bytes(b"\x00")
+    (home / "notes").mkdir()
+    (home / "0123456789ab").mkdir()
+    (home / "0123456789ab" / "manifest.json").write_text('{"id": "0123456789ab", "files": {}}')
+    assert answer("show", "planted")["id"] == built["id"]
+    assert len(answer("list")["versions"]) == 1
+    (Path(built["path"]) / "votes.parquet").unlink()
+    result = run("show", "planted")
+    assert result.exit_code == 1
+    assert "votes is damaged" in " ".join(result.stderr.split())

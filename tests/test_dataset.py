@@ -9,9 +9,10 @@ import polars as pl
 import pytest
 
 import prefdata
+from prefdata import judge as judges
 from prefdata import tables as t
 from prefdata.dataset import Built, estimate
-from prefdata.errors import BudgetError, SourceError
+from prefdata.errors import BudgetError, RecipeError, SourceError, TableError
 from prefdata.models.ledger import Ledger
 from prefdata.tables import Requests, Responses
 from prefdata.version import find, verify
@@ -255,3 +256,83 @@ def test_models_may_be_replaced(make: Make):
     built = make(ask=refuse)
     assert built.tables.get("completions", 0) == 0
     assert built.dropped["generate.sample"] == PROMPTS * 3
+
+
+def test_imported_pairs_survive_a_filter(folder: Path):
+    rows = [{"prompt": f"p{i}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(4)]
+    rows[0]["chosen"] = "bad  0 "  # but for blanks the same as the other side
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "pairs.toml").write_text(
+        'name = "imported"\nsources.pairs = "pairs.jsonl"\n'
+        '[[stages]]\nuse = "select.distinct"\n[[exports]]\nuse = "export.pairwise"\n'
+    )
+    built = prefdata.build(folder / "pairs.toml", data=folder / "data")
+    assert (built.exports["pairwise"], built.dropped) == (3, {"select.distinct": 1})
+
+
+def test_two_exports_of_one_stage_have_a_folder_each(make: Make, folder: Path):
+    more = '\n[[exports]]\nuse = "export.pairwise"\nformat = "standard"\n'
+    (folder / "recipe.toml").write_text(RECIPE + more)
+    with pytest.raises(RecipeError, match="2 exports would be written to the folder 'pairwise'"):
+        make()
+    (folder / "recipe.toml").write_text(RECIPE + more + 'name = "plain"\n')
+    built = make()
+    plain = prefdata.load("planted", "plain", data=folder / "data")["train"]
+    assert isinstance(plain[0]["chosen"], str)
+    assert built.exports["plain"] == built.exports["pairwise"]
+
+
+UNSEEN_BY_NAMES_AND_TYPES = {
+    "a judge of the wrong kind": ('judge = "helpfulness"', 'judge = "ultrafeedback"', "pointwise"),
+    "a number out of range": ("n = 3", "n = 0", "n = 0"),
+    "a criterion nobody votes on": (
+        'use = "aggregate.bradley_terry"',
+        'use = "aggregate.bradley_terry"\ncriteria = ["helpfullness"]',
+        "did you mean 'helpfulness'",
+    ),
+    "two results under one name": (
+        'use = "aggregate.bradley_terry"',
+        'use = "aggregate.bradley_terry"\n[[stages]]\nuse = "aggregate.bradley_terry"\nprior = 2.0',
+        "appears once",
+    ),
+    "shares that leave nothing": ("splits.test = 0.25", "splits.test = 1.5", "splits.test"),
+    "an estimator that is not there": (
+        'use = "pair.best_vs_worst"',
+        'use = "pair.best_vs_worst"\nestimator = "bradley_tery"',
+        "did you mean 'bradley_terry'",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", UNSEEN_BY_NAMES_AND_TYPES)
+def test_what_only_a_stage_can_see_is_found_before_anything_is_asked(
+    make: Make, folder: Path, mistake: str
+):
+    found, wrong, said = UNSEEN_BY_NAMES_AND_TYPES[mistake]
+    (folder / "recipe.toml").write_text(RECIPE.replace(found, wrong, 1))
+    with pytest.raises((RecipeError, TableError), match=said):
+        estimate(folder / "recipe.toml", data=folder / "data")
+    with pytest.raises((RecipeError, TableError), match=said):
+        make()
+    assert list((folder / "data").rglob("*.jsonl")) == [], "nothing was asked"
+
+
+def test_two_judges_of_one_name_are_refused(make: Make, folder: Path):
+    own = judges.load("helpfulness").to_toml().replace("You compare", "You weigh")
+    (folder / "helpfulness.toml").write_text(own)
+    more = '[[stages]]\nuse = "annotate.pairwise"\njudge = "helpfulness.toml"\nmodel = "judge"\n'
+    (folder / "recipe.toml").write_text(RECIPE.replace("[[exports]]", more + "[[exports]]", 1))
+    with pytest.raises(RecipeError, match="two judges are called 'helpfulness'"):
+        make()
+
+
+def test_unscored_rows_of_the_sources_are_counted(folder: Path):
+    row = {"prompt": "p", "completion_a": "x", "completion_b": "y", "annotator": "human:u"}
+    rows = [{**row, "preference": 1.0}, {**row, "prompt": "q", "preference": "?"}]
+    (folder / "votes.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "votes.toml").write_text(
+        'name = "votes"\n[sources.votes]\npath = "votes.jsonl"\n'
+        '[sources.votes.values.preference]\n1 = 1.0\n"?" = "illegible"\n'
+    )
+    built = prefdata.build(folder / "votes.toml", data=folder / "data")
+    assert built.unscored == {"sources": {"illegible": 1}}

@@ -50,13 +50,14 @@ def test_a_stage_opens_prints_and_evaluates_nothing(file: Path):
     assert not named & {"open", "print", "eval", "exec", "input", "__import__", "compile"}
 
 
-def test_only_the_command_line_imports_flows():
-    importers = {
-        file.name
-        for file in ALL_FILES
-        if any(n.startswith("prefdata.flows") for n in imports(file))
-    }
-    assert importers <= {"cli.py"}
+def test_only_one_place_imports_flows_and_lazily():
+    naming = {file.name for file in ALL_FILES if "prefdata.flows.build" in file.read_text()}
+    assert naming == {"way.py"}
+    code = (
+        "import sys, prefdata.dataset, prefdata.cli; print('prefdata.flows.build' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "False"
 
 
 def test_only_models_import_a_client_library():

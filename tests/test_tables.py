@@ -168,3 +168,17 @@ def test_conversations_are_what_polars_makes_of_them(turns):
 def test_keys_join_composite_keys():
     keys = t.keys("votes", t.check("votes", pl.DataFrame([vote(a_first=None)]), where="test"))
     assert keys.to_list() == ["aa bb human:u1 helpfulness 0 -"]
+
+
+def test_estimates_are_cut_off_where_machines_differ():
+    noise = [5.5e-17, -4.4e-17, 0.0, -0.0]
+    rows = pl.DataFrame(
+        {
+            "completion_id": ["a", "b", "c", "d"],
+            "estimator": "e",
+            "prompt_id": "p",
+            "strength": noise,
+        }
+    )
+    checked = t.check("strengths", rows, where="test")["strength"]
+    assert [str(value) for value in checked] == ["0.0"] * 4

@@ -33,10 +33,10 @@ def agreement(
 
     Draws, and both orders of a judge, are separate labels: the last two coefficients pair them
     like labels of two annotators, so that a judge who contradicts itself lowers them. Cohen's
-    kappa pairs labels of the same draw, each draw a unit of its own (a source gives what stands in
-    one of its rows the same draw); where two annotators have other draws of a unit, it pairs each
-    label with each and weighs these pairs together as one unit. With several criteria each
-    also is a subject of the last two.
+    kappa pairs labels of the same draw and order, each a unit of its own (a source gives what
+    stands in one of its rows the same draw); where two annotators have other draws or orders of a
+    unit, it pairs each label with each and weighs these pairs together as one unit. With several
+    criteria each also is a subject of the last two.
 
     A coefficient with no unit, or with a single class where E is 1, is undefined: null. `stderr`
     is by the linear part of the coefficient with units as independent draws (for Cohen's kappa
@@ -54,7 +54,9 @@ def agreement(
     made = [pl.DataFrame(schema=_COLUMNS)]
     if votes is not None:
         key = ["completion_a", "completion_b", "criterion"]
-        labels = _labels(votes, (pl.col("preference") - 0.5).sign(), key, criteria)
+        shown = pl.concat_str("draw", pl.col("a_first").cast(pl.String).fill_null("unknown"))
+        asked = Votes(votes.with_columns(draw=shown))
+        labels = _labels(asked, (pl.col("preference") - 0.5).sign(), key, criteria)
         made += [_cohen(labels, "votes"), _fleiss(labels, "votes"), _alpha(labels, "votes")]
     if ratings is not None:
         labels = _labels(ratings, pl.col("rating"), ["completion_id", "criterion"], criteria)

@@ -2,8 +2,7 @@
 
 import polars as pl
 
-from prefdata.errors import RecipeError, nearest
-from prefdata.tables import Dropped, Pairs, Scores, Strengths, Votes, pair_ids
+from prefdata.tables import Dropped, Pairs, Scores, Strengths, Votes, one_estimator, pair_ids
 
 # Strengths as close as this are equal: estimates of equal strengths differ in their last bits.
 TIE = 1e-9
@@ -15,20 +14,10 @@ def ranked(strengths: Strengths, estimator: str | None) -> pl.DataFrame:
     `tier` counts the distinct strengths of a prompt from 0, the best; within a tier the order is
     that of the ids, whatever the order of the rows.
     """
-    known = strengths["estimator"].unique().sort().to_list()
-    if estimator is None and len(known) > 1:
-        raise RecipeError(
-            f"strengths come from {len(known)} estimators: {', '.join(known)}; "
-            "say which makes the pairs, as in `estimator = "
-            f'"{known[0]}"`'
-        )
-    if estimator is not None and known and estimator not in known:
-        raise RecipeError(f"no strengths of estimator {estimator!r}; {nearest(estimator, known)}")
-    name = estimator if estimator is not None else next(iter(known), "")
     same_prompt = pl.col("prompt_id") == pl.col("prompt_id").shift(1)
     apart = pl.col("strength").shift(1) - pl.col("strength") > TIE
     return (
-        strengths.filter(pl.col("estimator") == name)
+        one_estimator(strengths, estimator, where="a pair stage")
         .sort("prompt_id", "strength", "completion_id", descending=[False, True, False])
         .with_columns(tier=(same_prompt & apart).fill_null(False).cast(pl.Int64))
         .with_columns(pl.col("tier").cum_sum().over("prompt_id"))

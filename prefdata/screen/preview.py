@@ -11,14 +11,15 @@ from rich.table import Table
 from rich.text import Text
 
 from prefdata.screen import write
+from prefdata.tables import VALUES
 from prefdata.version import Version
+from prefdata.version.card import unscored
 from prefdata.version.diff import Diff
 
 SIDE_BY_SIDE = 100  # columns from which chosen and rejected stand beside each other
 PROMPT_LINES = 6
 COMPLETION_LINES = 10
 MEASURES = 12
-_MISSING = {"votes": "preference", "ratings": "rating", "rankings": "ranking"}
 
 Messages = Sequence[Mapping[str, str]]
 
@@ -64,15 +65,8 @@ def _votes(votes: pl.DataFrame, chosen: str, rejected: str) -> dict[str, int]:
     return {name: n for name, n in counts.row(0, named=True).items() if n}
 
 
-def unscored(version: Version) -> list[dict[str, Any]]:
-    """The share of rows without a value, by table and annotator."""
-    found: list[dict[str, Any]] = []
-    for name, column in _MISSING.items():
-        by = version.table(name).group_by("annotator").agg(
-            pl.len().alias("rows"), pl.col(column).null_count().alias("unscored")
-        )  # fmt: skip
-        found += [{"table": name, **row} for row in by.sort("annotator").to_dicts()]
-    return found
+def _unscored(version: Version) -> list[dict[str, Any]]:
+    return unscored({name: version.table(name) for name in VALUES})
 
 
 def show_json(version: Version, n: int) -> dict[str, Any]:
@@ -80,7 +74,7 @@ def show_json(version: Version, n: int) -> dict[str, Any]:
     return {
         **version.summary(),
         "measures": version.table("measures").to_dicts(),
-        "unscored": unscored(version),
+        "unscored": _unscored(version),
         "pairs": shown_pairs(version, n),
     }
 
@@ -142,13 +136,12 @@ def _draw_trust(version: Version, on: Console) -> None:
         if measures.height > MEASURES:
             on.print(f"[dim]{measures.height - MEASURES} more in measures.parquet[/dim]")
     measured = set(measures.filter(pl.col("measure") == "unscored_share")["subject"])
-    for each in unscored(version):
+    for each in _unscored(version):
         if not each["unscored"] or each["annotator"] in measured:
             continue
-        share = each["unscored"] / each["rows"]
         n = f"{write.count(each['unscored'])} of {write.count(each['rows'])}"
-        said = f"unscored: {n} {each['table']} of {each['annotator']} ({share:.1%})"
-        on.print(write.text(said, "yellow" if share > 0.1 else "dim"))
+        said = f"unscored: {n} {each['table']} of {each['annotator']} ({each['share']:.1%})"
+        on.print(write.text(said, "yellow" if each["share"] > 0.1 else "dim"))
 
 
 def _number(value: float | None) -> str:

@@ -11,7 +11,8 @@ import sys
 import textwrap
 import unicodedata
 from collections.abc import Mapping
-from typing import Any
+from math import isfinite
+from typing import Any, cast
 
 from rich.console import Console
 from rich.table import Table
@@ -148,8 +149,19 @@ def reasons(by_reason: Mapping[str, int]) -> str:
 
 def print_json(answer: Any) -> None:
     """One JSON object on one line, in ASCII, so that no terminal obeys what is in it."""
-    sys.stdout.write(json.dumps(answer, default=str) + "\n")
+    sys.stdout.write(json.dumps(_finite(answer), default=str, allow_nan=False) + "\n")
     sys.stdout.flush()
+
+
+def _finite(answer: Any) -> Any:
+    """JSON knows no infinity and no NaN: they are null."""
+    if isinstance(answer, float):
+        return answer if isfinite(answer) else None
+    if isinstance(answer, Mapping):
+        return {key: _finite(value) for key, value in cast(Mapping[str, Any], answer).items()}
+    if isinstance(answer, list | tuple):
+        return [_finite(value) for value in cast(list[Any], answer)]
+    return answer
 
 
 def complain(message: str, label: str = "error", style: str = "bold red") -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from prefdata.errors import SourceError
 from prefdata.sources.chunk import LARGEST, ROWS, Bad, Cells, Chunk, as_json, opened
 from prefdata.sources.spec import SourceSpec
 
@@ -12,7 +13,7 @@ from prefdata.sources.spec import SourceSpec
 def csv_names(spec: SourceSpec, path: Path, delimiter: str) -> list[str]:
     """The header."""
     with opened(spec, path) as file:
-        return _header(csv.reader(_texts(file), delimiter=delimiter))
+        return _header(spec, csv.reader(_texts(file), delimiter=delimiter))
 
 
 def _texts(file: IO[bytes]) -> Iterator[str]:
@@ -20,9 +21,18 @@ def _texts(file: IO[bytes]) -> Iterator[str]:
     return (line.decode("utf-8", "surrogateescape") for line in file)
 
 
-def _header(reader: Iterator[list[str]]) -> list[str]:
-    names = _clean(next(reader, list[str]()))
-    return [names[0].removeprefix("\ufeff"), *names[1:]] if names else []
+def _header(spec: SourceSpec, reader: Iterator[list[str]]) -> list[str]:
+    try:
+        names = _clean(next(reader, list[str]()))
+    except csv.Error as error:
+        raise SourceError(
+            f"{spec.where}: the header is not CSV: {error}; lines end in \\n or \\r\\n"
+        ) from error
+    names = [names[0].removeprefix("\ufeff"), *names[1:]] if names else []
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise SourceError(f"{spec.where}: two columns are called {twice!r}; rename one of them")
+    return names
 
 
 def csv_chunks(
@@ -32,7 +42,7 @@ def csv_chunks(
         # A cell may be as long as a row; the module's own limit of 128 kB is its only setting.
         csv.field_size_limit(max(LARGEST, csv.field_size_limit()))
         reader = csv.reader(_texts(file), delimiter=delimiter)
-        names = _header(reader)
+        names = _header(spec, reader)
         done = False
         while not done:
             lines: list[int] = []

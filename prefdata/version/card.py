@@ -5,10 +5,13 @@ no times, no machine, no claim that was not counted or measured.
 """
 
 import json
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import polars as pl
+
+from prefdata.tables import VALUES
 
 SIZES = {
     1_000: "n<1K",
@@ -40,7 +43,8 @@ def card(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str
         f"## How far to trust it\n\n{_trust(manifest, frames)}",
         f"## Limitations\n\n{_limitations(manifest, frames)}",
     ]
-    return "\n\n".join(sections) + "\n"
+    text = "\n\n".join(sections) + "\n"
+    return "".join(c for c in text if c == "\n" or unicodedata.category(c) != "Cc")
 
 
 def _metadata(manifest: Mapping[str, Any]) -> str:
@@ -155,10 +159,8 @@ def _models(manifest: Mapping[str, Any]) -> str:
 
 def _trust(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str:
     shares = [
-        (name, *row)
-        for name, missing in _UNSCORED.items()
-        if name in frames
-        for row in _unscored(frames[name], missing)
+        (each["table"], each["annotator"], each["rows"], each["unscored"], f"{each['share']:.1%}")
+        for each in unscored(frames)
     ]
     parts: list[str] = []
     if shares:
@@ -183,19 +185,25 @@ def _trust(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> s
     return "\n\n".join(parts)
 
 
-_UNSCORED = {"votes": "preference", "ratings": "rating", "rankings": "ranking"}
-
-
-def _unscored(table: pl.DataFrame, column: str) -> list[tuple[Any, ...]]:
-    by = table.group_by("annotator").agg(
-        pl.len().alias("n"), pl.col(column).null_count().alias("u")
-    )
-    return [(who, n, u, f"{u / n:.1%}") for who, n, u in by.sort("annotator").iter_rows()]
+def unscored(frames: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:
+    """Rows without a value, by table and annotator: `table, annotator, rows, unscored, share`."""
+    found: list[dict[str, Any]] = []
+    for name, column in VALUES.items():
+        if name not in frames:
+            continue
+        missing = pl.col(column).is_null()
+        by = (
+            frames[name]
+            .group_by("annotator")
+            .agg(rows=pl.len(), unscored=missing.sum(), share=missing.mean())
+        )
+        found += [{"table": name, **row} for row in by.sort("annotator").to_dicts()]
+    return found
 
 
 def _limitations(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str:
     lines = ["Labels say what these annotators preferred, not what is true or safe."]
-    tables = [frames[name] for name in _UNSCORED if name in frames]
+    tables = [frames[name] for name in VALUES if name in frames]
     kinds = {who.partition(":")[0] for table in tables for who in table["annotator"].unique()}
     if kinds and "human" not in kinds:
         lines.append("No person judged any of it.")

@@ -69,7 +69,7 @@ def prompt_splits(
     """
     own = pl.concat_str(pl.lit("prompt "), "prompt_id")
     group = pl.coalesce(pl.concat_str(pl.lit("group "), "group"), own)
-    grouped = frames["prompts"].select("prompt_id", group=group)
+    grouped = frames.get("prompts", empty("prompts")).select("prompt_id", group=group)
     groups = grouped["group"].unique()
     if checked(splits):
         drawn = [_draw(seed, name, splits) for name in groups]

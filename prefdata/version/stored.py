@@ -19,6 +19,7 @@ from prefdata.version.content import FORMAT, version_id
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 MANIFEST = "manifest.json"
+STATED = frozenset("format name id created tables exports files prefdata".split())
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,12 @@ class Version:
             raise VersionError(f"{self.ref} has no {name!r}; {nearest(name, known)}")
         if name not in self.manifest["tables"]:
             return empty(name)
-        return pl.read_parquet(self.path / f"{name}.parquet")
+        try:
+            return pl.read_parquet(self.path / f"{name}.parquet")
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise VersionError(
+                f"{self.path}: the table {name} is damaged: {error}; {_REPAIR}"
+            ) from error
 
     def rows(self, view: str, split: str | None = None) -> pl.DataFrame:
         """The rows of an export, of one split or of all."""
@@ -145,7 +151,11 @@ def find(data: Path | str | None, ref: str) -> Version:
     home = data_folder(data) / "versions"
     if len(start) == 12 and (home / name / start).is_dir():
         return _read(home / name / start)
-    named = sorted((_read(path) for path in (home / name).glob("*")), key=_age)
+    named = [version for version in listed(data) if version.name == name]
+    for path in (home / name).iterdir() if not named and (home / name).is_dir() else ():
+        _read(
+            path
+        )  # what is wrong with the only ones there are is worth more than that there are none
     if not named:
         known = nearest(name, {version.name for version in listed(data)})
         raise VersionError(f"there is no version of {name!r} in {home}; {known}")
@@ -177,11 +187,11 @@ def load(ref: str, view: str, data: Path | str | None = None) -> Any:
 def _read(path: Path) -> Version:
     try:
         said = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise VersionError(f"{path} has no {MANIFEST}: it is no version; {_REPAIR}") from error
     except ValueError as error:
         raise VersionError(f"{path / MANIFEST} is damaged: {error}; {_REPAIR}") from error
-    if not isinstance(said, dict) or "files" not in said or "id" not in said:
+    if not isinstance(said, dict) or not said.keys() >= STATED:
         raise VersionError(f"{path / MANIFEST} is not a version's manifest; {_REPAIR}")
     manifest = cast(dict[str, Any], said)
     if manifest["format"] > FORMAT:

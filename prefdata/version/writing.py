@@ -31,11 +31,11 @@ from typing import Any
 import polars as pl
 
 from prefdata.errors import TableError, VersionError, nearest
+from prefdata.secrets import refuse_secrets
 from prefdata.tables import TABLES, check, digest, references
 from prefdata.version import arrow
 from prefdata.version.card import card
 from prefdata.version.content import FORMAT, table_digest
-from prefdata.version.secrets import refuse_secrets
 from prefdata.version.splits import assign_splits, part
 from prefdata.version.stored import MANIFEST, NAME, file_state, is_whole, manifest_id
 
@@ -61,6 +61,7 @@ def write(
     recipe_text: str,
     resolved: Mapping[str, Any],
     judges: Mapping[str, str] | None = None,
+    judge_digests: Mapping[str, str] | None = None,
     counts: Mapping[str, Any] | None = None,
     quarantined: Iterable[Mapping[str, Any]] = (),
     splits: Mapping[str, float] | None = None,
@@ -72,9 +73,10 @@ def write(
 
     `resolved` is the recipe as plan resolved it, as JSON, without what cannot change an answer or
     differs between machines (base_url, time-outs, prices, absolute paths): all of it goes into the
-    id. `judges` maps a judge's name to its file's text. `counts` and `quarantined` rows are kept
-    and are no part of the id; of `counts`, the card reads `stages`, a list of {use, table, in, out,
-    dropped}, and `requests`, `tokens` and `cost`. Splits are assigned here, to
+    id. `judges` maps a judge's name to its file's text, `judge_digests` to the digest of what it
+    says (by default that of the text), which goes into the id. `counts` and `quarantined` rows are
+    kept and are no part of the id; of `counts`, the card reads `stages`, a list of {use, table, in,
+    out, dropped}, and `requests`, `tokens` and `cost`. Splits are assigned here, to
     `pairs` and to the rows of every export; rows keep their order. `licenses` maps a source to its
     licence; `description` is the recipe's, for the card.
 
@@ -82,12 +84,16 @@ def write(
     `RecipeError` if something looks like a secret, `VersionError` if a name is none.
     """
     judges, splits = dict(judges or {}), dict(splits or {})
+    digests = {
+        **{name: digest("judge", text) for name, text in judges.items()},
+        **(judge_digests or {}),
+    }
     _refuse_names(name, exports, judges)
     said = {"recipe": [recipe_text, resolved], "judges": judges, "counts": counts}
     refuse_secrets("version", said)
     frames = _split(_checked(tables), splits, seed)
     refuse_dangling(frames)
-    manifest = _content(frames, resolved, judges, splits, seed)
+    manifest = _content(frames, resolved, digests, splits, seed)
     home = Path(data) / "versions"
     path = home / name / manifest_id(manifest)
     if is_whole(path):
@@ -178,7 +184,7 @@ def _content(
         "recipe": json.loads(json.dumps(resolved)),
         "splits": splits,
         "seed": seed,
-        "judges": {judge: digest("judge", judges[judge]) for judge in sorted(judges)},
+        "judges": dict(sorted(judges.items())),
         "tables": {name: {"rows": rows, "digest": said} for name, (rows, said) in digests.items()},
     }
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import rankdata
 
 from prefdata import tables
-from prefdata.errors import TableError
+from prefdata.errors import RecipeError, TableError
 from prefdata.export.listwise import listwise
 
 
@@ -70,9 +70,9 @@ def test_several_estimators_need_a_name(world):
         estimator=pl.lit("mean_rating"), strength=-pl.col("strength")
     )
     made["strengths"] = pl.concat([made["strengths"], rated])
-    with pytest.raises(TableError, match="bradley_terry, mean_rating"):
+    with pytest.raises(RecipeError, match="bradley_terry, mean_rating"):
         exported(made)
-    with pytest.raises(TableError, match="did you mean 'mean_rating'"):
+    with pytest.raises(RecipeError, match="did you mean 'mean_rating'"):
         exported(made, estimator="mean_ratings")
     best = exported(made, estimator="mean_rating")["completions"].list.first()
     assert {each[0]["content"] for each in best} == {"answer 0"}

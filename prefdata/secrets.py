@@ -1,4 +1,4 @@
-"""Nothing that looks like a secret gets into a version."""
+"""Nothing that looks like a secret gets into a recipe, a ledger or a version."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,11 @@ from prefdata.errors import RecipeError
 # The forms in which providers issue keys; a prompt or a comma in a judge never looks like them.
 _TOKEN = re.compile(
     r"\b(sk-[A-Za-z0-9_-]{20,}|hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,}"
-    r"|AKIA[A-Z0-9]{16}|AIza[\w-]{30,}|xox[abprs]-[\w-]{10,}|gsk_\w{30,})"
+    r"|AKIA[A-Z0-9]{16}|AIza[\w-]{30,}|xox[abprs]-[\w-]{10,}|gsk_\w{30,}|(xai|nvapi|glpat)-[\w-]{16,})"
     r"|Bearer\s+[\w.~+/-]{16,}|-----BEGIN [A-Z ]*PRIVATE KEY-----|://[^/\s:@]+:[^/\s:@]+@"
 )
-_KEY = re.compile(r"(^|_)(api_?key|secret|password|passwd|authorization|access_token|auth_token)$")
+_KEY = re.compile(r"(^|_)(key|secret|passwd|password|authorization|bearer|token|headers?)$")
+_QUERY = re.compile(r"[?&][\w-]*(key|token|secret|password|sig)=[^&\s]+", re.I)
 
 
 def refuse_secrets(where: str, said: Any) -> None:
@@ -21,7 +22,7 @@ def refuse_secrets(where: str, said: Any) -> None:
     The message names the place and never the secret.
     """
     if isinstance(said, str):
-        if _TOKEN.search(said):
+        if _TOKEN.search(said) or _QUERY.search(said):
             raise RecipeError(_message(where, "a text that looks like a key or password"))
     elif isinstance(said, Mapping):
         for key, value in cast(Mapping[str, Any], said).items():

@@ -46,12 +46,13 @@ class Progress(Counts):
 Watch = Callable[[Progress], None]
 
 
-def cost(roles: Sequence[str], batch: Responses, specs: Mapping[str, ModelSpec]) -> float:
-    """What a batch of responses cost, each by the model of a role."""
-    prices = {role: specs[role].prices or (0.0, 0.0) for role in set(roles)}
+def cost(sent: Requests, batch: Responses, specs: Mapping[str, ModelSpec]) -> float:
+    """What a batch of responses to some of the requests sent cost."""
+    roles = dict(zip(sent["request_id"], sent["model"], strict=True))
+    prices = {role: specs[role].prices or (0.0, 0.0) for role in set(roles.values())}
     total = 0.0
-    for role, read, written in zip(roles, batch["tokens_in"], batch["tokens_out"], strict=True):
-        price_in, price_out = prices[role]
+    for each, read, written in batch.select("request_id", "tokens_in", "tokens_out").iter_rows():
+        price_in, price_out = prices[roles[each]]
         total += (read or 0) * price_in + (written or 0) * price_out
     return total / 1e6
 

@@ -144,13 +144,12 @@ class Edge:
         self, asked: Requests, batch: Responses, call: "_Call", held: dict[str, float]
     ) -> Responses:
         """Have a batch on disk, then pay and count it. `asked` are its requests, row for row."""
-        roles = asked["model"].to_list()
-        served = pl.Series("model", [self._identities[role] for role in roles], pl.String)
+        served = pl.Series("model", [self._identities[role] for role in asked["model"]], pl.String)
         self.ledger.append(
             Requests(asked.clone().replace_column(asked.columns.index("model"), served)), batch
         )
         self._refreshed.update(batch["request_id"] if self._fresh else ())
-        spent = cost(roles, batch, self.specs)
+        spent = cost(asked, batch, self.specs)
         reserved = sum(held.pop(each) for each in batch["request_id"])
         if self._purse:
             self._purse.settle(reserved, spent)

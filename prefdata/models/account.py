@@ -47,14 +47,14 @@ Watch = Callable[[Progress], None]
 
 
 def cost(sent: Requests, batch: Responses, specs: Mapping[str, ModelSpec]) -> float:
-    """What a batch of responses cost."""
-    tokens = sent.select("request_id", "model").join(batch, on="request_id")
-    sums = tokens.group_by("model").agg(pl.col("tokens_in", "tokens_out").sum())
+    """What a batch of responses to some of the requests sent cost."""
+    roles = dict(zip(sent["request_id"], sent["model"], strict=True))
+    prices = {role: specs[role].prices or (0.0, 0.0) for role in set(roles.values())}
     total = 0.0
-    for role, read, written in sums.iter_rows():
-        price_in, price_out = specs[role].prices or (0.0, 0.0)
-        total += (read * price_in + written * price_out) / 1e6
-    return total
+    for each, read, written in batch.select("request_id", "tokens_in", "tokens_out").iter_rows():
+        price_in, price_out = prices[roles[each]]
+        total += (read or 0) * price_in + (written or 0) * price_out
+    return total / 1e6
 
 
 def worst(part: Requests, specs: Mapping[str, ModelSpec]) -> dict[str, float]:

@@ -6,8 +6,8 @@ a content filter is a reason and no answer, whatever text came along.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from prefdata.errors import ModelError
 from prefdata.models.client import response
@@ -19,15 +19,55 @@ TOP = 20
 _OURS = ("schema", "choices")
 
 
-class Malformed(Exception):
-    """A reply that is not what the protocol promises; asked again, then the row's reason."""
-
-
 def path(want: str) -> str:
     return "/embeddings" if want == "embedding" else "/chat/completions"
 
 
-def body(row: Mapping[str, Any], model: str) -> dict[str, Any]:
+class Trouble(Exception):
+    """Why there is no answer. `again`: the same request may succeed, here or elsewhere.
+
+    `overload`: fewer at once might help. `unusable`: the endpoint answers nobody.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        again: bool = True,
+        wait: float | None = None,
+        overload: bool = False,
+        unusable: bool = False,
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.again = again
+        self.wait = wait
+        self.overload = overload
+        self.unusable = unusable
+
+    @property
+    def limited(self) -> bool:
+        return self.reason.startswith("rate limited")
+
+
+def together(rows: Iterable[Mapping[str, Any]], max_n: int) -> Iterator[list[Mapping[str, Any]]]:
+    """Rows that one request may ask for: unseeded draws of a conversation, at most `max_n`."""
+    if max_n == 1:
+        for row in rows:
+            yield [row]
+        return
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["want"] != "text" or json.loads(row["options"]).get("seed") is not None:
+            yield [row]
+            continue
+        groups.setdefault(json.dumps([row["messages"], row["options"]]), []).append(row)
+    for group in groups.values():
+        for start in range(0, len(group), max_n):
+            yield group[start : start + max_n]
+
+
+def body(row: Mapping[str, Any], model: str, n: int = 1) -> dict[str, Any]:
     """The JSON body of a request; `ModelError` where the protocol has no words for it."""
     options = json.loads(row["options"])
     sent = {name: value for name, value in options.items() if name not in _OURS}
@@ -35,6 +75,8 @@ def body(row: Mapping[str, Any], model: str) -> dict[str, Any]:
         case "text":
             if schema := options.get("schema"):
                 sent["response_format"] = _format(schema)
+            if n > 1:
+                sent["n"] = n
             return {"model": model, "messages": row["messages"], **sent}
         case "choice":
             sent.update(max_tokens=1, logprobs=True, top_logprobs=TOP)
@@ -57,29 +99,51 @@ def _format(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": named}
 
 
-def read(row: Mapping[str, Any], reply: Any) -> dict[str, Any]:
-    """The response in a reply; `Malformed` where it is none."""
-    if not isinstance(reply, dict):
-        raise Malformed("malformed reply")
-    whole = cast(dict[str, Any], reply)
-    usage: dict[str, Any] = whole.get("usage") or {}
-    tokens = {
-        "tokens_in": int(usage.get("prompt_tokens") or 0),
-        "tokens_out": int(usage.get("completion_tokens") or 0),
-    }
+def read(rows: Sequence[Mapping[str, Any]], reply: Any) -> list[dict[str, Any]]:
+    """The responses in a reply, one a choice; `Trouble` where it is not what was promised.
+
+    The tokens that were read are counted once, those written are shared evenly.
+    """
     try:
-        if row["want"] == "embedding":
-            vector = [float(value) for value in whole["data"][0]["embedding"]]
-            return response(row["request_id"], vector=vector, **tokens)
-        if not whole["choices"]:
-            raise Malformed("empty reply")
-        first: dict[str, Any] = whole["choices"][0]
-        given = _message(first)
-        if row["want"] == "choice" and not given["error"]:
-            given |= choose(_top(first), json.loads(row["options"])["choices"])
+        usage: dict[str, Any] = reply.get("usage") or {}
+        read = int(usage.get("prompt_tokens") or 0)
+        written = int(usage.get("completion_tokens") or 0)
+        if rows[0]["want"] == "embedding":
+            said = [{"vector": [float(value) for value in reply["data"][0]["embedding"]]}]
+        else:
+            said = [_said(row, c) for row, c in zip(rows, _choices(reply, len(rows)), strict=False)]
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise Malformed("malformed reply") from error
-    return response(row["request_id"], **given, **tokens)
+        raise Trouble("malformed reply") from error
+    n = len(said)
+    return [
+        response(
+            row["request_id"],
+            **given,
+            tokens_in=0 if at else read,
+            tokens_out=written // n + (at < written % n),
+        )
+        for at, (row, given) in enumerate(zip(rows, said, strict=False))
+    ]
+
+
+def _choices(reply: Mapping[str, Any], n: int) -> list[Mapping[str, Any]]:
+    """The choices in the order of their indexes; the first of those with the same one."""
+    given: list[Mapping[str, Any]] = reply["choices"]
+    if not given:
+        raise Trouble("empty reply")
+    if n == 1:
+        return given[:1]
+    by_index: dict[int, Mapping[str, Any]] = {}
+    for at, choice in enumerate(given):
+        by_index.setdefault(int(choice.get("index", at)), choice)
+    return [by_index[index] for index in sorted(by_index)]
+
+
+def _said(row: Mapping[str, Any], choice: Mapping[str, Any]) -> dict[str, Any]:
+    given = _message(choice)
+    if row["want"] == "choice" and not given["error"]:
+        given |= choose(_top(choice), json.loads(row["options"])["choices"])
+    return given
 
 
 def _message(first: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,7 +155,7 @@ def _message(first: Mapping[str, Any]) -> dict[str, Any]:
     elif reason == "content_filter":
         error = "content filter"
     elif not isinstance(text, str | None):
-        raise Malformed("malformed reply")
+        raise Trouble("malformed reply")
     kept: dict[str, Any] = first.get("logprobs") or {}
     listed: Sequence[Any] = kept.get("content") or ()
     logprobs = [{"token": t["token"], "logprob": float(t["logprob"])} for t in listed]

@@ -1,7 +1,8 @@
 """The contract of a client."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import polars as pl
 
@@ -33,6 +34,26 @@ class Client(Protocol):
     def answer(self, requests: Requests) -> Iterator[Responses]: ...
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Health:
+    """How an endpoint is. `state` is "well", or why nothing is sent there now."""
+
+    url: str
+    state: str
+    answered: int
+    refused: int
+    failed: int
+    in_flight: int
+    bound: float
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """A client whose endpoints can be looked at."""
+
+    def health(self) -> tuple[Health, ...]: ...
 
 
 def response(request_id: str, **values: Any) -> dict[str, Any]:

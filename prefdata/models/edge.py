@@ -17,7 +17,7 @@ import polars as pl
 from prefdata import tables
 from prefdata.errors import BudgetError, ModelError, nearest
 from prefdata.models.account import Account, Counts, Progress, Purse, Watch, cost, worst
-from prefdata.models.client import Client, response, responses
+from prefdata.models.client import Client, Health, Watched, response, responses
 from prefdata.models.ledger import Ledger
 from prefdata.models.spec import ModelSpec
 from prefdata.tables import Requests, Responses
@@ -67,6 +67,12 @@ class Edge:
     def counts(self) -> Counts:
         """What all calls together have asked, found, lost and spent."""
         return self._account.counts
+
+    def health(self) -> tuple[Health, ...]:
+        """How each endpoint is that was asked so far, of the models that are behind some."""
+        with self._lock:
+            clients = list(self._clients.values())
+        return tuple(h for c in clients if isinstance(c, Watched) for h in c.health())
 
     def __call__(self, requests: Requests) -> Responses:
         wanted = Requests(requests.unique("request_id", maintain_order=True))
@@ -147,9 +153,11 @@ class Edge:
                 answers.append(self._refuse(part, call))
                 break
             held = {each: held.get(each, 0.0) for each in sent["request_id"]}
+            places = {each: at for at, each in enumerate(held)}
             try:
                 for batch in self._client(sent["model"][0]).answer(sent):
-                    answers.append(self._take(sent, batch, call, held))
+                    asked = Requests(sent[[places[each] for each in batch["request_id"]]])
+                    answers.append(self._take(asked, batch, call, held))
                     self._refuse_closed()
                     if call.stopped:
                         break
@@ -159,14 +167,15 @@ class Edge:
         return answers
 
     def _take(
-        self, sent: Requests, batch: Responses, call: "_Call", held: dict[str, float]
+        self, asked: Requests, batch: Responses, call: "_Call", held: dict[str, float]
     ) -> Responses:
-        """Have a batch on disk, then pay and count it."""
-        asked = sent.join(batch.select("request_id"), on="request_id")
-        identity = pl.col("model").replace_strict(self._identities)
-        self.ledger.append(Requests(asked.with_columns(identity)), batch)
+        """Have a batch on disk, then pay and count it. `asked` are its requests, row for row."""
+        served = pl.Series("model", [self._identities[role] for role in asked["model"]], pl.String)
+        self.ledger.append(
+            Requests(asked.clone().replace_column(asked.columns.index("model"), served)), batch
+        )
         self._refreshed.update(batch["request_id"] if self._fresh else ())
-        spent = cost(sent, batch, self.specs)
+        spent = cost(asked, batch, self.specs)
         reserved = sum(held.pop(each) for each in batch["request_id"])
         if self._purse:
             self._purse.settle(reserved, spent)

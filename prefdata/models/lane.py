@@ -1,72 +1,151 @@
-"""How fast an endpoint may be asked: a bound on what is in flight that follows its rate limit."""
+"""How fast one endpoint may be asked: how many at once, how many a minute, and when again.
+
+The bound on what is in flight follows the endpoint. Over a window of replies, a share of them
+refused (429, 503, time-outs) multiplies the bound by what was left, at least by a half; a window
+without refusals adds to it, quickly up to where it was refused last and by one from there. Where a
+lower bound does not make refusals rarer, they are no matter of load: up to that share they are
+tolerated, and each costs only its own request.
+"""
 
 import asyncio
 import email.utils
+import math
 import random
 import time
 from collections.abc import Mapping
 
-LONGEST_WAIT = 300.0
 FIRST_WAIT = 0.5
 LONGEST_BACKOFF = 30.0
+WINDOW = 16
+# More refusals than this are never taken for chance.
+TOLERABLE = 0.25
+
+
+class Meter:
+    """So much a minute and no more, spread evenly; what is asked for now may have to wait."""
+
+    def __init__(self, per_minute: float | None) -> None:
+        self._gap = 60.0 / per_minute if per_minute else 0.0
+        self.next = 0.0
+
+    def reserve(self, amount: float, now: float) -> float:
+        """When `amount` may be used, from `now` on."""
+        at = max(now, self.next)
+        self.next = at + amount * self._gap
+        return at
+
+    def settle(self, amount: float) -> None:
+        """It was `amount` more (or, below zero, less) than was reserved."""
+        self.next += amount * self._gap
 
 
 class Lane:
-    """Lets at most `most` requests in at once; half as many after each "too many requests".
+    """The way to one endpoint: at most `most` requests at once. Belongs to one event loop."""
 
-    From there the bound rises by one for every bound's worth of answers (additive increase,
-    multiplicative decrease). Belongs to one event loop.
-    """
-
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, *, rpm: float | None = None, tpm: float | None = None) -> None:
+        self.most = most
         self.bound = float(most)
-        self._most = most
-        self._used = 0
-        self._freed = asyncio.Event()
-        self._closed_until = 0.0
-        self._slowed_at = 0.0
+        self.in_flight = 0
+        self.closed_until = 0.0
+        self._requests, self._tokens = Meter(rpm), Meter(tpm)
+        self._refused_at = math.inf
+        self._lowered_for = 0.0
+        self._tolerated = 0.0
+        self._epoch = 0
+        self._good = self._bad = 0
 
-    async def enter(self) -> None:
-        while self._used >= int(self.bound):
-            self._freed.clear()
-            await self._freed.wait()
-        self._used += 1
+    @property
+    def free(self) -> bool:
+        return self.in_flight < max(1, round(self.bound))
 
-    def leave(self, n: int) -> None:
-        self._used -= n
-        self._freed.set()
+    @property
+    def ready_at(self) -> float:
+        """When the next request may leave, as far as is known."""
+        return max(self.closed_until, self._requests.next, self._tokens.next)
 
-    def answered(self) -> None:
-        self.bound = min(self._most, self.bound + 1 / self.bound)
+    def enter(self) -> int:
+        """Take a place; the result says under which bound, for `answered` and `refused`."""
+        self.in_flight += 1
+        return self._epoch
 
-    def slow_down(self, wait: float) -> None:
-        """Nobody asks for `wait` seconds; refusals of one moment halve the bound only once."""
-        now = time.monotonic()
-        if now - self._slowed_at > min(wait, 1.0):
-            self.bound = max(1.0, self.bound / 2)
-            self._slowed_at = now
-        self._closed_until = max(self._closed_until, now + wait)
+    def leave(self) -> None:
+        self.in_flight -= 1
 
-    async def open(self) -> None:
-        """Wait until the endpoint may be asked again; not all who waited ask in one moment."""
-        while (wait := self._closed_until - time.monotonic()) > 0:
-            await asyncio.sleep(wait + random.uniform(0, min(wait, 1.0) / 4))
+    async def open(self, tokens: float) -> None:
+        """Wait until a request of about so many tokens may leave."""
+        while True:
+            now = time.monotonic()
+            start = max(now, self.closed_until)
+            at = max(self._requests.reserve(1, start), self._tokens.reserve(tokens, start))
+            if at > now:
+                # Not all who waited for a closed lane leave in one moment.
+                spread = min(at - now, 1.0) / 4 if at == self.closed_until else 0.0
+                await asyncio.sleep(at - now + random.uniform(0, spread))
+            if self.closed_until <= time.monotonic():
+                return
+
+    def settle(self, tokens: float) -> None:
+        """A request took so many tokens more than was thought."""
+        self._tokens.settle(tokens)
+
+    def answered(self, epoch: int) -> None:
+        self._count(epoch, 1, 0)
+
+    def refused(self, epoch: int, wait: float | None = None) -> None:
+        """Too much for the endpoint. After `wait`, what it asked for, it may be asked again."""
+        if wait and not self._tolerated:
+            self.closed_until = max(self.closed_until, time.monotonic() + wait)
+        self._count(epoch, 0, 1)
+
+    def _count(self, epoch: int, good: int, bad: int) -> None:
+        if epoch != self._epoch:
+            return  # sent under a bound that has been lowered since
+        self._good, self._bad = self._good + good, self._bad + bad
+        seen = self._good + self._bad
+        if seen >= max(WINDOW, self.bound) or self._bad >= max(4, self.bound * TOLERABLE):
+            self._decide(self._bad / seen)
+            self._good = self._bad = 0
+
+    def _decide(self, share: float) -> None:
+        if share <= self._tolerated:
+            near = self.bound * 1.25 >= self._refused_at
+            self.bound = min(self.most, self.bound + (1 if near else max(1, self.bound / 4)))
+            if self.bound > self._refused_at + 1:
+                self._refused_at = math.inf
+            self._lowered_for = 0.0
+        elif self._lowered_for / 2 <= share < TOLERABLE and self._lowered_for:
+            self._tolerated = max(self._tolerated, min(1.5 * share, TOLERABLE))
+            self.bound = max(self.bound, min(self._refused_at, self.most))
+            self._lowered_for = 0.0
+        else:
+            self._refused_at, self._lowered_for = self.bound, share
+            self.bound = max(1.0, self.bound * max(0.5, 1 - share))
+            self._epoch += 1
+            if share >= TOLERABLE:
+                self._tolerated = self._lowered_for = 0.0
 
 
-def backoff(failures: int) -> float:
-    """Seconds to wait after the n-th failure of a request: doubled each time, with jitter."""
-    wait = min(FIRST_WAIT * 2 ** (failures - 1), LONGEST_BACKOFF)
+def backoff(failures: int, *, passing: bool = False) -> float:
+    """Seconds to wait after the n-th failure of a request: doubled each time, with jitter.
+
+    What is `passing`, no sign of load and none of an endpoint that is gone, is first tried again
+    after a fifth of the first wait.
+    """
+    waits = failures - 1 - passing
+    wait = FIRST_WAIT / 5 if waits < 0 else min(FIRST_WAIT * 2**waits, LONGEST_BACKOFF)
     return wait * random.uniform(0.5, 1.0)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """What the server asked for, in seconds, at most `LONGEST_WAIT`; None if it did not ask."""
+    """The seconds that the server asked for; None if it did not ask."""
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         try:
-            return min(max(float(headers[name]) / unit, 0.0), LONGEST_WAIT)
+            wait = float(headers[name]) / unit
+            if math.isfinite(wait):
+                return max(wait, 0.0)
         except (KeyError, ValueError):
             continue
     date = email.utils.parsedate_tz(headers.get("retry-after", ""))
     if date is None:
         return None
-    return min(max(email.utils.mktime_tz(date) - time.time(), 0.0), LONGEST_WAIT)
+    return max(email.utils.mktime_tz(date) - time.time(), 0.0)

@@ -74,8 +74,11 @@ class Ledger:
         `model` of `requests` is the model's identity. Transient failures are left out.
         """
         error = answers["error"]
-        lasting = error.is_null() | ~error.str.contains(f"^({NO_ANSWER})").fill_null(False)
-        kept = answers.filter(lasting)
+        kept = answers
+        if error.null_count() < error.len():
+            kept = answers.filter(
+                error.is_null() | ~error.str.contains(f"^({NO_ANSWER})").fill_null(False)
+            )
         if kept.is_empty():
             return
         asked = {row["request_id"]: row for row in requests.iter_rows(named=True)}

@@ -1,56 +1,66 @@
-"""Any endpoint of the chat-completions protocol, through the `openai` package.
+"""Any endpoint of the chat-completions protocol, and several for one model.
 
-All requests of a table are in flight at once, up to `concurrency`; a request keeps its place until
-its response has been taken, that is written to the ledger. Responses come in any order. Time-outs,
-lost connections, 408, 409, 429, 5xx and replies that break the protocol are tried again with
-backoff, as `Retry-After` says where it is there, and then are the row's reason. 400 and 422 are the
-row's reason at once. 401, 402, 403, 404, an empty account and an endpoint that answers nobody are a
+The `openai` package's conventions (variables, base URLs, bodies, errors) over aiohttp, which sends
+ten times as many requests a second of computing. All requests of a table are in flight at once, up
+to `concurrency` for each endpoint; a request keeps its place until its response has been taken,
+that is written to the ledger. Responses come in any order.
+
+Time-outs, lost connections, 408, 409, 429, 5xx and replies that break the protocol are tried again,
+at another endpoint at once where there is one, else with backoff, or as `Retry-After` says; then
+they are the row's reason. 400 and 422 are the row's reason at once. 401, 402, 403, 404 and an empty
+account rule the endpoint out; where no endpoint is left, or none answers anybody, it is a
 `ModelError`: nothing more is asked.
 """
 
 import asyncio
-import os
+import json
 import threading
-from collections.abc import Coroutine, Iterator, Mapping
+import time
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
-import openai
-
 from prefdata.errors import ModelError
 from prefdata.models import chat
-from prefdata.models.client import response, responses
-from prefdata.models.lane import Lane, backoff, retry_after
+from prefdata.models.chat import Trouble
+from prefdata.models.client import Health, response, responses
+from prefdata.models.endpoint import REFUSED, Endpoint
+from prefdata.models.lane import backoff
+from prefdata.models.pool import NobodyLeft, Pool
 from prefdata.models.spec import ModelSpec
 from prefdata.tables import Requests, Responses
 
-CONNECT_SECONDS = 10.0
-UNUSABLE = {
-    401: "refused the key",
-    402: "wants to be paid first",
-    403: "does not allow this key to use it",
-    404: "is not known there",
-    501: "does not offer this",
-}
+START_SECONDS = 10.0
 # So many requests in a row without an answer are no longer the requests' fault.
 FAILURES_IN_A_ROW = 20
-REFUSED = "connection refused"
 BATCH = 1024
+# Responses that come so many seconds after another are taken with it: a batch has its own cost.
+LINGER = 0.01
+# What is taken of a request before its first answers, where tokens a minute are bounded.
+BYTES_A_TOKEN = 4
+GUESSED_TOKENS = 256
+
+Row = Mapping[str, Any]
 
 
 class OpenAIClient:
-    """Asks one model of one endpoint, from an event loop in a thread of its own."""
+    """Asks one model at its endpoints, from an event loop in a thread of its own."""
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
-        self._where = spec.base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com"
-        self._key = _key(spec)
+        self._pool = Pool(spec)
+        self._most = spec.concurrency * len(self._pool.endpoints)
+        self._max_n = spec.max_n
+        self._mean_out = float(GUESSED_TOKENS)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._starting = threading.Lock()
         self._in_a_row = 0
         self._ever_answered = False
+
+    def health(self) -> tuple[Health, ...]:
+        """How each endpoint is, for whoever watches."""
+        return self._pool.health()
 
     def answer(self, requests: Requests) -> Iterator[Responses]:
         loop = self._started()
@@ -59,7 +69,7 @@ class OpenAIClient:
         left = requests.height
         try:
             while left:
-                rows, failure = call.arrived()
+                rows, failure = call.arrived(left)
                 if rows:
                     yield responses(rows)
                     loop.call_soon_threadsafe(self._settle, call, len(rows))
@@ -93,19 +103,11 @@ class OpenAIClient:
 
     @staticmethod
     def _run(loop: asyncio.AbstractEventLoop, doing: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(doing, loop).result(CONNECT_SECONDS)
+        asyncio.run_coroutine_threadsafe(doing, loop).result(START_SECONDS)
 
     async def _open(self) -> None:
-        seconds = self._spec.timeout
-        limits = openai.Timeout(seconds, connect=min(CONNECT_SECONDS, seconds))
-        self._client = openai.AsyncOpenAI(
-            api_key=self._key or "none",
-            base_url=self._spec.base_url,
-            max_retries=0,
-            timeout=limits,
-            http_client=_transport(limits),
-        )
-        self._lane = Lane(self._spec.concurrency)
+        await self._pool.start()
+        self._places = _Places(self._most)
 
     async def _shut(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give up what is in flight, so that whoever waits for it in another thread is told."""
@@ -113,77 +115,96 @@ class OpenAIClient:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-        await self._client.close()
+        await self._pool.stop()
         await loop.shutdown_default_executor()
 
     async def _feed(self, call: "_Call") -> None:
         """Send the requests as places become free; the first `ModelError` cancels the others."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                for row in call.requests.iter_rows(named=True):
-                    await self._lane.enter()
-                    call.held += 1
-                    tasks.create_task(self._one(row, call))
+                for rows in chat.together(call.requests.iter_rows(named=True), self._max_n):
+                    await self._places.enter(len(rows))
+                    call.held += len(rows)
+                    tasks.create_task(self._deliver(rows, call))
         except BaseExceptionGroup as group:
             call.done.put(group.exceptions[0])
         except asyncio.CancelledError:
             call.done.put(ModelError(f"the model {self._spec.model!r} was closed while asked"))
             raise
 
-    async def _one(self, row: Mapping[str, Any], call: "_Call") -> None:
-        answered = await self._respond(row)
-        self._watch(answered["error"])
-        call.done.put(answered)
+    async def _deliver(self, rows: Sequence[Row], call: "_Call") -> None:
+        """Answer draws of one conversation; those that did not come together come singly."""
+        for answered in await self._respond(rows):
+            self._watch(answered["error"])
+            call.done.put(answered)
+            rows = [row for row in rows if row["request_id"] != answered["request_id"]]
+        if rows:
+            self._max_n = 1  # this endpoint does not know `n`
+            await asyncio.gather(*(self._deliver([row], call) for row in rows))
 
     def _settle(self, call: "_Call", n: int) -> None:
         """Free the places of responses that were taken, or of requests that were given up."""
         freed = min(n, call.held)
         call.held -= freed
-        self._lane.leave(freed)
+        self._places.leave(freed)
 
-    async def _respond(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        sent, path = chat.body(row, self._spec.model), chat.path(row["want"])
-        failures, waited = 0, 0.0
+    async def _respond(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        path = chat.path(rows[0]["want"])
+        sent = json.dumps(chat.body(rows[0], self._spec.model, len(rows))).encode()
+        failures, moved, waited = 0, 0, 0.0
         while True:
-            await self._lane.open()
             try:
-                async with asyncio.timeout(self._spec.timeout):
-                    reply = await self._client.post(path, body=sent, cast_to=object)
-                self._lane.answered()
-                return chat.read(row, reply)
-            except (openai.OpenAIError, chat.Malformed, TimeoutError, ValueError) as error:
-                problem = self._problem(error)
+                return await self._try(path, sent, rows)
+            except _Failed as failed:
+                trouble, endpoint = failed.trouble, failed.endpoint
+            if (
+                trouble.again
+                and moved < len(self._pool.endpoints)
+                and self._pool.has_other(endpoint)
+            ):
+                moved += 1
+                continue
             failures += 1
-            patient = problem.limited and waited < self._spec.timeout
-            if not problem.again or (failures > self._spec.retries and not patient):
-                return response(row["request_id"], error=problem.reason)
-            wait = backoff(failures) if problem.wait is None else problem.wait
+            patient = trouble.limited and waited < self._spec.timeout
+            if not trouble.again or (failures > self._spec.retries and not patient):
+                return [response(row["request_id"], error=trouble.reason) for row in rows]
+            passing = not trouble.overload and trouble.reason != REFUSED
+            wait = backoff(failures, passing=passing) if trouble.wait is None else trouble.wait
             waited += wait
-            if problem.limited:
-                self._lane.slow_down(wait)
-            else:
-                await asyncio.sleep(wait)
+            await asyncio.sleep(wait)
 
-    def _problem(self, error: Exception) -> "_Problem":
-        """What went wrong and whether to ask again; `ModelError` where asking is no use."""
-        match error:
-            case openai.APIStatusError(status_code=429):
-                if "insufficient_quota" in str(error.body):
-                    raise self._unusable("has no money left for this key", error) from None
-                wait = retry_after(error.response.headers)
-                return _Problem("rate limited (429)", wait=wait, limited=True)
-            case openai.APIStatusError(status_code=code) if code in UNUSABLE:
-                raise self._unusable(UNUSABLE[code], error) from None
-            case openai.APIStatusError(status_code=code) if code in (408, 409) or code >= 500:
-                return _Problem(f"server error {code}", wait=retry_after(error.response.headers))
-            case openai.APIStatusError(status_code=code):
-                return _Problem(f"bad request ({code}): {self._said(error)}", again=False)
-            case TimeoutError() | openai.APIConnectionError():
-                return _Problem(_cut(error))
-            case chat.Malformed():
-                return _Problem(str(error))
-            case _:
-                return _Problem("malformed reply")
+    async def _try(self, path: str, sent: bytes, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """One attempt at the endpoint that is soonest ready."""
+        try:
+            place = await self._pool.enter()
+        except NobodyLeft as nobody:
+            raise self._useless(str(nobody)) from None
+        endpoint = place[0]
+        try:
+            expected = self._expected(sent, rows)
+            await endpoint.lane.open(expected)
+            said = chat.read(rows, await endpoint.post(path, sent))
+        except Trouble as trouble:
+            self._pool.leave(place, trouble)
+            if trouble.unusable and not self._pool.usable():
+                raise self._useless(self._pool.complaint()) from None
+            raise _Failed(trouble, endpoint) from None
+        except BaseException:
+            self._pool.give_up(place)
+            raise
+        self._pool.leave(place, None)
+        self._learn(endpoint, said, expected)
+        return said
+
+    def _expected(self, sent: bytes, rows: Sequence[Row]) -> float:
+        """About how many tokens a request takes, where that is bounded."""
+        return len(sent) / BYTES_A_TOKEN + len(rows) * self._mean_out if self._spec.tpm else 0.0
+
+    def _learn(self, endpoint: Endpoint, said: Sequence[Row], expected: float) -> None:
+        if self._spec.tpm:
+            written = sum(row["tokens_out"] for row in said)
+            self._mean_out += (written / len(said) - self._mean_out) / 16
+            endpoint.lane.settle(sum(row["tokens_in"] for row in said) + written - expected)
 
     def _watch(self, error: str | None) -> None:
         """Stop where nobody is answered: a dead endpoint must not cost an hour of time-outs."""
@@ -192,48 +213,41 @@ class OpenAIClient:
             return
         self._in_a_row += 1
         unreachable = error == REFUSED and not self._ever_answered
-        if unreachable or self._in_a_row >= max(FAILURES_IN_A_ROW, self._spec.concurrency):
+        if unreachable or self._in_a_row >= max(FAILURES_IN_A_ROW, self._most):
+            where = ", ".join(each.url for each in self._pool.endpoints)
             raise ModelError(
-                f"the model {self._spec.model!r} at {self._where} does not answer: "
+                f"the model {self._spec.model!r} at {where} does not answer: "
                 f"{self._in_a_row} requests in a row failed, the last with {error!r}. What was "
                 "answered is kept; check that the server runs and build again"
             )
 
-    def _unusable(self, why: str, error: openai.APIStatusError) -> ModelError:
-        source = self._spec.api_key_env or "OPENAI_API_KEY"
-        return ModelError(
-            f"the model {self._spec.model!r} at {self._where} {why} ({error.status_code}: "
-            f"{self._said(error)}); the key was read from {source}, which is "
-            f"{'set' if self._key else 'not set'}"
-        )
-
-    def _said(self, error: openai.APIStatusError) -> str:
-        """The server's message, without the key that some servers quote."""
-        body: Any = error.body
-        said = body.get("message") if isinstance(body, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        text = " ".join(str(said or error.message).split())[:300]  # pyright: ignore[reportUnknownArgumentType]
-        return text.replace(self._key, "***") if self._key else text
+    def _useless(self, complaint: str) -> ModelError:
+        return ModelError(f"the model {self._spec.model!r} {complaint}")
 
 
-def _cut(error: BaseException) -> str:
-    """Why no reply came. The transports name their errors differently; the first cause decides."""
-    first = error
-    while first.__cause__ and not isinstance(first.__cause__, asyncio.CancelledError):
-        first = first.__cause__
-    names = {kind.__name__ for kind in type(first).__mro__}
-    if names & {"ConnectError", "ClientConnectorError", "ConnectionRefusedError", "gaierror"}:
-        return REFUSED
-    if isinstance(first, TimeoutError) or "Timeout" in type(first).__name__:
-        return "timeout"
-    return "connection lost"
+class _Failed(Exception):
+    def __init__(self, trouble: Trouble, endpoint: Endpoint) -> None:
+        super().__init__(trouble.reason)
+        self.trouble, self.endpoint = trouble, endpoint
 
 
-@dataclass
-class _Problem:
-    reason: str
-    again: bool = True
-    wait: float | None = None
-    limited: bool = False
+class _Places:
+    """Bounds how many requests were sent, or wait to be, whose responses were not yet taken."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._used = 0
+        self._freed = asyncio.Event()
+
+    async def enter(self, n: int) -> None:
+        while self._used and self._used + n > self._most:
+            self._freed.clear()
+            await self._freed.wait()
+        self._used += n
+
+    def leave(self, n: int) -> None:
+        self._used -= n
+        self._freed.set()
 
 
 class _Call:
@@ -244,10 +258,12 @@ class _Call:
         self.done: SimpleQueue[dict[str, Any] | BaseException] = SimpleQueue()
         self.held = 0
 
-    def arrived(self) -> tuple[list[dict[str, Any]], BaseException | None]:
-        """All responses that are there, at least one, and the failure that ended the call."""
+    def arrived(self, left: int) -> tuple[list[dict[str, Any]], BaseException | None]:
+        """Those of the `left` that are there, at least one, and the failure that ended the call."""
         rows: list[dict[str, Any]] = []
         item = self.done.get()
+        if self.done.qsize() < left - 1:
+            time.sleep(LINGER)
         while True:
             if isinstance(item, BaseException):
                 return rows, item
@@ -258,30 +274,3 @@ class _Call:
                 item = self.done.get_nowait()
             except Empty:
                 return rows, None
-
-
-def _transport(limits: openai.Timeout) -> Any:
-    """The aiohttp transport, which sends twice as many requests a second, where there is one."""
-    try:
-        return openai.DefaultAioHttpClient(timeout=limits)
-    except RuntimeError:
-        return None
-
-
-def _key(spec: ModelSpec) -> str:
-    """The key from the environment; empty where none is needed."""
-    if spec.api_key_env:
-        key = os.environ.get(spec.api_key_env, "")
-        if not key:
-            raise ModelError(
-                f"the model {spec.model!r} takes its key from the environment variable "
-                f"{spec.api_key_env}, which is not set; set it, and never write the key in a recipe"
-            )
-        return key
-    key = os.environ.get("OPENAI_API_KEY", "")
-    if not key and not spec.base_url and not os.environ.get("OPENAI_BASE_URL"):
-        raise ModelError(
-            f"the model {spec.model!r} needs a key: set OPENAI_API_KEY, name another variable with "
-            "api_key_env, or name the server with base_url or OPENAI_BASE_URL"
-        )
-    return key

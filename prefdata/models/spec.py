@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 Name = Literal["embedded", "openai", "vllm", "scripted"]
 ANSWERING = ("temperature", "top_p", "max_tokens", "seed", "stop")
+# How fast and how patiently an endpoint is asked.
+SENDING = (
+    *("concurrency", "rpm", "tpm", "max_n", "retries"),
+    *("timeout", "connect_timeout", "read_timeout"),
+)
 PLANTED = (
     "accuracy",
     "position_bias",
@@ -63,8 +68,12 @@ class ModelSpec(BaseModel):
     """One model of a recipe.
 
     `temperature`, `top_p`, `max_tokens`, `seed`, `stop` and the table `options` (whatever else
-    the engine samples with) change answers. `base_url`, `api_key_env`, `concurrency`, `timeout`
-    (seconds of one attempt), `retries`, `price_in` and `price_out` (per million tokens) do not.
+    the engine samples with) change answers. All these do not: `base_url` and `api_key_env` (each
+    one or a list: the endpoints of the model, and the variables that hold their keys);
+    `concurrency` (most requests at once), `rpm` and `tpm` (requests and tokens a minute), each for
+    every endpoint; `timeout`, `connect_timeout` and `read_timeout` (seconds of one attempt in all,
+    to connect, between two bytes), `retries`; `max_n` (draws of one conversation that one request
+    may ask for); `price_in` and `price_out` (per million tokens).
     `engine` is passed to the engine of `embedded` and `vllm`. The planted values
     `accuracy` ... `spread` are those of `prefdata.models.scripted`.
     """
@@ -76,8 +85,8 @@ class ModelSpec(BaseModel):
     model: str = Field(default="", description="the served model: a name, or a path to its weights")
     revision: str | None = None
     family: str | None = None
-    base_url: str | None = None
-    api_key_env: str | None = None
+    base_url: str | list[str] | None = None
+    api_key_env: str | list[str] | None = None
 
     temperature: float | None = Field(default=None, ge=0)
     top_p: float | None = Field(default=None, gt=0, le=1)
@@ -87,7 +96,12 @@ class ModelSpec(BaseModel):
     options: dict[str, Any] = Field(default_factory=dict)
 
     concurrency: int = Field(default=64, ge=1)
+    rpm: float | None = Field(default=None, gt=0)
+    tpm: float | None = Field(default=None, gt=0)
+    max_n: int = Field(default=1, ge=1)
     timeout: float = Field(default=120.0, gt=0)
+    connect_timeout: float = Field(default=10.0, gt=0)
+    read_timeout: float | None = Field(default=None, gt=0)
     retries: int = Field(default=5, ge=0)
     price_in: float | None = Field(default=None, ge=0)
     price_out: float | None = Field(default=None, ge=0)
@@ -115,10 +129,23 @@ class ModelSpec(BaseModel):
         doubled = sorted(set(ANSWERING) & self.options.keys())
         if doubled:
             raise ValueError(f"{doubled[0]!r} is a key of the model itself, not of its `options`")
+        self.endpoints()
         planted = sorted(self.model_fields_set & set(PLANTED))
         if planted and self.client != "scripted":
             raise ValueError(f"{planted[0]!r} is for the client 'scripted', not {self.client!r}")
         return self
+
+    def endpoints(self) -> list[tuple[str | None, str | None]]:
+        """Each endpoint's base URL and the variable of its key; one of either serves all."""
+        urls = self.base_url if isinstance(self.base_url, list) else [self.base_url]
+        keys = self.api_key_env if isinstance(self.api_key_env, list) else [self.api_key_env]
+        n = max(len(urls), len(keys))
+        if not urls or not keys or {len(urls), len(keys)} - {1, n}:
+            raise ValueError(
+                f"`base_url` names {len(urls)} endpoints and `api_key_env` {len(keys)} keys; "
+                "expected one of either, or a key for each endpoint in the same order"
+            )
+        return list(zip(urls * (n // len(urls)), keys * (n // len(keys)), strict=True))
 
     def resolve(self, role: str, label: str = "") -> "Model":
         """The model as a stage sees it. Reads the weights once where they are a file or folder."""
@@ -160,7 +187,7 @@ class ModelSpec(BaseModel):
     def served(self) -> tuple[str, ...]:
         """Roles for which this is equal share one client, so an engine is loaded once."""
         where = [self.client, self.model, self.revision, self.base_url, self.api_key_env]
-        limits = [self.concurrency, self.timeout, self.retries] if self.client == "openai" else []
+        limits = [getattr(self, name) for name in SENDING] if self.client == "openai" else []
         if self.client == "scripted":
             limits = [self.identity()]
         return tuple(map(repr, [*where, *limits, sorted(self.engine.items())]))

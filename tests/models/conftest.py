@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,17 @@ def spec_of(server: Any) -> Callable[..., ModelSpec]:
     """A spec that asks the server."""
 
     def make(**how: Any) -> ModelSpec:
-        given = {"timeout": 5.0, "retries": 2, "concurrency": 16, **how}
-        return ModelSpec(client="openai", model="repeatable", base_url=server.url, **given)
+        given = {"timeout": 5.0, "retries": 2, "concurrency": 16, "base_url": server.url, **how}
+        return ModelSpec(client="openai", model="repeatable", **given)
 
     return make
+
+
+@pytest.fixture
+def another() -> Iterator[Callable[..., Any]]:
+    """Starts more servers."""
+    with ExitStack() as running:
+        yield lambda **how: running.enter_context(load("server").Server(**how))
 
 
 @pytest.fixture
@@ -70,6 +78,8 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+    ours = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "SSL_CERT_FILE", "SSL_CERT_DIR")
+    proxies = [f"{kind}_proxy" for kind in ("http", "https", "all", "no")]
+    for name in (*ours, *proxies, *map(str.upper, proxies)):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

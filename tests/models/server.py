@@ -14,15 +14,20 @@ or as a process of its own, which prints its base URL as its first line and serv
 
 Control over HTTP: POST /control/fault with a JSON object of `fault`'s arguments, GET /control/seen,
 POST /control/reset. A fault strikes a request whose text contains `match`, or a `share` of all by
-digest, `times` times each (None: always): a status ("400", "401", "403", "404", "422", "429",
-"500", "503"), "cut" (the connection), "stall" (never answers), "malformed" (half a JSON), "html",
-"empty" (no choices), "filter" (finish_reason content_filter), "refusal", "null" (no content).
+digest, `times` times each (None: always), or, with `anew`, that share of all attempts: a status
+("400", "401", "403", "404", "422", "429", "500", "503"), "cut" (the connection), "stall" (never
+answers), "slow" (a second late), "malformed" (half a JSON), "html", "empty" (no choices), "filter"
+(finish_reason content_filter), "length", "refusal", "null" (no content), "wrong id" (that of
+another reply), "duplicated" (every choice twice), "reordered" (the last choice first), "single"
+(one choice whatever `n` is). `limit` refuses with 429 what is more than so many at once, `key` with
+401 who brings another key. `requests` have what was said to each: "ok" or the fault.
 """
 
 import argparse
 import asyncio
 import hashlib
 import json
+import ssl
 import threading
 import time
 from collections import Counter
@@ -44,14 +49,18 @@ class Fault:
     share: float = 1.0
     match: str = ""
     times: int | None = None
+    anew: bool = False
     retry_after: float | str | None = None
     struck: Counter[str] = field(default_factory=Counter)
 
     def strikes(self, text: str, mark: str) -> bool:
-        if self.match not in text or int(mark[:8], 16) / 2**32 >= self.share:
+        attempt = self.struck[mark]
+        drawn = digest([self.kind, mark, attempt if self.anew else 0])
+        self.struck[mark] += self.anew
+        if self.match not in text or int(drawn[:8], 16) / 2**32 >= self.share:
             return False
-        self.struck[mark] += 1
-        return self.times is None or self.struck[mark] <= self.times
+        self.struck[mark] += not self.anew
+        return self.times is None or attempt < self.times
 
 
 def digest(value: Any) -> str:
@@ -84,8 +93,19 @@ class Server:
     """The server in a thread of this process; `url` is its base URL."""
 
     def __init__(
-        self, *, port: int = 0, latency: float = 0.0, scatter: float = 0.0, log: Path | None = None
+        self,
+        *,
+        port: int = 0,
+        latency: float = 0.0,
+        scatter: float = 0.0,
+        limit: int | None = None,
+        key: str = "",
+        secure: ssl.SSLContext | None = None,
+        log: Path | None = None,
     ) -> None:
+        self.limit = limit
+        self.key = key
+        self._secure = secure
         self.latency = latency
         self.scatter = scatter
         self.faults: list[Fault] = []
@@ -99,7 +119,7 @@ class Server:
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
         self._ready.wait(10)
-        self.url = f"http://127.0.0.1:{self._port}/v1"
+        self.url = f"http{'s' if secure else ''}://127.0.0.1:{self._port}/v1"
 
     def fault(self, kind: str, **how: Any) -> None:
         self.faults.append(Fault(kind, **how))
@@ -140,7 +160,7 @@ class Server:
         app.router.add_get("/control/seen", self._on_seen)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
         self._loop.run_until_complete(runner.setup())
-        site = web.TCPSite(runner, "127.0.0.1", self._port, backlog=1024)
+        site = web.TCPSite(runner, "127.0.0.1", self._port, backlog=1024, ssl_context=self._secure)
         self._loop.run_until_complete(site.start())
         self._port = runner.addresses[0][1]
         self._ready.set()
@@ -167,35 +187,51 @@ class Server:
             }
         )
 
-    def _note(self, request: web.Request, body: dict[str, Any]) -> str:
-        mark = digest(body)
-        noted = {"at": time.time(), "mark": mark, "body": body}
+    def _note(self, request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
+        noted = {"at": time.time(), "mark": digest(body), "body": body, "said": "ok"}
         # Whether a key came is of interest, the key is not.
         noted["authorized"] = request.headers.get("Authorization", "").startswith("Bearer ")
         self.requests.append(noted)
         if self._log:
             self._log.write(json.dumps(noted) + "\n")
             self._log.flush()
-        return mark
+        return noted
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        mark = self._note(request, body)
+        noted = self._note(request, body)
+        mark = noted["mark"]
+        if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
+            return self._refuse(noted, "401")
+        if self.limit is not None and self.in_flight >= self.limit:
+            return self._refuse(noted, "429")
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             await asyncio.sleep(self.latency + self.scatter * int(mark[8:12], 16) / 65536)
-            return await self._misbehave(request, body, mark) or reply(body, mark)
+            return await self._misbehave(request, body, noted) or reply(body, mark)
         finally:
             self.in_flight -= 1
 
+    @staticmethod
+    def _refuse(
+        noted: dict[str, Any], status: str, retry_after: float | str | None = None
+    ) -> web.Response:
+        noted["said"] = status
+        headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+        error = {"message": f"told to answer {status}", "type": "planted", "code": None}
+        return web.json_response({"error": error}, status=int(status), headers=headers)
+
     async def _misbehave(
-        self, request: web.Request, body: dict[str, Any], mark: str
+        self, request: web.Request, body: dict[str, Any], noted: dict[str, Any]
     ) -> web.StreamResponse | None:
+        mark = noted["mark"]
         text = "\n".join(m["content"] for m in body["messages"])
         fault = next((each for each in self.faults if each.strikes(text, mark)), None)
         if fault is None:
             return None
+        noted["said"] = fault.kind
+        choices = [choice(body, mark, index) for index in range(body.get("n", 1))]
         match fault.kind:
             case "cut":
                 assert request.transport is not None
@@ -215,12 +251,20 @@ class Server:
                 return reply(body, mark, message={"content": None, "refusal": "I cannot do that."})
             case "null":
                 return reply(body, mark, message={"content": None})
+            case "slow":
+                await asyncio.sleep(1)
+            case "length":
+                return reply(body, mark, finish_reason="length")
+            case "wrong id":
+                return reply(body, mark, id=digest(mark)[:12])
+            case "duplicated":
+                return reply(body, mark, choices=[each for each in choices for _ in range(2)])
+            case "reordered":
+                return reply(body, mark, choices=choices[::-1])
+            case "single":
+                return reply(body, mark, choices=choices[:1])
             case status:
-                headers = {}
-                if fault.retry_after is not None:
-                    headers["Retry-After"] = str(fault.retry_after)
-                error = {"message": f"told to answer {status}", "type": "planted", "code": None}
-                return web.json_response({"error": error}, status=int(status), headers=headers)
+                return self._refuse(noted, status, fault.retry_after)
         return None
 
     async def _embed(self, request: web.Request) -> web.Response:
@@ -240,30 +284,38 @@ def _vector(text: str) -> list[float]:
     return [(byte - 128) / 128 for byte in hashlib.sha256(text.encode()).digest()[:8]]
 
 
-def reply(body: dict[str, Any], mark: str, **other: Any) -> web.Response:
+def choice(body: dict[str, Any], mark: str, index: int = 0, **other: Any) -> dict[str, Any]:
+    """One choice of a reply; the first is the same whatever `n` is."""
+    mark = digest([mark, index]) if index else mark
     schema = (body.get("response_format") or {}).get("json_schema", {}).get("schema")
     said = json.dumps(well_formed(schema, mark)) if schema else prose(mark, 24)
     message = {"role": "assistant", "content": said, **other.get("message", {})}
-    words = (message["content"] or "").split()
-    choice: dict[str, Any] = {
-        "index": 0,
+    made = {
+        "index": index,
         "message": message,
         "finish_reason": other.get("finish_reason", "stop"),
     }
     if body.get("logprobs"):
         tokens = [" A", "B", "A", " B", "The", "\n"][: body.get("top_logprobs", 0)]
         top = [{"token": t, "logprob": -0.5 - i, "bytes": None} for i, t in enumerate(tokens)]
-        choice["logprobs"] = {"content": [{**top[0], "top_logprobs": top}]}
+        made["logprobs"] = {"content": [{**top[0], "top_logprobs": top}]}
+    return made
+
+
+def reply(body: dict[str, Any], mark: str, **other: Any) -> web.Response:
+    made = [choice(body, mark, index, **other) for index in range(body.get("n", 1))]
+    choices = other.get("choices", made)
+    texts = {each["index"]: each["message"]["content"] or "" for each in choices}
     return web.json_response(
         {
-            "id": mark[:12],
+            "id": other.get("id", mark[:12]),
             "object": "chat.completion",
             "created": 0,
             "model": body["model"],
-            "choices": other.get("choices", [choice]),
+            "choices": choices,
             "usage": {
                 "prompt_tokens": sum(len(m["content"].split()) for m in body["messages"]),
-                "completion_tokens": len(words),
+                "completion_tokens": sum(len(text.split()) for text in texts.values()),
                 "total_tokens": 0,
             },
         }
@@ -275,6 +327,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--latency", type=float, default=0.0)
     parser.add_argument("--scatter", type=float, default=0.0)
+    parser.add_argument("--limit", type=int)
     parser.add_argument("--log", type=Path)
     given = parser.parse_args()
     server = Server(**vars(given))

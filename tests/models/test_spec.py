@@ -36,6 +36,20 @@ def test_an_unknown_key_is_refused_without_its_value():
     assert "hush-hush" not in str(refused.value)
 
 
+def test_endpoints_and_keys_belong_together():
+    def endpoints(url: object, key: object) -> object:
+        given = {"client": "openai", "model": "m", "base_url": url, "api_key_env": key}
+        return ModelSpec.model_validate(given).endpoints()
+
+    assert endpoints(None, None) == [(None, None)]
+    assert endpoints(["u", "v"], "K") == [("u", "K"), ("v", "K")]
+    assert endpoints("u", ["K", "L"]) == [("u", "K"), ("u", "L")]
+    assert endpoints(["u", "v"], ["K", "L"]) == [("u", "K"), ("v", "L")]
+    for url, key in ((["u", "v"], ["K", "L", "M"]), ([], None), (["u", "v"], [])):
+        with pytest.raises(ValidationError, match="a key for each endpoint"):
+            endpoints(url, key)
+
+
 def test_wrong_places_are_refused():
     with pytest.raises(ValidationError, match="'scripted'"):
         ModelSpec(client="openai", model="m", accuracy=0.5)
@@ -49,9 +63,13 @@ def test_wrong_places_are_refused():
     "changed",
     [
         {"base_url": "http://127.0.0.1:1/v1"},
+        {"base_url": ["http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1"]},
         {"api_key_env": "MY_KEY"},
+        {"api_key_env": ["MY_KEY", "MY_OTHER_KEY"]},
         {"concurrency": 3},
-        {"timeout": 7},
+        {"rpm": 10, "tpm": 1e5},
+        {"max_n": 8},
+        {"timeout": 7, "connect_timeout": 1, "read_timeout": 3},
         {"retries": 0},
         {"price_in": 1, "price_out": 2},
         {"engine": {"threads": 3}},

@@ -1,0 +1,197 @@
+"""One place where a model is served: its address, its key, its lane, and what it answers.
+
+Whatever goes wrong is a `Trouble`, which says what retrying would help. The proxies and the
+authorities of the environment are honoured (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`;
+`SSL_CERT_FILE`, `SSL_CERT_DIR`).
+"""
+
+import base64
+import json
+import os
+import ssl
+import urllib.request
+from typing import Any, cast
+from urllib.parse import unquote, urlsplit
+
+import aiohttp
+
+from prefdata.errors import ModelError
+from prefdata.models.chat import Trouble
+from prefdata.models.client import Health
+from prefdata.models.lane import Lane, retry_after
+from prefdata.models.spec import ModelSpec
+
+DEFAULT_URL = "https://api.openai.com/v1"
+# Who asks for a longer wait than this cannot be used now.
+LONGEST_WAIT = 300.0
+REFUSED = "connection refused"
+UNUSABLE = {
+    401: "refused the key",
+    402: "wants to be paid first",
+    403: "does not allow this key to use it",
+    404: "is not known there",
+    501: "does not offer this",
+}
+OVERLOADED = (429, 503, 504, 529)
+
+
+class Endpoint:
+    """Posts to one base URL with one key."""
+
+    def __init__(self, spec: ModelSpec, url: str | None, key_env: str | None) -> None:
+        given = url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
+        self.url, self._login = _without_login(given.rstrip("/"))
+        self.lane = Lane(spec.concurrency, rpm=spec.rpm, tpm=spec.tpm)
+        self.answered = self.refused = self.failed = 0
+        self.in_a_row = 0
+        self.out = ""
+        self.out_until = 0.0
+        self.pause = 0.0
+        self._spec = spec
+        self._key_env = key_env or "OPENAI_API_KEY"
+        self._key = _key(spec, url, key_env)
+        self._proxy: str | None = None
+
+    def health(self) -> Health:
+        counts = (self.answered, self.refused, self.failed, self.lane.in_flight, self.lane.bound)
+        return Health(self.url, self.out or "well", *counts)
+
+    async def start(self) -> None:
+        """Connections are kept alive, as many as the lane lets through."""
+        self._proxy = _proxy(self.url)
+        secure = _authorities() if self.url.startswith("https:") else True
+        spec = self._spec
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=secure, ttl_dns_cache=60),
+            timeout=aiohttp.ClientTimeout(
+                total=spec.timeout,
+                sock_connect=min(spec.connect_timeout, spec.timeout),
+                sock_read=spec.read_timeout,
+            ),
+            headers=self._headers(),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    async def stop(self) -> None:
+        await self._session.close()
+
+    async def post(self, path: str, body: bytes) -> Any:
+        """The JSON of the reply; `Trouble` where there is none."""
+        try:
+            async with self._session.post(self.url + path, data=body, proxy=self._proxy) as reply:
+                content = await reply.read()
+                if reply.status >= 400:
+                    raise self._status(reply.status, reply.headers, content)
+                return json.loads(content)
+        except TimeoutError:
+            raise Trouble("timeout", overload=True) from None
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError):
+            why = "has a certificate that nobody vouches for; SSL_CERT_FILE names who may"
+            raise Trouble(why, unusable=True) from None
+        except aiohttp.InvalidURL:
+            raise Trouble("is not a URL", unusable=True) from None
+        except aiohttp.ClientHttpProxyError as error:
+            why = f"is not let through by the proxy of the environment ({error.status})"
+            raise Trouble(why, unusable=True) from None
+        except aiohttp.ClientConnectorError:
+            raise Trouble(REFUSED) from None
+        except (aiohttp.ClientError, OSError):
+            raise Trouble("connection lost") from None
+        except ValueError:
+            raise Trouble("malformed reply") from None
+
+    def _headers(self) -> dict[str, str]:
+        sent = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "Authorization": self._login or f"Bearer {self._key or 'none'}",
+            "User-Agent": "prefdata",
+        }
+        for name in ("Organization", "Project"):
+            variable = {"Organization": "OPENAI_ORG_ID", "Project": "OPENAI_PROJECT_ID"}[name]
+            if value := os.environ.get(variable):
+                sent[f"OpenAI-{name}"] = value
+        return sent
+
+    def _status(self, status: int, headers: Any, content: bytes) -> Trouble:
+        wait, said = retry_after(headers), self._said(content)
+        if status == 429 and b"insufficient_quota" in content:
+            return self._unusable("has no money left for this key", status, said)
+        if status in UNUSABLE:
+            return self._unusable(UNUSABLE[status], status, said)
+        if wait is not None and wait > LONGEST_WAIT and status in OVERLOADED:
+            return self._unusable(f"asks to come back in {wait:.0f} seconds", status, said, wait)
+        if status == 429:
+            return Trouble("rate limited (429)", wait=wait, overload=True)
+        if status in (408, 409) or status >= 500:
+            overload = status in OVERLOADED
+            return Trouble(f"server error {status}", wait=wait, overload=overload)
+        return Trouble(f"bad request ({status}): {said}", again=False)
+
+    def _unusable(self, why: str, status: int, said: str, wait: float | None = None) -> Trouble:
+        state = "set" if self._key else "not set"
+        why += f" ({status}: {said}); the key was read from {self._key_env}, which is {state}"
+        return Trouble(why, unusable=True, wait=wait)
+
+    def _said(self, content: bytes) -> str:
+        """The server's message, without the key that some servers quote."""
+        text = content[:4000].decode(errors="replace")
+        try:
+            error: object = json.loads(content)["error"]
+            text = str(cast(Any, error)["message"] if isinstance(error, dict) else error)
+        except (ValueError, KeyError, TypeError):
+            pass
+        text = " ".join(text.split())
+        return (text.replace(self._key, "***") if self._key else text)[:300]
+
+
+def _without_login(url: str) -> tuple[str, str]:
+    """An address that may be shown, and the header that its name and password stand for."""
+    parts = urlsplit(url)
+    login, _, host = parts.netloc.rpartition("@")
+    if not login:
+        return url, ""
+    named = base64.b64encode(unquote(login).encode()).decode()
+    return parts._replace(netloc=host).geturl(), f"Basic {named}"
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for this address."""
+    parts = urlsplit(url)
+    if not parts.hostname or urllib.request.proxy_bypass(parts.netloc):
+        return None
+    named = urllib.request.getproxies()
+    return named.get(parts.scheme) or named.get("all")
+
+
+def _authorities() -> ssl.SSLContext:
+    """Those of the environment; without them the system's and Mozilla's."""
+    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    if file or folder:
+        return ssl.create_default_context(cafile=file, capath=folder)
+    context = ssl.create_default_context()
+    try:
+        import certifi
+    except ImportError:
+        return context
+    context.load_verify_locations(certifi.where())
+    return context
+
+
+def _key(spec: ModelSpec, url: str | None, key_env: str | None) -> str:
+    """The key from the environment; empty where none is needed."""
+    if key_env:
+        key = os.environ.get(key_env, "")
+        if not key:
+            raise ModelError(
+                f"the model {spec.model!r} takes its key from the environment variable "
+                f"{key_env}, which is not set; set it, and never write the key in a recipe"
+            )
+        return key
+    key = os.environ.get("OPENAI_API_KEY", "")
+    if not key and not url and not os.environ.get("OPENAI_BASE_URL"):
+        raise ModelError(
+            f"the model {spec.model!r} needs a key: set OPENAI_API_KEY, name another variable with "
+            "api_key_env, or name the server with base_url or OPENAI_BASE_URL"
+        )
+    return key

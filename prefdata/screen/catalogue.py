@@ -36,7 +36,7 @@ def recipes() -> list[dict[str, Any]]:
 def draw_recipes(found: list[dict[str, Any]], on: Console) -> None:
     table = write.table("recipe", "what it makes")
     for entry in found:
-        said = write.text(entry["description"].strip(), lines=True)
+        said = write.text(entry["description"].strip().partition("\n")[0])
         if entry.get("error"):
             said = write.text(entry["error"], "red")
         table.add_row(write.text(entry["name"], "bold"), said)

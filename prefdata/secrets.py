@@ -8,8 +8,9 @@ from prefdata.errors import RecipeError
 
 # The forms in which providers issue keys; a prompt or a comma in a judge never looks like them.
 _TOKEN = re.compile(
-    r"\b(sk-[A-Za-z0-9_-]{20,}|hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,}"
-    r"|AKIA[A-Z0-9]{16}|AIza[\w-]{30,}|xox[abprs]-[\w-]{10,}|gsk_\w{30,}|(xai|nvapi|glpat)-[\w-]{16,})"
+    r"\b(sk-[A-Za-z0-9_-]{16,}|hf_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,}"
+    r"|AKIA[A-Z0-9]{16}|AIza[\w-]{30,}|xox[abprs]-[\w-]{10,}|gsk_\w{30,}"
+    r"|(xai|nvapi|glpat)-[\w-]{16,})"
     r"|Bearer\s+[\w.~+/-]{16,}|-----BEGIN [A-Z ]*PRIVATE KEY-----|://[^/\s:@]+:[^/\s:@]+@"
 )
 _KEY = re.compile(r"(^|_)(key|secret|passwd|password|authorization|bearer|token|headers?)$")
@@ -26,7 +27,7 @@ def refuse_secrets(where: str, said: Any) -> None:
             raise RecipeError(_message(where, "a text that looks like a key or password"))
     elif isinstance(said, Mapping):
         for key, value in cast(Mapping[str, Any], said).items():
-            if isinstance(value, str) and value and _KEY.search(str(key).lower()):
+            if isinstance(value, str | Mapping) and value and _KEY.search(str(key).lower()):
                 raise RecipeError(_message(f"{where}.{key}", "a secret by its name"))
             refuse_secrets(f"{where}.{key}", value)
     elif isinstance(said, Sequence) and not isinstance(said, (bytes, bytearray)):

@@ -3,13 +3,11 @@
 Importing this file is cheap: no table library and no client is loaded before a model is resolved.
 """
 
-import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from prefdata.errors import RecipeError
+from prefdata.secrets import refuse_secrets
 
 if TYPE_CHECKING:
     from prefdata.stage import Model
@@ -57,11 +55,6 @@ SPEED = frozenset(
 )
 # Without a bound a small model may write until its context is full.
 OWN_ENGINE_MAX_TOKENS = 1024
-
-_SECRET_NAME = re.compile(r"(api_?key|secret|password|passwd|authorization|bearer|headers?)$", re.I)
-_SECRET_VALUE = re.compile(
-    r"^(sk|pk|rk|gsk|hf|xai|nvapi|AIza|ghp|glpat)[-_][A-Za-z0-9_-]{8,}$|^Bearer\s|^[\w+]+://[^/]*@"
-)
 
 
 class ModelSpec(BaseModel):
@@ -119,7 +112,7 @@ class ModelSpec(BaseModel):
     @classmethod
     def _no_secret(cls, given: Any) -> Any:
         """Raises `RecipeError` itself, because pydantic's own error would carry the key along."""
-        _refuse_secrets(given, "")
+        refuse_secrets("models", given)
         return given
 
     @model_validator(mode="after")
@@ -191,24 +184,3 @@ class ModelSpec(BaseModel):
         if self.client == "scripted":
             limits = [self.identity()]
         return tuple(map(repr, [*where, *limits, sorted(self.engine.items())]))
-
-
-def _refuse_secrets(given: Any, place: str) -> None:
-    if isinstance(given, Mapping):
-        for name, value in given.items():  # pyright: ignore[reportUnknownVariableType]
-            key = f"{place}{name}"
-            if _SECRET_NAME.search(str(name)):  # pyright: ignore[reportUnknownArgumentType]
-                raise _secret(key)
-            _refuse_secrets(value, f"{key}.")
-    elif isinstance(given, list | tuple):
-        for value in given:  # pyright: ignore[reportUnknownVariableType]
-            _refuse_secrets(value, place)
-    elif isinstance(given, str) and _SECRET_VALUE.search(given):
-        raise _secret(place.rstrip("."))
-
-
-def _secret(key: str) -> RecipeError:
-    return RecipeError(
-        f"models: the key {key!r} holds a secret, and a recipe is published with its dataset; "
-        'put the secret into an environment variable and name that: api_key_env = "MY_KEY"'
-    )

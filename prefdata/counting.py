@@ -76,8 +76,8 @@ def _flow(stage: PlannedStage, name: str, before: Tables, after: Tables) -> dict
     new = after[name].join(was, on=t.schema(name).key, how="anti", nulls_equal=True).height
     mine = (pl.col("stage") == stage.name) & (pl.col("table") == name)
     lost = after["dropped"].filter(mine).height if "dropped" in after else 0
-    reads = (*stage.contract.reads, *stage.contract.reads_if_there)
-    flow = (was.height + new, after[name].height) if name in reads else (new + lost, new)
+    is_read = name in stage.contract.sees
+    flow = (was.height + new, after[name].height) if is_read else (new + lost, new)
     counts = {"table": name, "in": flow[0], "out": flow[1], "dropped": lost}
     return {"stage": stage.name, "use": stage.use, **counts}
 

@@ -16,7 +16,7 @@ from prefdata.models.ledger import Ledger
 from prefdata.plan import Plan, plan
 from prefdata.plan import folder as export_folder
 from prefdata.recipe import Recipe
-from prefdata.stage import Ask, Model
+from prefdata.stage import Ask
 from prefdata.tables import Votes
 from prefdata.version.stored import data_folder
 from prefdata.watch import Imported, Watch, silent
@@ -69,24 +69,20 @@ def build(
     Raises a `PrefdataError`: `RecipeError` before anything is spent.
     """
     _heed_ctrl_c()
-    if not isinstance(recipe, Recipe):
-        recipe = Recipe.load(recipe, changes=changes)
-    elif changes:
-        raise RecipeError("changes apply to a recipe's file; change a Recipe in Python itself")
-    if limit is not None and limit < 1:
-        raise RecipeError(f"limit is {limit}; it is a number of prompts, at least 1")
-    planned = plan(recipe)
-    imported = sources.read(recipe.sources, recipe.folder, strict=strict, limit=limit)
+    planned, imported = _begin(recipe, changes, limit, strict)
+    recipe = planned.recipe
     counts = {name: frame.height for name, frame in imported.tables.items()}
     watch(Imported(counts, imported.quarantined.height, tuple(map(str, imported.audit))))
     folder = data_folder(data)
-    ledger = Ledger(folder / "ledger")
     start = _start(planned, imported.tables)
-    expected = forecast(planned, start, find=ledger.find, sample=REHEARSED)
     count = Counting(planned.stages, watch)
     if unread := unscored({}, start):
         count.unscored["sources"] = unread
-    with Edge(recipe.specs, ledger, fresh=fresh, budget=budget, watch=count.asking) as edge:
+    with (
+        Ledger(folder / "ledger") as ledger,
+        Edge(recipe.specs, ledger, fresh=fresh, budget=budget, watch=count.asking) as edge,
+    ):
+        expected = forecast(planned, start, find=ledger.find, sample=REHEARSED)
         if ask is None:
             edge.prepare(_roles(planned, expected))
         tables = follow(
@@ -164,21 +160,31 @@ def estimate(
 
     Asks nothing, spends nothing, writes nothing.
     """
-    if not isinstance(recipe, Recipe):
-        recipe = Recipe.load(recipe, changes=changes)
-    planned = plan(recipe)
-    imported = sources.read(recipe.sources, recipe.folder, strict=strict, limit=limit)
+    planned, imported = _begin(recipe, changes, limit, strict)
     with Ledger(data_folder(data) / "ledger") as ledger:
         asked = forecast(planned, _start(planned, imported.tables), find=ledger.find)
     return planned, {name: frame.height for name, frame in imported.tables.items()}, asked
+
+
+def _begin(
+    recipe: Recipe | str | Path, changes: Sequence[str], limit: int | None, strict: bool
+) -> tuple[Plan, sources.Imported]:
+    """The plan of a recipe and what its sources hold."""
+    if not isinstance(recipe, Recipe):
+        recipe = Recipe.load(recipe, changes=changes)
+    elif changes:
+        raise RecipeError("changes apply to a recipe's file; change a Recipe in Python itself")
+    if limit is not None and limit < 1:
+        raise RecipeError(f"limit is {limit}; it is a number of prompts, at least 1")
+    planned = plan(recipe)
+    return planned, sources.read(recipe.sources, recipe.folder, strict=strict, limit=limit)
 
 
 def _roles(planned: Plan, expected: Sequence[Forecast]) -> list[str]:
     """The models that will be asked something that the ledger does not answer."""
     asking = {each.stage for each in expected if each.unknown or each.requests > each.answered}
     stages = [stage for stage in planned.stages if stage.name in asking]
-    options = [value for stage in stages for value in stage.options.values()]
-    return sorted({value.role for value in options if isinstance(value, Model)})
+    return sorted({model.role for stage in stages for model in stage.models})
 
 
 def _start(planned: Plan, imported: Tables) -> Tables:

@@ -37,8 +37,7 @@ def follow(
     `done(stage, before, after)` is called after each stage. Results do not depend on `n_shards`.
     """
     for stage in stages:
-        reads = (*stage.contract.reads, *stage.contract.reads_if_there)
-        seen = {name: tables[name] for name in reads if name in tables}
+        seen = {name: tables[name] for name in stage.contract.sees if name in tables}
         parts = 1 if stage.contract.needs_all else n_shards
         made = (run or run_shards)(stage, shards(seen, tables, parts), ask)
         after = settle(stage, tables, made)
@@ -89,10 +88,9 @@ def _checked(stage: PlannedStage, name: str, frame: pl.DataFrame) -> pl.DataFram
 def settle(stage: PlannedStage, tables: Tables, made: Sequence[Tables]) -> Tables:
     """Bring what a stage made on its shards into the tables, by the two rules."""
     after = dict(tables)
-    read = {*stage.contract.reads, *stage.contract.reads_if_there}
     for name in stage.contract.writes:
         parts = [shard[name] for shard in made]
-        replaced = name in read
+        replaced = name in stage.contract.sees
         kept = [] if replaced or name not in tables else [tables[name]]
         after[name] = t.union(name, *kept, *parts, where=stage.name)
         if replaced and name in tables:

@@ -37,6 +37,16 @@ class PlannedStage:
     options: Mapping[str, Any]
     described: Mapping[str, Any]
 
+    @property
+    def models(self) -> list[Model]:
+        """The models among its options, and inside of collections among them."""
+        return [each for each in _every(self.options.values()) if isinstance(each, Model)]
+
+    @property
+    def judges(self) -> list[Judge]:
+        """The judges among its options, likewise."""
+        return [each for each in _every(self.options.values()) if isinstance(each, Judge)]
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -95,8 +105,7 @@ def plan(recipe: Recipe) -> Plan:
 
 def _makes_pairs(stage: PlannedStage) -> bool:
     """Whether a stage makes pairs, where one that also reads them only chooses among them."""
-    reads = (*stage.contract.reads, *stage.contract.reads_if_there)
-    return "pairs" in stage.contract.writes and "pairs" not in reads
+    return "pairs" in stage.contract.writes and "pairs" not in stage.contract.sees
 
 
 def resolve_models(recipe: Recipe) -> dict[str, Model]:
@@ -139,15 +148,15 @@ def _resolve(
         count = seen[spec.name or spec.use]
         name = (spec.name or spec.use) + (f"#{count}" if count > 1 else "")
         options = _options(where, spec, terms, recipe, models)
-        for option in _every(options.values()):
-            is_judge = isinstance(option, Judge)
-            if is_judge and used.setdefault(option.name, option).digest != option.digest:
+        described = {option: _plain(value) for option, value in sorted(options.items())}
+        stage = PlannedStage(name, spec.use, function, terms, options, described)
+        for judge in stage.judges:
+            if used.setdefault(judge.name, judge).digest != judge.digest:
                 raise RecipeError(
-                    f"{where}: judge: two judges are called {option.name!r}, and their votes "
+                    f"{where}: judge: two judges are called {judge.name!r}, and their votes "
                     "could not be told apart; rename one of the files"
                 )
-        described = {option: _plain(value) for option, value in sorted(options.items())}
-        planned.append(PlannedStage(name, spec.use, function, terms, options, described))
+        planned.append(stage)
     return tuple(planned)
 
 

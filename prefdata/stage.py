@@ -133,6 +133,11 @@ class Contract:
     asks: bool
     needs_all: bool
 
+    @property
+    def sees(self) -> tuple[str, ...]:
+        """Every table that the stage is given where it is there."""
+        return (*self.reads, *self.reads_if_there)
+
 
 def contract(stage: Stage) -> Contract:
     """Read a stage's signature; `RecipeError` if it is not one.

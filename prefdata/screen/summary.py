@@ -1,6 +1,6 @@
 """A plan, a finished build, the versions there are and how two of them differ."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,9 @@ from rich.text import Text
 from prefdata.dataset import Built
 from prefdata.errors import VersionError, nearest
 from prefdata.forecast import Forecast
-from prefdata.judge import Judge
 from prefdata.plan import Plan, PlannedStage
 from prefdata.screen import write
 from prefdata.screen.catalogue import flow
-from prefdata.stage import Model
 from prefdata.version import Version, data_folder, listed
 
 FIGURES = ("requests", "answered", "tokens_in", "tokens_out")
@@ -52,8 +50,7 @@ def plan_json(
 
 
 def _planned(stage: PlannedStage, planned: Plan, forecast: Forecast | None) -> dict[str, Any]:
-    named = list(_every(stage.options.values()))
-    roles = sorted({each.role for each in named if isinstance(each, Model)})
+    roles = sorted({model.role for model in stage.models})
     expected = forecast or Forecast(stage.name)
     priceless = [role for role in roles if planned.recipe.models[role].prices is None]
     unknown = expected.unknown
@@ -64,21 +61,12 @@ def _planned(stage: PlannedStage, planned: Plan, forecast: Forecast | None) -> d
         "reads_if_there": list(stage.contract.reads_if_there),
         "writes": list(stage.contract.writes),
         "models": roles,
-        "judges": sorted({each.name for each in named if isinstance(each, Judge)}),
+        "judges": sorted({judge.name for judge in stage.judges}),
         **{figure: getattr(expected, figure) for figure in FIGURES},
         "cost": None if unknown or (priceless and expected.requests) else expected.cost,
         "unpriced": priceless if expected.requests else [],
         "unknown": unknown,
     }
-
-
-def _every(options: Iterable[Any]) -> Iterator[Any]:
-    """The values of options, with those inside of collections."""
-    for option in options:
-        if isinstance(option, (list, tuple, set, frozenset)):
-            yield from _every(option)  # pyright: ignore[reportUnknownArgumentType]
-        else:
-            yield option
 
 
 def draw_plan(plan: Mapping[str, Any], on: Console) -> None:

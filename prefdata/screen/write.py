@@ -51,13 +51,6 @@ def text(written: str, style: str = "", *, lines: bool = False) -> Text:
     return Text(safe(written, lines=lines), style=style)
 
 
-def shorten(written: str, most: int) -> str:
-    """At most `most` characters, and how many more there are."""
-    if len(written) <= most:
-        return written
-    return f"{written[:most].rstrip()} … (+{count(len(written) - most)} characters)"
-
-
 def out() -> Console:
     return _console(error=False)
 

@@ -103,9 +103,3 @@ def test_json_is_ascii_on_one_line_and_comes_back(text: str, capsys: pytest.Capt
     assert line.count("\n") == 1
     assert "\x1b" not in line
     assert json.loads(line) == {"error": text}
-
-
-@given(st.text(max_size=50), st.integers(1, 60))
-def test_a_shortened_text_begins_as_the_whole(text: str, most: int):
-    short = write.shorten(text, most)
-    assert short == text or text.startswith(short.partition(" … (+")[0])

@@ -1,6 +1,8 @@
 """What all tests share: a small made-up world of tables, consistent in all its ids."""
 
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from random import Random
 
 import polars as pl
@@ -85,3 +87,22 @@ def world() -> Callable[..., World]:
 @pytest.fixture(scope="session")
 def shuffled() -> Callable[[pl.DataFrame, int], pl.DataFrame]:
     return shuffle
+
+
+@pytest.fixture(scope="session")
+def shared() -> Callable[[str], pl.DataFrame]:
+    """Larger public data, read where it is at hand and skipped, saying so, where it is not.
+
+    The folder is PREFDATA_TEST_DATA, else `data` of any folder beside the checkout.
+    """
+    beside = Path(__file__).resolve().parents[2].glob("*/data")
+    named = os.environ.get("PREFDATA_TEST_DATA")
+    folders = [Path(named)] if named else sorted(beside)
+
+    def read(name: str) -> pl.DataFrame:
+        for folder in folders:
+            if (folder / name).is_file():
+                return pl.read_parquet(folder / name)
+        pytest.skip(f"{name} is not at hand; PREFDATA_TEST_DATA names the folder that holds it")
+
+    return read

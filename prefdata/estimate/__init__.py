@@ -1,0 +1,1 @@
+"""tables -> scores about their rows"""

@@ -1,0 +1,1 @@
+"""pairs -> curricula and weights"""

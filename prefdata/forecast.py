@@ -9,7 +9,6 @@ It is a rehearsal too: a mistake that only a stage itself can see, such as a jud
 or two results under one name, comes to light before anything is spent.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +17,7 @@ import polars as pl
 
 from prefdata import tables as t
 from prefdata.errors import RecipeError, TableError
+from prefdata.invention import Inventor
 from prefdata.loop import Tables, follow, run_stage
 from prefdata.models.account import cost
 from prefdata.models.spec import ModelSpec
@@ -25,7 +25,6 @@ from prefdata.plan import Plan, PlannedStage
 from prefdata.tables import Requests, Responses
 
 CHARACTERS_PER_TOKEN = 4.0
-TOKENS_OF_A_TEXT = 256
 SAMPLE = 1000
 
 
@@ -72,10 +71,10 @@ def forecast(
     few, factor = _sample(tables, sample)
     is_telling = factor == 1 or not {"votes", "ratings", "pairs"} & tables.keys()
     seen = {stage.name: Forecast(stage.name) for stage in asking}
-    current = ""
+    inventor, current = Inventor(), ""
 
     def ask(requests: Requests) -> Responses:
-        answers, counts = _invent(requests, find, plan.recipe.models)
+        answers, counts = _invent(requests, find, plan.recipe.models, inventor)
         so_far = seen[current]
         seen[current] = replace(
             so_far, **{key: getattr(so_far, key) + value for key, value in counts.items()}
@@ -125,9 +124,14 @@ def _invent(
     requests: Requests,
     find: Callable[[pl.Series], Responses] | None,
     specs: Mapping[str, ModelSpec],
+    inventor: Inventor,
 ) -> tuple[Responses, dict[str, Any]]:
     known = t.empty("responses") if find is None else find(requests["request_id"])
-    rows = [_reply(row) for row in requests.join(known, on="request_id", how="anti").to_dicts()]
+    inventor.see(requests, Responses(known))
+    unknown = requests.join(known, on="request_id", how="anti").to_dicts()
+    rows = [{**inventor.reply(row), **_size(row)} for row in unknown]
+    for row in rows:
+        row["tokens_out"] = _written(row)
     invented = pl.DataFrame(rows, schema=t.schema("responses").dtypes)
     counts = {
         "requests": requests.height,
@@ -139,48 +143,11 @@ def _invent(
     return Responses(pl.concat([known, invented])), counts
 
 
-def _reply(request: Mapping[str, Any]) -> dict[str, Any]:
-    """A reply of about the length that the real one will have."""
-    options = json.loads(request["options"])
-    schema = options.get("schema")
-    characters = sum(len(turn["content"]) for turn in request["messages"])
-    if schema:
-        text = json.dumps(_instance(schema, int(request["request_id"], 16)))
-        tokens_out = round(len(text) / CHARACTERS_PER_TOKEN) + 1
-    else:
-        tokens_out = min(options.get("max_tokens") or TOKENS_OF_A_TEXT, TOKENS_OF_A_TEXT)
-        text = f"{request['request_id']} " + "word " * tokens_out
-    return {
-        "request_id": request["request_id"],
-        "text": text,
-        "tokens_in": round(characters / CHARACTERS_PER_TOKEN) + 1,
-        "tokens_out": tokens_out,
-        "finish_reason": "stop",
-    }
+def _size(request: Mapping[str, Any]) -> dict[str, Any]:
+    turns = (*request["messages"], *(request["completion"] or ()))
+    characters = sum(len(turn["content"]) for turn in turns)
+    return {"tokens_in": round(characters / CHARACTERS_PER_TOKEN) + 1}
 
 
-def _instance(schema: Mapping[str, Any], luck: int) -> Any:
-    """A value that the JSON schema allows, chosen by `luck`."""
-    if "enum" in schema:
-        return schema["enum"][luck % len(schema["enum"])]
-    if "const" in schema:
-        return schema["const"]
-    if "anyOf" in schema:
-        return _instance(schema["anyOf"][0], luck)
-    match schema.get("type"):
-        case "object":
-            properties = schema.get("properties", {}).items()
-            return {
-                name: _instance(each, luck // 7 + i) for i, (name, each) in enumerate(properties)
-            }
-        case "integer":
-            low = int(schema.get("minimum", 0))
-            return low + luck % (int(schema.get("maximum", low)) - low + 1)
-        case "number":
-            return float(schema.get("minimum", 0))
-        case "boolean":
-            return bool(luck % 2)
-        case "array":
-            return []
-        case _:
-            return "word " * 40
+def _written(reply: Mapping[str, Any]) -> int:
+    return round(len(reply["text"]) / CHARACTERS_PER_TOKEN) + 1 if reply["text"] else 0

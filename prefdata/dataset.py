@@ -12,7 +12,9 @@ from prefdata.errors import RecipeError
 from prefdata.forecast import Forecast, forecast
 from prefdata.loop import Run, Tables, follow, run_shards, run_stage
 from prefdata.models.edge import Edge
+from prefdata.models.experience import Experience
 from prefdata.models.ledger import Ledger
+from prefdata.models.tokens import counter
 from prefdata.plan import Plan, plan
 from prefdata.plan import folder as export_folder
 from prefdata.recipe import Recipe
@@ -23,6 +25,8 @@ from prefdata.watch import Imported, Watch, silent
 
 # Prompts on which a build is rehearsed before anything is asked.
 REHEARSED = 50
+# Answers of the ledger from which a plan learns how long replies are.
+LEARNED = 5000
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,13 @@ def estimate(
     """
     planned, imported = _begin(recipe, changes, limit, strict)
     with Ledger(data_folder(data) / "ledger") as ledger:
-        asked = forecast(planned, _start(planned, imported.tables), find=ledger.find)
+        asked = forecast(
+            planned,
+            _start(planned, imported.tables),
+            find=ledger.find,
+            experience=Experience().see(ledger.sample(LEARNED)),
+            count=counter,
+        )
     return planned, {name: frame.height for name, frame in imported.tables.items()}, asked
 
 

@@ -1,31 +1,45 @@
-"""What a plan will ask: requests, tokens and cost by stage, without asking anything.
+"""What a plan will ask: requests, tokens and cost by stage, with intervals; nothing is asked.
 
 The stages really run, on invented replies (answers that the ledger holds are used as they are): so
 the number of requests is what the build will ask, but for completions that turn out equal, verdicts
-that have to be asked again, and rows that a filter will drop. Tokens are estimated at
-`CHARACTERS_PER_TOKEN`. Above `sample` prompts a sample is run and scaled.
+that have to be asked again, and rows that a filter will drop. Above `sample` prompts a sample is
+run and scaled. `prefdata.expectation` says what tokens and cost come to and how sure that is.
 
 It is a rehearsal too: a mistake that only a stage itself can see, such as a judge of the wrong kind
 or two results under one name, comes to light before anything is spent.
 """
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import polars as pl
 
 from prefdata import tables as t
 from prefdata.errors import RecipeError, TableError
-from prefdata.invention import Inventor
+from prefdata.expectation import (
+    EQUAL,
+    REASKED,
+    Doubt,
+    Estimator,
+    Expected,
+    Figures,
+    Part,
+    Scale,
+)
+from prefdata.invention import BYTES_A_TOKEN, GUESSED_TOKENS, Inventor
 from prefdata.loop import Tables, follow, run_stage
-from prefdata.models.account import cost
+from prefdata.models.experience import Experience, kind, size
 from prefdata.models.spec import ModelSpec
+from prefdata.models.tokens import Counter
 from prefdata.plan import Plan, PlannedStage
 from prefdata.tables import Requests, Responses
 
-CHARACTERS_PER_TOKEN = 4.0
 SAMPLE = 1000
+# Quotes and braces are tokens too.
+BYTES_A_TOKEN_OF_JSON = 3.0
 
 
 @dataclass(frozen=True)
@@ -38,18 +52,21 @@ class Forecast:
     tokens_in: int = 0
     tokens_out: int = 0
     cost: float = 0.0
+    expected: Expected = field(default_factory=Expected)
     unknown: str = ""
 
-    def times(self, factor: float) -> "Forecast":
-        """The same for `factor` times as many prompts."""
-        return replace(
-            self,
-            requests=round(self.requests * factor),
-            answered=round(self.answered * factor),
-            tokens_in=round(self.tokens_in * factor),
-            tokens_out=round(self.tokens_out * factor),
-            cost=self.cost * factor,
-        )
+
+@dataclass
+class _Asked:
+    """What one stage asked while it was rehearsed."""
+
+    answered: int = 0
+    parts: dict[Any, Part] = field(default_factory=dict[Any, Part])
+    unknown: str = ""
+
+    @property
+    def requests(self) -> int:
+        return self.answered + sum(part.n for part in self.parts.values())
 
 
 def forecast(
@@ -57,9 +74,14 @@ def forecast(
     tables: Tables,
     *,
     find: Callable[[pl.Series], Responses] | None = None,
+    experience: Experience | None = None,
+    count: Callable[[ModelSpec], Counter] | None = None,
     sample: int = SAMPLE,
 ) -> list[Forecast]:
-    """One `Forecast` for each stage that asks; `find` looks request ids up in the ledger.
+    """One `Forecast` for each stage that asks.
+
+    `find` looks request ids up in the ledger, `experience` is what its answers teach, `count` finds
+    what counts the tokens of a model (by default they are estimated).
 
     Raises the `RecipeError` or `TableError` of a stage, unless a sample of imported labels may be
     its cause. From the first stage that cannot run on invented replies for another reason, the
@@ -68,48 +90,73 @@ def forecast(
     asking = [stage for stage in plan.stages if stage.contract.asks]
     if not asking:
         return []
-    few, factor = _sample(tables, sample)
-    is_telling = factor == 1 or not {"votes", "ratings", "pairs"} & tables.keys()
-    seen = {stage.name: Forecast(stage.name) for stage in asking}
-    inventor, current = Inventor(), ""
-
-    def ask(requests: Requests) -> Responses:
-        answers, counts = _invent(requests, find, plan.recipe.models, inventor)
-        so_far = seen[current]
-        seen[current] = replace(
-            so_far, **{key: getattr(so_far, key) + value for key, value in counts.items()}
-        )
-        return answers
-
+    few, scale = _sample(tables, sample)
+    identities = {role: model.identity for role, model in plan.models.items()}
+    rehearsal = _Rehearsal(find, experience or Experience(), identities)
+    is_telling = scale.factor == 1 or not {"votes", "ratings", "pairs"} & tables.keys()
+    seen = rehearsal.stages
+    seen.update({stage.name: _Asked() for stage in asking})
     for stage in (*plan.stages, *plan.exports):
-        current = stage.name
+        rehearsal.current = stage.name
         try:
             if stage in plan.exports:
-                run_stage(stage, few, ask)
+                run_stage(stage, few, rehearsal.ask)
             else:
-                few = follow([stage], few, ask=ask)
+                few = follow([stage], few, ask=rehearsal.ask)
         except Exception as error:
             if is_telling and isinstance(error, RecipeError | TableError):
                 raise
             _unknown(seen, asking, stage, error)
             break
-    return [each.times(factor) for each in seen.values()]
+    estimator = Estimator(plan.recipe.specs, identities, rehearsal.experience, count)
+    return [
+        _forecast(estimator, stage, seen[stage.name], scale, _doubt(stage, asking, plan, seen))
+        for stage in asking
+    ]
+
+
+def _forecast(
+    estimator: Estimator, stage: PlannedStage, asked: _Asked, scale: Scale, doubt: Doubt
+) -> Forecast:
+    expected = estimator.expected(list(asked.parts.values()), scale, doubt)
+    likely = expected.likely
+    return Forecast(
+        stage.name,
+        requests=round(asked.requests * scale.factor),
+        answered=round(asked.answered * scale.factor),
+        tokens_in=round(likely.tokens_in),
+        tokens_out=round(likely.tokens_out),
+        cost=likely.cost,
+        expected=expected,
+        unknown=asked.unknown,
+    )
+
+
+def _doubt(
+    stage: PlannedStage, asking: list[PlannedStage], plan: Plan, seen: Mapping[str, _Asked]
+) -> Doubt:
+    """How many fewer or more requests a stage may need than invented replies make it ask."""
+    more = REASKED if stage.judges and stage.options.get("reask") else 0.0
+    before = asking[: asking.index(stage)]
+    writers = [s for s in before if "completions" in s.contract.writes and seen[s.name].parts]
+    roles = {model.role for writer in writers for model in writer.models}
+    greedy = any(plan.models[role].options.get("temperature") == 0 for role in roles)
+    return Doubt(fewer=(1.0 if greedy else EQUAL) if writers else 0.0, more=more)
 
 
 def _unknown(
-    seen: dict[str, Forecast], asking: list[PlannedStage], stage: PlannedStage, error: Exception
+    seen: dict[str, _Asked], asking: list[PlannedStage], stage: PlannedStage, error: Exception
 ) -> None:
     for later in asking:
         if seen[later.name].requests == 0:
-            reason = f"{stage.name} needs real replies: {error}"
-            seen[later.name] = replace(seen[later.name], unknown=reason)
+            seen[later.name].unknown = f"{stage.name} needs real replies: {error}"
 
 
-def _sample(tables: Tables, most: int) -> tuple[Tables, float]:
-    """The tables of at most so many prompts, chosen by id, and the factor to scale by."""
+def _sample(tables: Tables, most: int) -> tuple[Tables, Scale]:
+    """The tables of at most so many prompts, chosen by id, and what they stand for."""
     prompts = tables.get("prompts", t.empty("prompts"))
     if prompts.height <= most:
-        return tables, 1.0
+        return tables, Scale()
     few = prompts.sort("prompt_id").head(most)
     chosen = {
         name: frame.join(few.select("prompt_id"), on="prompt_id", how="semi")
@@ -117,37 +164,85 @@ def _sample(tables: Tables, most: int) -> tuple[Tables, float]:
         else frame
         for name, frame in tables.items()
     }
-    return chosen, prompts.height / most
+    spread = max(
+        (_spread(few, frame) for frame in chosen.values() if "prompt_id" in frame.columns),
+        default=0.0,
+    )
+    return chosen, Scale(prompts.height / most, most, spread)
 
 
-def _invent(
-    requests: Requests,
-    find: Callable[[pl.Series], Responses] | None,
-    specs: Mapping[str, ModelSpec],
-    inventor: Inventor,
-) -> tuple[Responses, dict[str, Any]]:
-    known = t.empty("responses") if find is None else find(requests["request_id"])
-    inventor.see(requests, Responses(known))
-    unknown = requests.join(known, on="request_id", how="anti").to_dicts()
-    rows = [{**inventor.reply(row), **_size(row)} for row in unknown]
-    for row in rows:
-        row["tokens_out"] = _written(row)
-    invented = pl.DataFrame(rows, schema=t.schema("responses").dtypes)
-    counts = {
-        "requests": requests.height,
-        "answered": known.height,
-        "tokens_in": int(invented["tokens_in"].sum()),
-        "tokens_out": int(invented["tokens_out"].sum()),
-        "cost": cost(requests, Responses(invented), specs),
-    }
-    return Responses(pl.concat([known, invented])), counts
+def _spread(prompts: pl.DataFrame, frame: pl.DataFrame) -> float:
+    """Standard deviation of the rows that a prompt has, relative to their mean."""
+    rows = prompts.select("prompt_id").join(
+        frame.group_by("prompt_id").len("n"), on="prompt_id", how="left"
+    )["n"]
+    counts = rows.fill_null(0).cast(pl.Float64)
+    mean = float(counts.sum()) / max(counts.len(), 1)
+    return float(counts.std() or 0.0) / mean if mean else 0.0  # pyright: ignore[reportArgumentType]
 
 
-def _size(request: Mapping[str, Any]) -> dict[str, Any]:
-    turns = (*request["messages"], *(request["completion"] or ()))
-    characters = sum(len(turn["content"]) for turn in turns)
-    return {"tokens_in": round(characters / CHARACTERS_PER_TOKEN) + 1}
+class _Rehearsal:
+    """Answers what stages ask and sums it up by stage, model and kind."""
+
+    def __init__(
+        self,
+        find: Callable[[pl.Series], Responses] | None,
+        experience: Experience,
+        identities: Mapping[str, str],
+    ) -> None:
+        self.stages: dict[str, _Asked] = {}
+        self.current = ""
+        self.experience = experience
+        self._find = find
+        self._identities = identities
+        self._inventor = Inventor(length=self._length)
+
+    def ask(self, requests: Requests) -> Responses:
+        known = t.empty("responses") if self._find is None else self._find(requests["request_id"])
+        if known.height:
+            self._inventor.see(requests, Responses(known))
+            self.experience.hear(requests, Responses(known), self._identities, _options)
+        asked = self.stages.setdefault(self.current, _Asked())
+        asked.answered += known.height
+        unknown = requests.join(known, on="request_id", how="anti")
+        rows = [self._invented(row, asked) for row in unknown.iter_rows(named=True)]
+        invented = pl.DataFrame(rows, schema=t.schema("responses").dtypes)
+        return Responses(pl.concat([known, invented]))
+
+    def _length(self, row: Mapping[str, Any]) -> float:
+        """Tokens of a free text: as many as in the ledger's answers of its kind, else a guess."""
+        _, of_kind, bound = _kind(row["want"], row["options"])
+        known = self.experience.length(self._identities[row["model"]], of_kind)
+        length = known.mean if known else GUESSED_TOKENS
+        return min(length, bound or length)
+
+    def _invented(self, row: Mapping[str, Any], asked: _Asked) -> dict[str, Any]:
+        reply = self._inventor.reply(row)
+        n_bytes = size(row["messages"], row["completion"])
+        turns = (*row["messages"], *(row["completion"] or ()))
+        key = row["model"], *_kind(row["want"], row["options"])
+        if key not in asked.parts:
+            written = round(len(reply["text"] or "") / BYTES_A_TOKEN_OF_JSON) + 1
+            is_free = not _options(row["options"]).get("schema")
+            asked.parts[key] = Part(*key, guess=GUESSED_TOKENS if is_free else written)
+        asked.parts[key].add(n_bytes, len(turns), "\n".join(turn["content"] for turn in turns))
+        return {**reply, "tokens_in": round(n_bytes / BYTES_A_TOKEN) + 1, "tokens_out": 1}
 
 
-def _written(reply: Mapping[str, Any]) -> int:
-    return round(len(reply["text"]) / CHARACTERS_PER_TOKEN) + 1 if reply["text"] else 0
+@lru_cache(4096)
+def _options(said: str) -> Mapping[str, Any]:
+    return json.loads(said)
+
+
+@lru_cache(4096)
+def _kind(want: str, said: str) -> tuple[str, str, int | None]:
+    """What tells requests of one model apart here: what is wanted, its kind, the bound of it."""
+    options = _options(said)
+    bounds = (options.get(name) for name in ("max_tokens", "max_completion_tokens"))
+    return want, kind(want, options), next((int(each) for each in bounds if each), None)
+
+
+def total(forecasts: list[Forecast]) -> tuple[Figures, Figures]:
+    """The interval of all stages together."""
+    low = sum((each.expected.low for each in forecasts), Figures())
+    return low, sum((each.expected.high for each in forecasts), Figures())

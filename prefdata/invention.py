@@ -9,7 +9,7 @@ reply.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -18,7 +18,10 @@ import numpy as np
 from prefdata.models.client import response
 from prefdata.tables import Requests, Responses
 
-TOKENS_OF_A_TEXT = 256
+GUESSED_TOKENS = 256
+# All free text is made of it, so that how much of a later request was invented can be counted.
+WORD = "word "
+BYTES_A_TOKEN = 4.3
 # Words of a free string in JSON, such as a judge's reason.
 WORDS_OF_A_STRING = 40
 DIMENSIONS = 32
@@ -33,8 +36,13 @@ Schema = Mapping[str, Any]
 
 @dataclass
 class Inventor:
-    """Invents replies. `dimensions` of vectors follow those of real replies, once it saw some."""
+    """Invents replies.
 
+    `dimensions` of vectors follow those of real replies, once it saw some; `length` says how many
+    tokens a free text has that answers a request.
+    """
+
+    length: Callable[[Row], float] = lambda _: GUESSED_TOKENS
     dimensions: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
 
     def see(self, requests: Requests, known: Responses) -> None:
@@ -70,9 +78,9 @@ class Inventor:
             case _ if schema := options.get("schema"):
                 return {"text": json.dumps(instance(schema, luck)), "finish_reason": "stop"}
             case _:
-                bound = options.get("max_tokens") or options.get("max_completion_tokens")
-                words = "word " * min(bound or TOKENS_OF_A_TEXT, TOKENS_OF_A_TEXT)
-                return {"text": f"{request['request_id']} {words}", "finish_reason": "stop"}
+                words = round(self.length(request) * BYTES_A_TOKEN / len(WORD))
+                text = f"{request['request_id']} {WORD * words}"
+                return {"text": text, "finish_reason": "stop"}
 
 
 def _draws(luck: int) -> np.random.Generator:
@@ -201,7 +209,7 @@ def _array(schema: Schema, luck: int, root: Schema, depth: int) -> list[Any]:
 
 
 def _string(schema: Schema, luck: int) -> str:
-    said = f"{luck % 16**8:08x} " + "word " * WORDS_OF_A_STRING
+    said = f"{luck % 16**8:08x} " + WORD * WORDS_OF_A_STRING
     least, most = int(schema.get("minLength", 0)), schema.get("maxLength")
     said = said.ljust(least, "w")
     return said if most is None else said[: int(most)]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 
 import polars as pl
 
+from prefdata.models.prices import FREE
 from prefdata.models.spec import ModelSpec
 from prefdata.tables import Requests, Responses
 
@@ -49,31 +50,32 @@ Watch = Callable[[Progress], None]
 def cost(sent: Requests, batch: Responses, specs: Mapping[str, ModelSpec]) -> float:
     """What a batch of responses to some of the requests sent cost."""
     roles = dict(zip(sent["request_id"], sent["model"], strict=True))
-    prices = {role: specs[role].prices or (0.0, 0.0) for role in set(roles.values())}
-    total = 0.0
-    for each, read, written in batch.select("request_id", "tokens_in", "tokens_out").iter_rows():
-        price_in, price_out = prices[roles[each]]
-        total += (read or 0) * price_in + (written or 0) * price_out
-    return total / 1e6
+    prices = {role: specs[role].prices or FREE for role in set(roles.values())}
+    counted = batch.select("request_id", "tokens_in", "tokens_out").iter_rows()
+    return sum(prices[roles[each]].of(read or 0, written or 0) for each, read, written in counted)
 
 
 def worst(part: Requests, specs: Mapping[str, ModelSpec]) -> dict[str, float]:
     """The most each request can cost: a token has at least a byte, and `max_tokens` are written."""
     most: dict[str, float] = {}
+    prices = {role: specs[role].prices or FREE for role in part["model"].unique()}
     shown = part.select("request_id", "model", "options", *_bytes(part))
     for request_id, role, options, read, turns in shown.iter_rows():
         asked = json.loads(options)
         bounds = [asked.get("max_tokens"), asked.get("max_completion_tokens")]
         written = max((bound for bound in bounds if bound), default=UNBOUNDED)
-        price_in, price_out = specs[role].prices or (0.0, 0.0)
         read = read + len(options) + MESSAGE_MARKS * (turns + 1)
-        most[request_id] = (read * price_in + written * price_out) / 1e6
+        most[request_id] = prices[role].of(read, written)
     return most
 
 
 def _bytes(part: Requests) -> tuple[pl.Expr, pl.Expr]:
-    content = pl.col("messages").list.eval(pl.element().struct.field("content").str.len_bytes())
-    return content.list.sum().alias("bytes"), pl.col("messages").list.len().alias("turns")
+    """Bytes and turns of what is read: the messages, and a given completion."""
+    content = pl.element().struct.field("content").str.len_bytes()
+    both = ("messages", "completion")
+    read = pl.sum_horizontal(pl.col(each).list.eval(content).list.sum() for each in both)
+    turns = pl.sum_horizontal(pl.col(each).list.len() for each in both)
+    return read.alias("bytes"), turns.alias("turns")
 
 
 @dataclass

@@ -143,7 +143,7 @@ class Edge:
     def _converse(self, part: Requests, call: "_Call") -> list[Responses]:
         """Put one client's requests to it, what is free first, as far as the money goes."""
         answers: list[Responses] = []
-        priced = [role for role, spec in self.specs.items() if any(spec.prices or ())]
+        priced = [r for r, spec in self.specs.items() if spec.prices and not spec.prices.is_free]
         part = Requests(part.sort(pl.col("model").is_in(priced), maintain_order=True))
         while part.height and not call.stopped:
             held = worst(part, self.specs) if self._purse else {}

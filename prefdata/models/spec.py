@@ -3,10 +3,12 @@
 Importing this file is cheap: no table library and no client is loaded before a model is resolved.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from prefdata.models.prices import FREE, Prices, listed
 from prefdata.secrets import refuse_secrets
 
 if TYPE_CHECKING:
@@ -66,7 +68,9 @@ class ModelSpec(BaseModel):
     `concurrency` (most requests at once), `rpm` and `tpm` (requests and tokens a minute), each for
     every endpoint; `timeout`, `connect_timeout` and `read_timeout` (seconds of one attempt in all,
     to connect, between two bytes), `retries`; `max_n` (draws of one conversation that one request
-    may ask for); `price_in` and `price_out` (per million tokens).
+    may ask for); `price_in` and `price_out` (USD per million tokens; by default the list price
+    where one is known), `price_cached` (of tokens that the server read from its cache) and
+    `batch_discount` (the share of the price that its batch API saves).
     `engine` is passed to the engine of `embedded` and `vllm`. The planted values
     `accuracy` ... `spread` are those of `prefdata.models.scripted`.
     """
@@ -98,6 +102,8 @@ class ModelSpec(BaseModel):
     retries: int = Field(default=5, ge=0)
     price_in: float | None = Field(default=None, ge=0)
     price_out: float | None = Field(default=None, ge=0)
+    price_cached: float | None = Field(default=None, ge=0)
+    batch_discount: float | None = Field(default=None, ge=0, le=1)
     engine: dict[str, Any] = Field(default_factory=dict)
 
     accuracy: float = Field(default=0.9, ge=0, le=1)
@@ -168,14 +174,32 @@ class ModelSpec(BaseModel):
         return "".join(parts)
 
     @property
-    def prices(self) -> tuple[float, float] | None:
-        """Price of a million tokens read and written; None where it is not known.
+    def prices(self) -> Prices | None:
+        """What tokens cost; None where it is not known.
 
-        What runs on this machine costs nothing unless the recipe says otherwise.
+        As the recipe says, else as listed for every endpoint. What runs on this machine is free
+        unless the recipe says otherwise.
         """
+        found = self._stated or (self._listed if self.client == "openai" else FREE)
+        if found is None:
+            return None
+        if self.price_cached is not None:
+            found = replace(found, cached=self.price_cached)
+        if self.batch_discount is not None:
+            found = replace(found, batch_discount=self.batch_discount)
+        return found.in_batches() if getattr(self, "mode", "live") == "batch" else found
+
+    @property
+    def _stated(self) -> Prices | None:
         if self.price_in is None and self.price_out is None:
-            return None if self.client == "openai" else (0.0, 0.0)
-        return self.price_in or 0.0, self.price_out or 0.0
+            return None
+        return Prices(self.price_in or 0.0, self.price_out or 0.0)
+
+    @property
+    def _listed(self) -> Prices | None:
+        """The list price, where it is the same at every endpoint."""
+        found = {listed(self.model, url) for url, _ in self.endpoints()}
+        return found.pop() if len(found) == 1 else None
 
     def served(self) -> tuple[str, ...]:
         """Roles for which this is equal share one client, so an engine is loaded once."""

@@ -51,8 +51,11 @@ def cost(sent: Requests, batch: Responses, specs: Mapping[str, ModelSpec]) -> fl
     """What a batch of responses to some of the requests sent cost."""
     roles = dict(zip(sent["request_id"], sent["model"], strict=True))
     prices = {role: specs[role].prices or FREE for role in set(roles.values())}
-    counted = batch.select("request_id", "tokens_in", "tokens_out").iter_rows()
-    return sum(prices[roles[each]].of(read or 0, written or 0) for each, read, written in counted)
+    columns = ("request_id", "tokens_in", "tokens_out", "tokens_cached")
+    return sum(
+        prices[roles[each]].of(read or 0, written or 0, cached or 0)
+        for each, read, written, cached in batch.select(columns).iter_rows()
+    )
 
 
 def worst(part: Requests, specs: Mapping[str, ModelSpec]) -> dict[str, float]:

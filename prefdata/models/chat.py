@@ -108,6 +108,7 @@ def read(rows: Sequence[Mapping[str, Any]], reply: Any) -> list[dict[str, Any]]:
         usage: dict[str, Any] = reply.get("usage") or {}
         read = int(usage.get("prompt_tokens") or 0)
         written = int(usage.get("completion_tokens") or 0)
+        cached = _cached(usage)
         if rows[0]["want"] == "embedding":
             said = [{"vector": [float(value) for value in reply["data"][0]["embedding"]]}]
         else:
@@ -120,10 +121,17 @@ def read(rows: Sequence[Mapping[str, Any]], reply: Any) -> list[dict[str, Any]]:
             row["request_id"],
             **given,
             tokens_in=0 if at else read,
+            tokens_cached=None if at else cached,
             tokens_out=written // n + (at < written % n),
         )
         for at, (row, given) in enumerate(zip(rows, said, strict=False))
     ]
+
+
+def _cached(usage: Mapping[str, Any]) -> int | None:
+    """Tokens that the server had in its cache; None where it had none or does not say."""
+    details: Mapping[str, Any] = usage.get("prompt_tokens_details") or {}
+    return int(details.get("cached_tokens") or 0) or None
 
 
 def _choices(reply: Mapping[str, Any], n: int) -> list[Mapping[str, Any]]:

@@ -15,6 +15,7 @@ BLANK: Mapping[str, Any] = {
     "vector": None,
     "number": None,
     "tokens_in": 0,
+    "tokens_cached": None,
     "tokens_out": 0,
     "finish_reason": None,
     "error": None,

@@ -1,11 +1,15 @@
 """What tokens cost: as stated, as listed where the vendor itself is asked, else unknown."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from prefdata.models.account import worst
+from prefdata.models import chat
+from prefdata.models.account import cost, worst
+from prefdata.models.client import responses
+from prefdata.models.ledger import Ledger
 from prefdata.models.prices import Prices, listed
 from prefdata.models.spec import ModelSpec
 from tests.models.conftest import ask
@@ -62,3 +66,21 @@ def test_the_worst_a_request_costs_counts_the_given_completion():
     more = given.with_columns(completion=given["messages"])
     (long,), (before,) = worst(more, {"m": one}).values(), short.values()  # pyright: ignore
     assert long > before
+
+
+def test_what_a_server_had_in_its_cache_is_paid_as_such(
+    server: Any, spec_of: Callable[..., ModelSpec], ledger: Ledger
+):
+    usage = {"prompt_tokens": 100, "completion_tokens": 10}
+    said = {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "usage": usage}
+    cheaper = {**said, "usage": {**usage, "prompt_tokens_details": {"cached_tokens": 64}}}
+    spec = spec_of(price_in=10.0, price_out=0.0, price_cached=1.0)
+    requests = ask(spec, ["a", "b"])
+    rows = requests.to_dicts()
+    answers = responses([*chat.read(rows[:1], said), *chat.read(rows[1:], cheaper)])
+    assert answers["tokens_cached"].to_list() == [None, 64]
+    assert cost(requests, answers, {"m": spec}) == pytest.approx((100 + 36) * 1e-5 + 64e-6)
+    ledger.append(requests, answers)
+    assert (
+        ledger.find(requests["request_id"]).sort("request_id").equals(answers.sort("request_id"))
+    ), "it is kept"

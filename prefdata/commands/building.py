@@ -1,0 +1,97 @@
+"""`prefdata build` and `prefdata plan`."""
+
+from typing import Annotated, Any
+
+import typer
+
+from prefdata.commands.common import (
+    BUILD,
+    Changes,
+    Data,
+    Json,
+    Limit,
+    RecipeName,
+    Strict,
+    flag,
+    reported,
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    for command in (build, plan):
+        app.command(rich_help_panel=BUILD)(command)
+
+
+def build(
+    recipe: RecipeName,
+    limit: Limit = None,
+    changes: Changes = None,
+    budget: Annotated[
+        float | None, typer.Option(min=0, metavar="USD", help="Never spend more than this.")
+    ] = None,
+    fresh: Annotated[bool, flag("--fresh", "Ask again what the ledger has answered.")] = False,
+    strict: Strict = False,
+    shards: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Split each stage's prompts into N parts.")
+    ] = 1,
+    plain: Annotated[bool, flag("--plain", "Run directly, never by Prefect.")] = False,
+    prefect: Annotated[
+        bool, flag("--prefect", "Run as a Prefect flow, even if no API is set up.")
+    ] = False,
+    dry_run: Annotated[
+        bool, flag("--dry-run", "Only say what would run, as `prefdata plan` does.")
+    ] = False,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Build a dataset from a recipe. What was ever answered is not asked again."""
+    if plain and prefect:
+        raise typer.BadParameter("--plain and --prefect exclude each other")
+    if dry_run:
+        plan(recipe, limit, changes, strict, data, as_json)
+        return
+    options: dict[str, Any] = {
+        "data": None if data is None else str(data),
+        "changes": changes or [],
+        "limit": limit,
+        "n_shards": shards,
+        "fresh": fresh,
+        "strict": strict,
+        "budget": budget,
+    }
+    with reported(as_json, data, building=True):
+        from prefdata import way
+        from prefdata.screen import progress, write
+
+        builds, how = way.choose(plain=plain, prefect=prefect)
+        write.err().print(write.text(f"building {recipe} {how}", "dim"))
+        with progress.watching(write.err()) as watch:
+            built = builds(recipe, watch=watch, **options)
+        if as_json:
+            write.print_json(built.to_json())
+        else:
+            from prefdata.screen import summary
+
+            summary.draw_built(built, write.out())
+
+
+def plan(
+    recipe: RecipeName,
+    limit: Limit = None,
+    changes: Changes = None,
+    strict: Strict = False,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a build would run, ask and cost. Checks everything, spends nothing."""
+    with reported(as_json):
+        from prefdata.dataset import estimate
+        from prefdata.screen import summary, write
+
+        found = summary.plan_json(
+            *estimate(recipe, data=data, changes=changes or [], limit=limit, strict=strict)
+        )
+        if as_json:
+            write.print_json(found)
+        else:
+            summary.draw_plan(found, write.out())

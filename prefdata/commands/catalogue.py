@@ -1,0 +1,74 @@
+"""`prefdata recipes`, `prefdata stages` and `prefdata judges`."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from prefdata.commands.common import THERE, Json, flag, reported
+
+
+def add_to(app: typer.Typer) -> None:
+    for command in (recipes, stages, judges):
+        app.command(rich_help_panel=THERE)(command)
+
+
+def recipes(
+    schema: Annotated[
+        bool, flag("--schema", "Print the JSON Schema of recipes, for an editor.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List the recipes that come with prefdata."""
+    with reported(as_json):
+        from prefdata.screen import catalogue, write
+
+        if schema:
+            from prefdata.recipe import Recipe
+
+            write.print_json(Recipe.model_json_schema())
+        elif as_json:
+            write.print_json({"recipes": catalogue.recipes()})
+        else:
+            catalogue.draw_recipes(catalogue.recipes(), write.out())
+
+
+def stages(
+    name: Annotated[str | None, typer.Argument(help="One stage: verb.method.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the stages, or show one with its options."""
+    with reported(as_json):
+        from prefdata.screen import catalogue, write
+
+        if name is not None:
+            found: Any = catalogue.stage(name)
+            draw: Callable[..., None] = catalogue.draw_stage
+        else:
+            found, draw = catalogue.stage_list(), catalogue.draw_stages
+        if as_json:
+            write.print_json(found if name is not None else {"stages": found})
+        else:
+            draw(found, write.out())
+
+
+def judges(
+    name: Annotated[
+        str | None, typer.Argument(help="One judge: a bundled one, or a path ending in .toml.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the judges, or show what one asks."""
+    with reported(as_json):
+        from prefdata.screen import catalogue, write
+
+        if name is not None:
+            found = catalogue.judge(name)
+            if as_json:
+                write.print_json(catalogue.judge_json(found))
+            else:
+                catalogue.draw_judge(found, write.out())
+        elif as_json:
+            write.print_json({"judges": catalogue.judge_list()})
+        else:
+            catalogue.draw_judges(catalogue.judge_list(), write.out())

@@ -1,0 +1,102 @@
+"""What commands share: options, and how a failure is reported."""
+
+import os
+import shlex
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from prefdata.errors import PrefdataError
+
+BUILD, THERE, VERSIONS = "Build", "What there is to build with", "Versions"
+
+
+def pairs_of_key_and_value(changes: list[str] | None) -> list[str]:
+    for change in changes or []:
+        if "=" not in change:
+            raise typer.BadParameter(f"{change!r} is not key=value, such as models.writer.seed=7")
+    return changes or []
+
+
+def flag(name: str, text: str) -> Any:
+    return typer.Option(name, help=text, metavar="")
+
+
+RecipeName = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A bundled recipe's name, or the path of a file.")
+]
+Json = Annotated[bool, flag("--json", "End with one JSON object on standard output.")]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        envvar="PREFDATA_DATA",
+        help="Folder of ledger, builds and versions; by default data/ of the project or folder.",
+    ),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a key of the recipe: models.judge.model=..., stages.generate.sample.n=2.",
+        callback=pairs_of_key_and_value,
+    ),
+]
+Limit = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Take the first N prompts only.")
+]
+Strict = Annotated[bool, flag("--strict", "A bad source row is an error, not quarantined.")]
+
+
+@contextmanager
+def reported(as_json: bool, data: Path | None = None, *, building: bool = False) -> Generator[None]:
+    """End a command that fails or is stopped with a message and its exit code."""
+    try:
+        yield
+    except PrefdataError as error:
+        _complain(as_json, str(error), type(error).__name__, "error")
+        raise typer.Exit(1) from error
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except OSError as error:
+        said = f"{error.strerror or error}: {error.filename or 'no file is named'}"
+        if building:
+            said += f"\n{how_to_go_on(data)}"
+        _complain(as_json, said, type(error).__name__, "error")
+        raise typer.Exit(1) from error
+    except Exception as error:
+        if os.environ.get("PREFDATA_TRACEBACK"):
+            raise
+        said = (
+            f"{type(error).__name__}: {error}\nThis is not foreseen: set PREFDATA_TRACEBACK=1 to "
+            "see where it comes from, and please report it"
+        )
+        _complain(as_json, said, type(error).__name__, "error")
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt as error:
+        said = how_to_go_on(data) if building else "nothing was changed"
+        _complain(as_json, said, "Interrupted", "stopped")
+        raise typer.Exit(130) from error
+
+
+def _complain(as_json: bool, message: str, kind: str, label: str) -> None:
+    from prefdata.screen import write
+
+    write.complain(message, label)
+    if as_json:
+        write.print_json({"error": message, "kind": kind})
+
+
+def how_to_go_on(data: Path | None) -> str:
+    from prefdata.version import data_folder
+
+    again = shlex.join(["prefdata", *(each for each in sys.argv[1:] if each != "--fresh")])
+    return (
+        f"everything answered so far is kept in {data_folder(data) / 'ledger'}; "
+        f"to go on from there:\n  {again}"
+    )

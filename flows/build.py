@@ -114,6 +114,7 @@ def build_flow(
     fresh: bool = False,
     strict: bool = False,
     budget: float | None = None,
+    max_requests: int | None = None,
 ) -> dict[str, Any]:
     """Build a recipe (a bundled name or a path) and return what `prefdata build --json` prints.
 
@@ -131,6 +132,7 @@ def build_flow(
             fresh=fresh,
             strict=strict,
             budget=budget,
+            max_requests=max_requests,
             run=_in_tasks(folder),
             watch=log,
         )

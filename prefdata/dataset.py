@@ -1,7 +1,7 @@
 """From a recipe to a version: `prefdata.build`, with all its effects in their places."""
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,11 @@ LEARNED = 5000
 
 @dataclass(frozen=True)
 class Built:
-    """What a build came to. `is_new` is false where the version was there already."""
+    """What a build came to. `is_new` is false where the version was there already.
+
+    `partial`, where a limit ended the asking: its `reason`, the requests `missing` by stage, and
+    how to `go_on`.
+    """
 
     name: str
     id: str
@@ -45,6 +49,7 @@ class Built:
     requests: dict[str, int]
     tokens: dict[str, int]
     cost: float
+    partial: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -60,6 +65,7 @@ def build(
     fresh: bool = False,
     strict: bool = False,
     budget: float | None = None,
+    max_requests: int | None = None,
     ask: Ask | None = None,
     run: Run | None = None,
     watch: Watch = silent,
@@ -67,8 +73,10 @@ def build(
     """Build a recipe (bundled name, path or `Recipe`) into a version and say what came of it.
 
     `changes` are "key=value" strings on the recipe, `limit` takes so many prompts, the first,
-    `fresh` asks again what the ledger knows, `strict` makes a bad source row an error, `budget` is
-    in USD. `ask` and `run` replace the models and the way stages are run.
+    `fresh` asks again what the ledger knows, `strict` makes a bad source row an error. `budget` (in
+    USD) and `max_requests` are not exceeded, by default the recipe's: what could not be asked is
+    then missing, and the version is marked `partial`. `ask` and `run` replace the models and the
+    way stages are run.
 
     Raises a `PrefdataError`: `RecipeError` before anything is spent.
     """
@@ -79,12 +87,21 @@ def build(
     watch(Imported(counts, imported.quarantined.height, tuple(map(str, imported.audit))))
     folder = data_folder(data)
     start = _start(planned, imported.tables)
+    budget = recipe.budget if budget is None else budget
+    max_requests = recipe.max_requests if max_requests is None else max_requests
     count = Counting(planned.stages, watch)
     if unread := unscored({}, start):
         count.unscored["sources"] = unread
     with (
         Ledger(folder / "ledger") as ledger,
-        Edge(recipe.specs, ledger, fresh=fresh, budget=budget, watch=count.asking) as edge,
+        Edge(
+            recipe.specs,
+            ledger,
+            fresh=fresh,
+            budget=budget,
+            max_requests=max_requests,
+            watch=count.asking,
+        ) as edge,
     ):
         expected = forecast(planned, start, find=ledger.find, sample=REHEARSED)
         if ask is None:
@@ -102,6 +119,7 @@ def build(
             for stage in planned.exports
         }
     requests = {name: getattr(edge.counts, name) for name in ("asked", "cached", "failed")}
+    partial = _partial(count.missing, edge.limit)
     tokens = {"in": edge.counts.tokens_in, "out": edge.counts.tokens_out}
     written = version.write(
         folder,
@@ -126,6 +144,7 @@ def build(
         seed=recipe.seed,
         description=recipe.description,
         licenses={spec.name: spec.licence for spec in recipe.sources.specs if spec.licence},
+        partial=partial,
     )
     return Built(
         name=recipe.name,
@@ -140,7 +159,19 @@ def build(
         requests=requests,
         tokens=tokens,
         cost=edge.counts.cost,
+        partial=partial,
     )
+
+
+def _partial(missing: Mapping[str, int], limit: str) -> dict[str, Any] | None:
+    """What a manifest says of a build that a limit ended."""
+    if not missing:
+        return None
+    go_on = (
+        "build the same recipe again without the limit or with a higher one; what was answered is "
+        "in the ledger and is not asked again"
+    )
+    return {"reason": limit, "missing": dict(missing), "go_on": go_on}
 
 
 def _heed_ctrl_c() -> None:

@@ -71,6 +71,15 @@ class Recipe(BaseModel):
         default_factory=dict[str, float], description="share of prompt groups a split; rest: train"
     )
 
+    budget: float | None = Field(
+        None, ge=0, description="USD that one build may spend; what is left is asked by the next"
+    )
+    max_requests: int | None = Field(
+        None,
+        ge=0,
+        description="requests that one build may send; what is left is asked by the next",
+    )
+
     _folder: Path = PrivateAttr(default_factory=Path)
     _text: str = PrivateAttr("")
 

@@ -26,7 +26,8 @@ class Started:
 class Asking:
     """How far the requests of the running stage are, of all shards and rounds together.
 
-    `total` grows when a stage asks again; `cached` of those `done` came from the ledger.
+    `total` grows when a stage asks again; of those `done`, `cached` came from the ledger, `failed`
+    ended in an error and `refused` were not sent, because a limit was reached.
     """
 
     stage: str
@@ -37,6 +38,7 @@ class Asking:
     tokens_in: int
     tokens_out: int
     cost: float
+    refused: int = 0
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,27 @@ def test_a_build_ends_with_one_object_and_says_on_the_side_how_it_goes(folder: P
     assert (again["id"], again["is_new"]) == (built["id"], False)
 
 
+def test_a_partial_version_says_so_wherever_it_is_shown(folder: Path):
+    built = answer("build", "recipe.toml", "--max-requests", str(3 * N + 6))
+    missing = {"annotate.pairwise": 6 * N - 6}
+    assert built["partial"]["missing"] == missing
+    assert answer("list")["versions"][0]["partial"] == built["partial"]
+    assert answer("show", "planted")["partial"] == built["partial"]
+    again = run("build", "recipe.toml", "--max-requests", "0").stdout
+    for drawn in (again, run("list").stdout, run("show", "planted").stdout):
+        assert "partial" in drawn
+    for drawn in (again, run("show", "planted").stdout):
+        assert f"annotate.pairwise {6 * N - 6}" in drawn
+        assert "without the limit" in " ".join(drawn.split())
+    whole = answer("build", "recipe.toml")
+    assert whole["partial"] is None
+    assert whole["id"] != built["id"]
+    assert {v["id"]: v["partial"] is not None for v in answer("list")["versions"]} == {
+        built["id"]: True,
+        whole["id"]: False,
+    }
+
+
 def test_a_summary_for_people_says_what_to_do_next(folder: Path):
     result = run("build", "recipe.toml")
     (version,) = answer("list")["versions"]

@@ -201,6 +201,77 @@ def test_a_budget_is_kept_and_the_version_is_still_whole(make: Make, folder: Pat
     assert rest.id != part.id
 
 
+def test_a_limit_makes_a_partial_version_that_says_what_is_missing(make: Make, folder: Path):
+    part = make(max_requests=PROMPTS * 3 + 10)
+    assert part.requests["asked"] == PROMPTS * 3 + 10
+    assert part.partial is not None
+    assert part.partial["reason"] == "request limit reached"
+    assert part.partial["missing"] == {"annotate.pairwise": PROMPTS * 6 - 10}
+    version = verify(Path(part.path))
+    assert version.partial == part.partial
+    card = (Path(part.path) / "README.md").read_text()
+    assert f"`annotate.pairwise` {PROMPTS * 6 - 10:,}" in card
+    assert "partial" in card.lower()
+    whole = make()
+    assert whole.partial is None
+    assert whole.id != part.id
+    assert "partial" not in verify(Path(whole.path)).manifest
+    assert "partial" not in (Path(whole.path) / "README.md").read_text().lower()
+    assert whole.requests["cached"] == part.requests["asked"]
+
+
+@pytest.mark.parametrize("limits", [{"budget": 1e9}, {"max_requests": 10**9}])
+def test_a_limit_that_is_not_reached_leaves_no_trace(
+    make: Make, folder: Path, limits: dict[str, Any]
+):
+    whole = make()
+    ((name, value),) = limits.items()
+    text = f"{name} = {value}\n{RECIPE}"
+    (folder / "recipe.toml").write_text(text)
+    assert prefdata.build(folder / "recipe.toml", data=folder / "other").id == whole.id
+    assert make(**limits).id == whole.id
+
+
+@pytest.mark.parametrize("limits", [{"budget": 0.0}, {"max_requests": 0}])
+def test_a_limit_that_allows_nothing_still_ends_with_a_version(
+    make: Make, folder: Path, limits: dict[str, Any]
+):
+    nothing = make(**limits)
+    assert (nothing.requests["asked"], nothing.cost) == (0, 0)
+    assert nothing.partial is not None
+    assert nothing.partial["missing"] == {"generate.sample": PROMPTS * 3}
+    verify(Path(nothing.path))
+
+
+def test_a_limit_of_the_recipe_is_kept_and_that_of_the_call_goes_before(make: Make, folder: Path):
+    (folder / "recipe.toml").write_text("max_requests = 7\n" + RECIPE)
+    assert make().requests["asked"] == 7
+    assert make(max_requests=9).requests["asked"] == 9
+
+
+def test_what_is_missing_is_part_of_the_id(folder: Path):
+    """Where the tables do not show it, a version that lacks answers is still another one."""
+    plugin = """
+from prefdata.stage import Asks, Model, requests
+from prefdata.tables import Prompts, Requests
+
+
+def look(prompts: Prompts, *, model: Model) -> Asks[Prompts]:
+    yield Requests(requests(model, "text", prompts["prompt"]))
+    return prompts
+"""
+    (folder / "looking.py").write_text(plugin)
+    head = RECIPE[: RECIPE.index("[[stages]]")]
+    (folder / "recipe.toml").write_text(
+        f'{head}[[stages]]\nuse = "looking:look"\nmodel = "judge"\n'
+    )
+    part = prefdata.build(folder / "recipe.toml", data=folder / "data", max_requests=3)
+    whole = prefdata.build(folder / "recipe.toml", data=folder / "data")
+    assert part.tables == whole.tables
+    assert part.id != whole.id
+    verify(Path(part.path))
+
+
 def test_a_budget_needs_prices(make: Make, folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     unpriced = RECIPE.replace("price_in = 1.0\nprice_out = 1.0\n", "")

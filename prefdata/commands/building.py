@@ -29,6 +29,9 @@ def build(
     budget: Annotated[
         float | None, typer.Option(min=0, metavar="USD", help="Never spend more than this.")
     ] = None,
+    max_requests: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Never send more requests than this.")
+    ] = None,
     fresh: Annotated[bool, flag("--fresh", "Ask again what the ledger has answered.")] = False,
     strict: Strict = False,
     shards: Annotated[
@@ -58,6 +61,7 @@ def build(
         "fresh": fresh,
         "strict": strict,
         "budget": budget,
+        "max_requests": max_requests,
     }
     with reported(as_json, data, building=True):
         from prefdata import way

@@ -1,6 +1,7 @@
 """What an edge has done and spent, and what it may still spend."""
 
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,10 @@ from prefdata.models.spec import ModelSpec
 from prefdata.tables import Requests, Responses
 
 WATCH_EVERY = 0.1
+# Why a request was not sent.
+BUDGET_REACHED = "budget reached"
+REQUESTS_REACHED = "request limit reached"
+LIMITS = (BUDGET_REACHED, REQUESTS_REACHED)
 # What a request without `max_tokens` is taken to write at most, when money is reserved for it.
 UNBOUNDED = 8192
 # Marks that a chat template puts around a message, and a schema's copy in the prompt.
@@ -21,11 +26,16 @@ MESSAGE_MARKS = 16
 
 @dataclass
 class Counts:
-    """What an edge has done. `failed` are the requests that ended in an error, cached ones not."""
+    """What an edge has done.
+
+    `failed` are the requests that ended in an error, cached ones not; among them are those
+    `refused`, which were not sent because a limit was reached.
+    """
 
     asked: int = 0
     cached: int = 0
     failed: int = 0
+    refused: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
     cost: float = 0.0
@@ -83,28 +93,40 @@ def _bytes(part: Requests) -> tuple[pl.Expr, pl.Expr]:
 
 @dataclass
 class Purse:
-    """What may still be spent. Money is reserved at the worst price before a request is sent."""
+    """What may still be spent, of money and of requests; without a bound of either, all.
 
-    budget: float
+    Money is reserved at the worst price before a request is sent, and a request counts as sent
+    once it is reserved.
+    """
+
+    budget: float = math.inf
+    requests: float = math.inf
     spent: float = 0.0
     reserved: float = 0.0
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def reserve(self, worst: Sequence[float]) -> int:
-        """How many of these requests, in order, may be sent now; 0 once the budget is reached.
+        """How many of these requests, in order, may be sent now; 0 once a limit is reached.
 
         Waits while money is held for requests of others that may cost less than was reserved.
         """
         with self.changed:
             while True:
                 free, n = self.budget - self.spent - self.reserved, 0
-                while n < len(worst) and worst[n] <= free + 1e-12:
+                most = min(len(worst), self.requests)
+                while n < most and worst[n] <= free + 1e-12:
                     free -= worst[n]
                     n += 1
-                if n or self.reserved <= 1e-12:
+                if n or not most or self.reserved <= 1e-12:
                     self.reserved += sum(worst[:n])
+                    self.requests -= n
                     return n
                 self.changed.wait()
+
+    @property
+    def limit(self) -> str:
+        """Which limit it is that was reached."""
+        return BUDGET_REACHED if self.requests else REQUESTS_REACHED
 
     def settle(self, reserved: float, spent: float) -> None:
         """What was reserved is free again but for what was spent."""

@@ -6,6 +6,7 @@ on disk before it counts it.
 """
 
 import itertools
+import math
 import threading
 from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -16,13 +17,21 @@ import polars as pl
 
 from prefdata import tables
 from prefdata.errors import BudgetError, ModelError, nearest
-from prefdata.models.account import Account, Counts, Progress, Purse, Watch, cost, worst
+from prefdata.models.account import (
+    LIMITS,
+    Account,
+    Counts,
+    Progress,
+    Purse,
+    Watch,
+    cost,
+    worst,
+)
 from prefdata.models.client import Client, Health, Watched, response, responses
 from prefdata.models.ledger import Ledger
 from prefdata.models.spec import ModelSpec
 from prefdata.tables import Requests, Responses
 
-BUDGET_REACHED = "budget reached"
 # So many requests without a single answer are no coincidence.
 SILENT = 3
 
@@ -33,10 +42,12 @@ class Edge:
     `ledger` keeps the responses. `fresh` asks again what the ledger answers, once an edge; the
     newer answer is the one that is read from then on. `budget` (in the currency of the prices)
     is not exceeded: a request is sent only where it could be paid at its worst, that is with
-    a token for every byte read and `max_tokens` written; the others get the error "budget
-    reached", which is not kept. `BudgetError` where a model has no price. `watch` is called, from
-    any thread, with the `Progress` of a running call. Calls from several threads share clients;
-    `close` ends those that run, with a `ModelError`.
+    a token for every byte read and `max_tokens` written (8,192 where there is no such bound); the
+    others get the error "budget reached", which is not kept. `BudgetError` where a model has no
+    price. Likewise no more than `max_requests` are sent, those that fail among them ("request limit
+    reached"); trying one again does not count. `watch` is called, from any thread, with the
+    `Progress` of a running call. Calls from several threads share clients; `close` ends those that
+    run, with a `ModelError`.
     """
 
     def __init__(
@@ -46,12 +57,17 @@ class Edge:
         *,
         fresh: bool = False,
         budget: float | None = None,
+        max_requests: int | None = None,
         watch: Watch | None = None,
     ) -> None:
         self.specs = specs
         self.ledger = ledger
         self._fresh = fresh
-        self._purse = None if budget is None else Purse(budget)
+        self._purse = None
+        self._is_budgeted = budget is not None
+        if budget is not None or max_requests is not None:
+            money = math.inf if budget is None else budget
+            self._purse = Purse(money, math.inf if max_requests is None else max_requests)
         self._account = Account(watch)
         self._clients: dict[tuple[str, ...], Client] = {}
         self._identities: dict[str, str] = {}
@@ -67,6 +83,11 @@ class Edge:
     def counts(self) -> Counts:
         """What all calls together have asked, found, lost and spent."""
         return self._account.counts
+
+    @property
+    def limit(self) -> str:
+        """Which limit was reached, where one was."""
+        return self._purse.limit if self._purse else ""
 
     def health(self) -> tuple[Health, ...]:
         """How each endpoint is that was asked so far, of the models that are behind some."""
@@ -106,7 +127,7 @@ class Edge:
         for (role,), rows in answered.group_by("model"):
             if rows.filter(~failed).height:
                 self._speaking.add(str(role))
-            reasons = rows.filter(failed & (pl.col("error") != BUDGET_REACHED))["error"]
+            reasons = rows.filter(failed & ~pl.col("error").is_in(LIMITS))["error"]
             if str(role) in self._speaking or not SILENT <= len(reasons) == rows.height:
                 continue
             raise ModelError(
@@ -190,8 +211,9 @@ class Edge:
         return batch
 
     def _refuse(self, part: Requests, call: "_Call") -> Responses:
-        self._account.add(call.progress, Counts(failed=part.height), part.height)
-        return responses(response(each, error=BUDGET_REACHED) for each in part["request_id"])
+        counts = Counts(failed=part.height, refused=part.height)
+        self._account.add(call.progress, counts, part.height)
+        return responses(response(each, error=self.limit) for each in part["request_id"])
 
     def _check(self, wanted: Requests) -> None:
         for role in wanted["model"].unique():
@@ -199,7 +221,7 @@ class Edge:
                 raise ModelError(
                     f"no model {role!r} among those of the recipe; {nearest(role, self.specs)}"
                 )
-            if self._purse and self.specs[role].prices is None:
+            if self._is_budgeted and self.specs[role].prices is None:
                 raise BudgetError(
                     f"a budget was given, but the model {role!r} has no price; state price_in and "
                     "price_out (per million tokens; 0 where it is free) in the recipe"

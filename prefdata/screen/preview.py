@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prefdata.screen import write
+from prefdata.screen.summary import draw_partial
 from prefdata.tables import VALUES
 from prefdata.version import Version
 from prefdata.version.card import unscored
@@ -85,6 +86,9 @@ def draw_version(version: Version, n: int, on: Console) -> None:
     said = str(version.manifest["description"])
     if said:
         on.print(write.text(f"\n{said}", lines=True))
+    if version.partial:
+        on.print()
+        draw_partial(version.partial, on)
     on.print()
     on.print(_facts(version))
     _draw_trust(version, on)

@@ -198,6 +198,8 @@ def draw_built(built: Built, on: Console) -> None:
     """What a build came to and what to do with it."""
     fate = "new version" if built.is_new else "was there already: nothing new to write"
     style = "bold green" if built.is_new else "bold"
+    if built.partial:
+        fate, style = f"{fate}, partial", "bold yellow"
     on.print()
     on.print(write.text(f"{built.name}@{built.id}", style), write.text(fate))
     on.print(write.text(built.path), soft_wrap=True)
@@ -207,6 +209,9 @@ def draw_built(built: Built, on: Console) -> None:
     for name, said in _facts(built):
         facts.add_row(name, write.text(said))
     on.print(facts)
+    if built.partial:
+        on.print()
+        draw_partial(built.partial, on)
     ref = f"{built.name}@{built.id}"
     on.print()
     on.print(write.text("look at it   "), write.text(f"prefdata show {ref}", "bold"), sep="")
@@ -215,11 +220,22 @@ def draw_built(built: Built, on: Console) -> None:
         on.print(write.text("load it      "), write.text(said, "bold"), sep="", soft_wrap=True)
 
 
+def draw_partial(partial: Mapping[str, Any], on: Console) -> None:
+    """Why a version is not whole, what is missing, and how to go on."""
+    missing = ", ".join(f"{name} {write.count(n)}" for name, n in partial["missing"].items())
+    said = f"partial: {partial['reason']}; requests that were not sent: {missing}"
+    on.print(write.text(said, "yellow"))
+    on.print(write.text(f"to go on: {partial['go_on']}", "dim"))
+
+
 def _facts(built: Built) -> list[tuple[str, str]]:
     requests, tokens = built.requests, built.tokens
     asked = [f"{write.count(requests['asked'])} asked"]
     asked += [f"{write.count(requests['cached'])} from the ledger"]
-    asked += [f"{write.count(requests['failed'])} failed"] if requests["failed"] else []
+    refused = sum(built.partial["missing"].values()) if built.partial else 0
+    failed = requests["failed"] - refused
+    asked += [f"{write.count(failed)} failed"] if failed else []
+    asked += [f"{write.count(refused)} not sent"] if refused else []
     asked += [write.dollars(built.cost)] if built.cost else []
     found = [
         ("tables", write.rows(built.tables)),
@@ -254,6 +270,7 @@ def _version(version: Version) -> dict[str, Any]:
             view: sum(each["splits"].values()) for view, each in manifest["exports"].items()
         },
         "bytes": sum(each["bytes"] for each in manifest["files"].values()),
+        "partial": manifest.get("partial"),
     }
 
 
@@ -262,7 +279,7 @@ def draw_versions(found: Sequence[Mapping[str, Any]], data: Path | None, on: Con
         where = f"There is no version in {data_folder(data)} yet."
         on.print(write.text(where), "Build one: prefdata build quickstart")
         return
-    table = write.table("version", "made (UTC)", "pairs#", "rows#", "size#", "exports")
+    table = write.table("version", "made (UTC)", "pairs#", "rows#", "size#", "exports", "")
     table.columns[0].no_wrap = True
     for entry in found:
         table.add_row(
@@ -272,5 +289,6 @@ def draw_versions(found: Sequence[Mapping[str, Any]], data: Path | None, on: Con
             write.count(sum(entry["tables"].values())),
             write.size(entry["bytes"]),
             write.text(", ".join(entry["exports"])),
+            write.text("partial" if entry["partial"] else "", "yellow"),
         )
     on.print(table)

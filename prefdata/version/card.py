@@ -35,7 +35,7 @@ def card(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str
     """README.md for a version, from its manifest (without files) and its tables."""
     sections = [
         _metadata(manifest),
-        f"# {manifest['name']}\n\n{_opening(manifest, frames)}",
+        f"# {manifest['name']}\n\n{_partial(manifest)}{_opening(manifest, frames)}",
         f"## Contents\n\n{_contents(manifest)}",
         f"## How to load\n\n{_loading(manifest)}",
         f"## How it was made\n\n{_making(manifest, frames)}",
@@ -75,6 +75,19 @@ def _license(manifest: Mapping[str, Any]) -> list[str]:
     if all(each in LICENSES for each in said):
         return ["license:", *(f"- {each}" for each in said)]
     return ["license: other", f"license_name: {json.dumps(' and '.join(said))}"]
+
+
+def _partial(manifest: Mapping[str, Any]) -> str:
+    """A warning where a limit ended the asking."""
+    partial: Mapping[str, Any] | None = manifest.get("partial")
+    if not partial:
+        return ""
+    missing: Mapping[str, int] = partial["missing"]
+    stages = ", ".join(f"`{stage}` {n:,}" for stage, n in missing.items())
+    return (
+        f"> **Partial.** {partial['reason'].capitalize()}: requests that were not sent: {stages}. "
+        f"{partial['go_on'].capitalize()}.\n\n"
+    )
 
 
 def _opening(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str:

@@ -46,6 +46,11 @@ class Version:
     def ref(self) -> str:
         return f"{self.name}@{self.id}"
 
+    @property
+    def partial(self) -> Mapping[str, Any] | None:
+        """Why it is not whole and what is missing; None where nothing is."""
+        return self.manifest.get("partial")
+
     def table(self, name: str) -> pl.DataFrame:
         """A table, without rows if nothing made it; `VersionError` if there is no such table."""
         if name not in TABLES:
@@ -98,6 +103,9 @@ def manifest_id(manifest: Mapping[str, Any]) -> str:
     """The id that a manifest's digests of tables and judges and its recipe give."""
     digests = {name: each["digest"] for name, each in manifest["tables"].items()}
     recipe = {part: manifest[part] for part in ("recipe", "splits", "seed")}
+    if partial := manifest.get("partial"):
+        # What was not asked is part of what a version is, even where its tables do not show it.
+        recipe["missing"] = partial["missing"]
     return version_id(digests, recipe, manifest["judges"])
 
 

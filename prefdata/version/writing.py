@@ -68,6 +68,7 @@ def write(
     seed: int = 0,
     licenses: Mapping[str, str] | None = None,
     description: str = "",
+    partial: Mapping[str, Any] | None = None,
 ) -> Written:
     """Write a version, or find that it is there.
 
@@ -78,7 +79,8 @@ def write(
     kept and are no part of the id; of `counts`, the card reads `stages`, a list of {use, table, in,
     out, dropped}, and `requests`, `tokens` and `cost`. Splits are assigned here, to
     `pairs` and to the rows of every export; rows keep their order. `licenses` maps a source to its
-    licence; `description` is the recipe's, for the card.
+    licence; `description` is the recipe's, for the card. `partial` is given where a limit ended the
+    asking: its `missing`, requests by stage, goes into the id.
 
     Raises `TableError` if a table breaks its schema or refers to a row that is not there,
     `RecipeError` if something looks like a secret, `VersionError` if a name is none.
@@ -94,6 +96,8 @@ def write(
     frames = _split(_checked(tables), splits, seed)
     refuse_dangling(frames)
     manifest = _content(frames, resolved, digests, splits, seed)
+    if partial:
+        manifest["partial"] = dict(partial)
     home = Path(data) / "versions"
     path = home / name / manifest_id(manifest)
     if is_whole(path):

@@ -16,8 +16,8 @@ import pytest
 
 from prefdata import tables
 from prefdata.errors import BudgetError, ModelError
-from prefdata.models.account import Counts, Progress
-from prefdata.models.edge import BUDGET_REACHED, Edge
+from prefdata.models.account import BUDGET_REACHED, REQUESTS_REACHED, Counts, Progress
+from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
 from prefdata.models.spec import ModelSpec
 from prefdata.tables import Requests
@@ -124,6 +124,24 @@ def test_the_budget_is_never_exceeded_and_nearly_used(server: Any, spec_of: Spec
     with Edge({"m": spec}, ledger, budget=100 * each) as richer:
         assert richer(ask(spec, [f"Question {i}" for i in range(100)]))["error"].count() == 0
         assert richer.counts.cached == edge.counts.asked
+
+
+@pytest.mark.parametrize("budget", [None, 1e9])
+def test_no_more_requests_are_sent_than_may_be(
+    server: Any, spec_of: SpecOf, ledger: Ledger, budget: float | None
+):
+    spec = spec_of(price_in=1.0, price_out=1.0, retries=1)
+    server.fault("500", match="Question 3", times=1)
+    with Edge({"m": spec}, ledger, budget=budget, max_requests=12) as edge:
+        first = edge(ask(spec, TEXTS[:8]))
+        assert first["error"].null_count() == 8
+        second = edge(ask(spec, TEXTS))
+        assert (edge.counts.asked, edge.counts.refused, edge.counts.cached) == (12, 18, 8)
+        assert edge(ask(spec, TEXTS[20:]))["error"].null_count() == 0
+    assert second["error"].drop_nulls().to_list() == [REQUESTS_REACHED] * 18
+    assert len(server.seen()) == 12
+    with Edge({"m": spec}, ledger) as later:
+        assert later(ask(spec, TEXTS))["error"].null_count() == 30
 
 
 def test_models_share_a_budget(server: Any, spec_of: SpecOf, ledger: Ledger):

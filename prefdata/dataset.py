@@ -189,6 +189,7 @@ def estimate(
     data: str | Path | None = None,
     changes: Sequence[str] = (),
     limit: int | None = None,
+    fresh: bool = False,
     strict: bool = False,
 ) -> tuple[Plan, dict[str, int], list[Forecast]]:
     """What `build` would run: the plan, the rows of the sources and what each stage would ask.
@@ -200,7 +201,7 @@ def estimate(
         asked = forecast(
             planned,
             _start(planned, imported.tables),
-            find=ledger.find,
+            find=None if fresh else ledger.find,
             experience=Experience().see(ledger.sample(LEARNED)),
             count=counter,
         )

@@ -176,6 +176,21 @@ def test_a_plan_spends_nothing_and_counts_what_a_build_asks(folder: Path):
     assert after["total"]["cost"] == 0
 
 
+def test_a_dry_run_has_the_options_of_the_build(folder: Path):
+    run("build", "recipe.toml")
+    fresh = answer("build", "recipe.toml", "--dry-run", "--fresh")
+    assert fresh["total"]["answered"] == 0
+    some = answer("build", "recipe.toml", "--dry-run", "--limit", "3")
+    assert some["total"]["requests"] == 27
+    options = ["--fresh", "--max-requests", "5", "--budget", "100"]
+    limited = answer("build", "recipe.toml", "--dry-run", *options)
+    assert limited["limits"] == {"budget": 100.0, "max_requests": 5}
+    drawn = run("build", "recipe.toml", "--dry-run", *options).stdout
+    assert "the limit of 5 requests will be reached" in drawn
+    assert "the budget" not in drawn
+    assert len(answer("list")["versions"]) == 1
+
+
 def test_a_plan_does_not_invent_a_price(folder: Path):
     unpriced = RECIPE.replace('client = "scripted"\naccuracy', 'client = "openai"\nmodel = "m"\n#')
     unpriced = re.sub(r"(malformed_rate|price_\w+) = .*\n", "", unpriced)

@@ -16,6 +16,16 @@ from prefdata.commands.common import (
     reported,
 )
 
+Budget = Annotated[
+    float | None,
+    typer.Option(min=0, metavar="USD", help="Never spend more than this; by default the recipe's."),
+]
+MaxRequests = Annotated[
+    int | None,
+    typer.Option(min=0, metavar="N", help="Never send more requests; by default the recipe's."),
+]
+Fresh = Annotated[bool, flag("--fresh", "Ask again what the ledger has answered.")]
+
 
 def add_to(app: typer.Typer) -> None:
     for command in (build, plan):
@@ -26,13 +36,9 @@ def build(
     recipe: RecipeName,
     limit: Limit = None,
     changes: Changes = None,
-    budget: Annotated[
-        float | None, typer.Option(min=0, metavar="USD", help="Never spend more than this.")
-    ] = None,
-    max_requests: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="Never send more requests than this.")
-    ] = None,
-    fresh: Annotated[bool, flag("--fresh", "Ask again what the ledger has answered.")] = False,
+    budget: Budget = None,
+    max_requests: MaxRequests = None,
+    fresh: Fresh = False,
     strict: Strict = False,
     shards: Annotated[
         int, typer.Option(min=1, metavar="N", help="Split each stage's prompts into N parts.")
@@ -51,7 +57,7 @@ def build(
     if plain and prefect:
         raise typer.BadParameter("--plain and --prefect exclude each other")
     if dry_run:
-        plan(recipe, limit, changes, strict, data, as_json)
+        plan(recipe, limit, changes, budget, max_requests, fresh, strict, data, as_json)
         return
     options: dict[str, Any] = {
         "data": None if data is None else str(data),
@@ -83,6 +89,9 @@ def plan(
     recipe: RecipeName,
     limit: Limit = None,
     changes: Changes = None,
+    budget: Budget = None,
+    max_requests: MaxRequests = None,
+    fresh: Fresh = False,
     strict: Strict = False,
     data: Data = None,
     as_json: Json = False,
@@ -92,8 +101,11 @@ def plan(
         from prefdata.dataset import estimate
         from prefdata.screen import summary, write
 
+        planned, rows, forecasts = estimate(
+            recipe, data=data, changes=changes or [], limit=limit, fresh=fresh, strict=strict
+        )
         found = summary.plan_json(
-            *estimate(recipe, data=data, changes=changes or [], limit=limit, strict=strict)
+            planned, rows, forecasts, budget=budget, max_requests=max_requests
         )
         if as_json:
             write.print_json(found)

@@ -24,13 +24,19 @@ FIGURES = ("requests", "answered", "tokens_in", "tokens_out")
 
 
 def plan_json(
-    planned: Plan, rows: Mapping[str, int], forecasts: Sequence[Forecast]
+    planned: Plan,
+    rows: Mapping[str, int],
+    forecasts: Sequence[Forecast],
+    *,
+    budget: float | None = None,
+    max_requests: int | None = None,
 ) -> dict[str, Any]:
     """What would run, and what it would ask and cost. `cost` is null where a price is missing.
 
     `interval` has the least and the most of each figure of the requests still to be asked, and
-    `basis` what these rest on.
+    `basis` what these rest on; `limits` are those of the build, by default the recipe's.
     """
+    recipe = planned.recipe
     by_stage = {each.stage: each for each in forecasts}
     stages = [_planned(stage, planned, by_stage.get(stage.name)) for stage in planned.stages]
     costs = [stage["cost"] for stage in stages]
@@ -54,6 +60,10 @@ def plan_json(
             **{figure: sum(stage[figure] for stage in stages) for figure in FIGURES},
             "cost": None if None in costs else sum(costs),
             "interval": _interval(*total(list(forecasts)), priced=None not in costs),
+        },
+        "limits": {
+            "budget": recipe.budget if budget is None else budget,
+            "max_requests": recipe.max_requests if max_requests is None else max_requests,
         },
     }
 
@@ -117,7 +127,23 @@ def draw_plan(plan: Mapping[str, Any], on: Console) -> None:
     for role in sorted({role for stage in plan["stages"] for role in stage["unpriced"]}):
         said = f"no price for {role}: set its price_in and price_out (USD a million tokens)"
         on.print(write.text(said, "yellow"))
+    _draw_limits(plan, on)
     on.print("\n[dim]Nothing was spent. Figures are estimates; the answered cost nothing.[/dim]")
+
+
+def _draw_limits(plan: Mapping[str, Any], on: Console) -> None:
+    """Whether a limit will end the asking."""
+    within: Mapping[str, Any] = plan["total"]["interval"]
+    budget, most = plan["limits"]["budget"], plan["limits"]["max_requests"]
+    for name, limit, bounds in (
+        (f"the budget of {write.dollars(budget or 0)}", budget, within["cost"]),
+        (f"the limit of {write.count(most or 0)} requests", most, within["requests"]),
+    ):
+        if limit is None or bounds is None or bounds[1] <= limit:
+            continue
+        sure = "will" if bounds[0] > limit else "may"
+        said = f"{name} {sure} be reached: the version would then be partial"
+        on.print(write.text(said, "yellow"))
 
 
 def _draw_basis(stages: Sequence[Mapping[str, Any]], on: Console) -> None:

@@ -1,7 +1,7 @@
 """What came of each stage of a build, counted, and told to whoever watches."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,10 +28,11 @@ class Counting:
     missing: dict[str, int] = field(default_factory=dict[str, int])
     funnel: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
-    def runs(self, run: Run) -> Run:
-        """`run`, announced."""
+    def runs(self, run: Run, *, check: Callable[[], None]) -> Run:
+        """`run`, announced; `check` raises where the build is to stop before another stage."""
 
         def announced(stage: PlannedStage, shards: Sequence[Tables], ask: Ask) -> Sequence[Tables]:
+            check()
             self.running, self.since, self.calls = stage.name, time.monotonic(), {}
             index = 1 + [each.name for each in self.stages].index(stage.name)
             self.watch(Started(stage.name, index, len(self.stages)))

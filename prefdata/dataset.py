@@ -1,14 +1,14 @@
 """From a recipe to a version: `prefdata.build`, with all its effects in their places."""
 
-import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from prefdata import sources, version
 from prefdata.counting import Counting, dropped, unscored
-from prefdata.errors import RecipeError
+from prefdata.errors import PrefdataError, RecipeError
 from prefdata.forecast import Forecast, forecast
 from prefdata.loop import Run, Tables, follow, run_shards, run_stage
 from prefdata.models.edge import Edge
@@ -19,9 +19,11 @@ from prefdata.plan import Plan, plan
 from prefdata.plan import folder as export_folder
 from prefdata.recipe import Recipe
 from prefdata.stage import Ask
+from prefdata.stopping import Stopped, graceful
 from prefdata.tables import Votes
 from prefdata.version.stored import data_folder
 from prefdata.watch import Imported, Watch, silent
+from prefdata.watchdog import watchdog
 
 # Prompts on which a build is rehearsed before anything is asked.
 REHEARSED = 50
@@ -80,7 +82,6 @@ def build(
 
     Raises a `PrefdataError`: `RecipeError` before anything is spent.
     """
-    _heed_ctrl_c()
     planned, imported = _begin(recipe, changes, limit, strict)
     recipe = planned.recipe
     counts = {name: frame.height for name, frame in imported.tables.items()}
@@ -102,6 +103,8 @@ def build(
             max_requests=max_requests,
             watch=count.asking,
         ) as edge,
+        _stoppable(edge, ledger, watch),
+        watchdog(edge, watch, lambda: count.running),
     ):
         expected = forecast(planned, start, find=ledger.find, sample=REHEARSED)
         if ask is None:
@@ -110,7 +113,7 @@ def build(
             planned.stages,
             start,
             ask=ask or edge,
-            run=count.runs(run or run_shards),
+            run=count.runs(run or run_shards, check=edge.refuse_stopped),
             n_shards=n_shards,
             done=count.made,
         )
@@ -119,7 +122,7 @@ def build(
             for stage in planned.exports
         }
     requests = {name: getattr(edge.counts, name) for name in ("asked", "cached", "failed")}
-    partial = _partial(count.missing, edge.limit)
+    partial = _partial(count.missing, edge.limit, edge.advice)
     tokens = {"in": edge.counts.tokens_in, "out": edge.counts.tokens_out}
     written = version.write(
         folder,
@@ -163,7 +166,7 @@ def build(
     )
 
 
-def _partial(missing: Mapping[str, int], limit: str) -> dict[str, Any] | None:
+def _partial(missing: Mapping[str, int], limit: str, advice: str) -> dict[str, Any] | None:
     """What a manifest says of a build that a limit ended."""
     if not missing:
         return None
@@ -171,16 +174,23 @@ def _partial(missing: Mapping[str, int], limit: str) -> dict[str, Any] | None:
         "build the same recipe again without the limit or with a higher one; what was answered is "
         "in the ledger and is not asked again"
     )
-    return {"reason": limit, "missing": dict(missing), "go_on": go_on}
+    said = {"reason": limit, "missing": dict(missing), "go_on": go_on}
+    return {**said, "advice": advice} if advice else said
 
 
-def _heed_ctrl_c() -> None:
-    """Have Ctrl-C end a wait for a model that does not answer, as Python itself would.
-
-    Importing polars installs a handler after which the system goes on with what it interrupted.
-    """
-    if hasattr(signal, "siginterrupt"):
-        signal.siginterrupt(signal.SIGINT, True)
+@contextmanager
+def _stoppable(edge: Edge, ledger: Ledger, watch: Watch) -> Generator[None]:
+    """Ctrl-C ends the build gracefully, with `Stopped`, which says what was answered."""
+    try:
+        with graceful(edge, watch):
+            yield
+    except (KeyboardInterrupt, PrefdataError) as error:
+        if isinstance(error, PrefdataError) and not edge.is_stopping:
+            raise
+        asked = edge.counts.asked - edge.counts.failed + edge.counts.refused
+        answers = "1 request was answered" if asked == 1 else f"{asked:,} requests were answered"
+        kept = f"; everything answered is kept in {ledger.folder}"
+        raise Stopped(f"{answers} in this run{kept}") from error
 
 
 def estimate(

@@ -2,6 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prefdata.models.client import Health
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,41 @@ class Made:
     seconds: float
 
 
-Event = Imported | Started | Asking | Made
+@dataclass(frozen=True)
+class Pulse:
+    """Once a second while models are asked: how their endpoints are."""
+
+    endpoints: tuple["Health", ...]
+
+
+@dataclass(frozen=True)
+class Stuck:
+    """A model has not answered for `quiet` seconds.
+
+    `request_id` has waited longest, for `waited` seconds, at `where`; `times_out_in` seconds its
+    attempt ends, and is tried again; None where the engine sets no time-out. `in_flight` are asked.
+    """
+
+    stage: str
+    role: str
+    model: str
+    where: str
+    request_id: str
+    quiet: float
+    waited: float
+    in_flight: int
+    times_out_in: float | None
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """Ctrl-C: nothing more is sent, and for `seconds` at most what is in flight is waited for."""
+
+    in_flight: int
+    seconds: float
+
+
+Event = Imported | Started | Asking | Made | Pulse | Stuck | Stopping
 Watch = Callable[[Event], None]
 
 

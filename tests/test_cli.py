@@ -382,7 +382,7 @@ def test_what_the_sources_hold_to_be_better_is_a_sentence(folder: Path):
     assert "Finding(" not in said
 
 
-def test_ctrl_c_ends_a_wait_for_a_model_and_says_how_to_go_on(folder: Path):
+def test_ctrl_c_twice_ends_a_wait_for_a_model_and_says_how_to_go_on(folder: Path):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         at = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
         judge = f'client = "openai"\nmodel = "silent"\nbase_url = "{at}"\n'
@@ -394,6 +394,8 @@ def test_ctrl_c_ends_a_wait_for_a_model_and_says_how_to_go_on(folder: Path):
         )  # fmt: skip
         silent.settimeout(60)
         connection, _ = silent.accept()  # now it waits
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=20)

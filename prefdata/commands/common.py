@@ -57,6 +57,8 @@ Strict = Annotated[bool, flag("--strict", "A bad source row is an error, not qua
 def reported(as_json: bool, data: Path | None = None, *, building: bool = False) -> Generator[None]:
     """End a command that fails or is stopped with a message and its exit code."""
     try:
+        if building:
+            _end_at_once(as_json, data)
         yield
     except PrefdataError as error:
         _complain(as_json, str(error), type(error).__name__, "error")
@@ -79,7 +81,7 @@ def reported(as_json: bool, data: Path | None = None, *, building: bool = False)
         _complain(as_json, said, type(error).__name__, "error")
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:
-        said = how_to_go_on(data) if building else "nothing was changed"
+        said = how_to_go_on(data, str(error)) if building else "nothing was changed"
         _complain(as_json, said, "Interrupted", "stopped")
         raise typer.Exit(130) from error
 
@@ -92,11 +94,26 @@ def _complain(as_json: bool, message: str, kind: str, label: str) -> None:
         write.print_json({"error": message, "kind": kind})
 
 
-def how_to_go_on(data: Path | None) -> str:
+def _end_at_once(as_json: bool, data: Path | None) -> None:
+    """Have a second Ctrl-C end the process without waiting for anything or anybody."""
+    from prefdata import stopping
+
+    def end() -> None:
+        try:
+            # Not those of a live display, which would only be drawn with its next frame.
+            sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+            if sys.stderr and sys.stderr.isatty():
+                sys.stderr.write("\x1b[?25h\n")  # the cursor, which such a display hides
+            _complain(as_json, f"ended at once; {how_to_go_on(data)}", "Interrupted", "stopped")
+        finally:
+            os._exit(130)
+
+    stopping.at_once = end
+
+
+def how_to_go_on(data: Path | None, happened: str = "") -> str:
     from prefdata.version import data_folder
 
     again = shlex.join(["prefdata", *(each for each in sys.argv[1:] if each != "--fresh")])
-    return (
-        f"everything answered so far is kept in {data_folder(data) / 'ledger'}; "
-        f"to go on from there:\n  {again}"
-    )
+    kept = happened or f"everything answered so far is kept in {data_folder(data) / 'ledger'}"
+    return f"{kept}; to go on from there:\n  {again}"

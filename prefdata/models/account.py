@@ -96,13 +96,14 @@ class Purse:
     """What may still be spent, of money and of requests; without a bound of either, all.
 
     Money is reserved at the worst price before a request is sent, and a request counts as sent
-    once it is reserved.
+    once it is reserved. `too_dear` is the worst price of a request that was not.
     """
 
     budget: float = math.inf
     requests: float = math.inf
     spent: float = 0.0
     reserved: float = 0.0
+    too_dear: float = 0.0
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def reserve(self, worst: Sequence[float]) -> int:
@@ -117,11 +118,24 @@ class Purse:
                 while n < most and worst[n] <= free + 1e-12:
                     free -= worst[n]
                     n += 1
+                if not n and most and self.reserved <= 1e-12:
+                    self.too_dear = worst[0]
                 if n or not most or self.reserved <= 1e-12:
                     self.reserved += sum(worst[:n])
                     self.requests -= n
                     return n
                 self.changed.wait()
+
+    @property
+    def advice(self) -> str:
+        """How to use a budget better of which much is left."""
+        left = self.budget - self.spent
+        if not self.too_dear or left < self.budget / 10:
+            return ""
+        return (
+            f"{left:.4f} USD of the budget are left, but the next request could have cost "
+            f"{self.too_dear:.4f} at its worst; a smaller max_tokens of its model allows more"
+        )
 
     @property
     def limit(self) -> str:

@@ -57,6 +57,27 @@ class Watched(Protocol):
     def health(self) -> tuple[Health, ...]: ...
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """A request that is on its way, by `time.monotonic`; `until` is when this attempt times out."""
+
+    request_id: str
+    url: str
+    since: float
+    until: float
+
+
+@runtime_checkable
+class Sending(Protocol):
+    """A client that sends requests one by one: it knows which are on their way, and can stop."""
+
+    def waiting(self) -> tuple[Waiting, ...]: ...
+
+    def drain(self) -> None:
+        """Send nothing more. `answer` yields what is on its way and then raises `ModelError`."""
+        ...
+
+
 def response(request_id: str, **values: Any) -> dict[str, Any]:
     """One row of a response: what is not given is blank."""
     return {"request_id": request_id, **BLANK, **values}

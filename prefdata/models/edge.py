@@ -8,10 +8,11 @@ on disk before it counts it.
 import itertools
 import math
 import threading
+import time
 from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -27,9 +28,10 @@ from prefdata.models.account import (
     cost,
     worst,
 )
-from prefdata.models.client import Client, Health, Watched, response, responses
+from prefdata.models.client import Client, Health, Sending, Watched, response, responses
 from prefdata.models.ledger import Ledger
 from prefdata.models.spec import ModelSpec
+from prefdata.models.stall import Stall, stall
 from prefdata.tables import Requests, Responses
 
 # So many requests without a single answer are no coincidence.
@@ -78,6 +80,8 @@ class Edge:
         self._freed = threading.Condition(self._lock)
         self._closed = False
         self._speaking: set[str] = set()
+        self._talks: dict[int, _Talk] = {}
+        self._stopping = False
 
     @property
     def counts(self) -> Counts:
@@ -89,13 +93,62 @@ class Edge:
         """Which limit was reached, where one was."""
         return self._purse.limit if self._purse else ""
 
+    @property
+    def advice(self) -> str:
+        """How to use the limit better, where there is something to say."""
+        return self._purse.advice if self._purse else ""
+
     def health(self) -> tuple[Health, ...]:
         """How each endpoint is that was asked so far, of the models that are behind some."""
         with self._lock:
             clients = list(self._clients.values())
         return tuple(h for c in clients if isinstance(c, Watched) for h in c.health())
 
+    @property
+    def is_stopping(self) -> bool:
+        return self._stopping
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are with the models now."""
+        clients = self._sending()
+        own = sum(len(t.held) for t in self._talking() if not isinstance(t.client, Sending))
+        return own + sum(len(client.waiting()) for client in clients)
+
+    @property
+    def is_asking(self) -> bool:
+        return bool(self._talks)
+
+    def stalls(self) -> list[Stall]:
+        """The models that have not answered for longer than their patience."""
+        now = time.monotonic()
+        return [
+            stall(t.role, self.specs[t.role], t.client, t.held, now - t.moved, now)
+            for t in self._talking()
+            if t.held and now - t.moved >= self.specs[t.role].patience
+        ]
+
+    def _talking(self) -> "list[_Talk]":
+        with self._lock:
+            return list(self._talks.values())
+
+    def _sending(self) -> list[Sending]:
+        with self._lock:
+            return [client for client in self._clients.values() if isinstance(client, Sending)]
+
+    def stop(self) -> None:
+        """Send nothing more. Calls take what is on its way and then end with a `ModelError`."""
+        with self._lock:
+            self._stopping = True
+        for client in self._sending():
+            client.drain()
+
+    def refuse_stopped(self) -> None:
+        if self._closed or self._stopping:
+            raise ModelError("the build was stopped; what was answered is kept: build again")
+
     def __call__(self, requests: Requests) -> Responses:
+        self.refuse_stopped()
         wanted = Requests(requests.unique("request_id", maintain_order=True))
         self._check(wanted)
         call = _Call(Progress(call=next(self._numbers), total=wanted.height))
@@ -167,6 +220,7 @@ class Edge:
         priced = [r for r, spec in self.specs.items() if spec.prices and not spec.prices.is_free]
         part = Requests(part.sort(pl.col("model").is_in(priced), maintain_order=True))
         while part.height and not call.stopped:
+            self.refuse_stopped()
             held = worst(part, self.specs) if self._purse else {}
             n = self._purse.reserve([*held.values()]) if self._purse else part.height
             sent, part = Requests(part.head(n)), Requests(part.slice(n))
@@ -175,14 +229,20 @@ class Edge:
                 break
             held = {each: held.get(each, 0.0) for each in sent["request_id"]}
             places = {each: at for at, each in enumerate(held)}
+            talk = _Talk(sent["model"][0], self._client(sent["model"][0]), held)
+            self._talks[id(talk)] = talk
             try:
-                for batch in self._client(sent["model"][0]).answer(sent):
+                for batch in talk.client.answer(sent):
+                    talk.moved = time.monotonic()
                     asked = Requests(sent[[places[each] for each in batch["request_id"]]])
                     answers.append(self._take(asked, batch, call, held))
                     self._refuse_closed()
                     if call.stopped:
                         break
+                    if not isinstance(talk.client, Sending):
+                        self.refuse_stopped()
             finally:
+                del self._talks[id(talk)]
                 if self._purse:
                     self._purse.settle(sum(held.values()), 0.0)
         return answers
@@ -254,7 +314,7 @@ class Edge:
 
     def _refuse_closed(self) -> None:
         if self._closed:
-            raise ModelError("the build was stopped; what was answered is kept: build again")
+            self.refuse_stopped()
 
     def close(self) -> None:
         """Stop every engine and connection that was started, and whatever still asks."""
@@ -278,6 +338,16 @@ class _Call:
 
     progress: Progress
     stopped: bool = False
+
+
+@dataclass
+class _Talk:
+    """A client that is asked: its requests without an answer, and when the last answer came."""
+
+    role: str
+    client: Client
+    held: dict[str, float]
+    moved: float = field(default_factory=time.monotonic)
 
 
 def open_client(spec: ModelSpec) -> Client:

@@ -16,6 +16,7 @@ from typing import Any
 
 from prefdata.errors import ModelError, RecipeError, nearest
 from prefdata.models import weights
+from prefdata.models.client import Waiting
 from prefdata.models.openai import OpenAIClient
 from prefdata.models.spec import ModelSpec
 from prefdata.tables import Requests, Responses
@@ -35,6 +36,7 @@ class EmbeddedClient:
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
         self._starting = threading.Lock()
+        self._draining = False
         self._server: Any = None
         self._client: OpenAIClient | None = None
 
@@ -43,7 +45,17 @@ class EmbeddedClient:
             if self._client is None:
                 self._server = start(self._spec)
                 self._client = OpenAIClient(_behind(self._spec, self._server.listening_address))
+        if self._draining:
+            self._client.drain()
         return self._client.answer(requests)
+
+    def waiting(self) -> tuple[Waiting, ...]:
+        return self._client.waiting() if self._client else ()
+
+    def drain(self) -> None:
+        self._draining = True  # without the lock, which is held while weights are loaded
+        if self._client:
+            self._client.drain()
 
     def close(self) -> None:
         with self._starting:

@@ -34,7 +34,7 @@ from prefdata.tables import Requests, Responses
 # the row it is a setting of the server that is wrong, and can be mended.
 NO_ANSWER = (
     "timeout|rate limited|server error|connection|malformed reply|empty reply|budget reached"
-    "|bad request"
+    "|bad request|request limit|stopped"
 )
 # A compaction may retire segments between a look at the folder and their opening.
 LOOKS = 10

@@ -24,7 +24,7 @@ from typing import Any
 from prefdata.errors import ModelError
 from prefdata.models import chat
 from prefdata.models.chat import Trouble
-from prefdata.models.client import Health, response, responses
+from prefdata.models.client import Health, Waiting, response, responses
 from prefdata.models.endpoint import REFUSED, Endpoint
 from prefdata.models.lane import backoff
 from prefdata.models.pool import NobodyLeft, Pool
@@ -57,10 +57,25 @@ class OpenAIClient:
         self._starting = threading.Lock()
         self._in_a_row = 0
         self._ever_answered = False
+        self._waiting: dict[str, Waiting] = {}
+        self._draining = False
+        self._drained = asyncio.Event()
+        self._places = _Places(self._most)
 
     def health(self) -> tuple[Health, ...]:
         """How each endpoint is, for whoever watches."""
         return self._pool.health()
+
+    def waiting(self) -> tuple[Waiting, ...]:
+        return tuple(self._waiting.copy().values())
+
+    def drain(self) -> None:
+        self._draining = True
+        loop = self._loop
+        if loop:
+            with suppress(RuntimeError):  # it was closed meanwhile
+                loop.call_soon_threadsafe(self._places.open)
+                loop.call_soon_threadsafe(self._drained.set)
 
     def answer(self, requests: Requests) -> Iterator[Responses]:
         loop = self._started()
@@ -108,6 +123,7 @@ class OpenAIClient:
     async def _open(self) -> None:
         await self._pool.start()
         self._places = _Places(self._most)
+        self._drained = asyncio.Event()
 
     async def _shut(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give up what is in flight, so that whoever waits for it in another thread is told."""
@@ -124,8 +140,12 @@ class OpenAIClient:
             async with asyncio.TaskGroup() as tasks:
                 for rows in chat.together(call.requests.iter_rows(named=True), self._max_n):
                     await self._places.enter(len(rows))
+                    if self._draining:
+                        break
                     call.held += len(rows)
                     tasks.create_task(self._deliver(rows, call))
+            if self._draining:
+                call.done.put(ModelError(f"the model {self._spec.model!r} was stopped"))
         except BaseExceptionGroup as group:
             call.done.put(group.exceptions[0])
         except asyncio.CancelledError:
@@ -138,7 +158,7 @@ class OpenAIClient:
             self._watch(answered["error"])
             call.done.put(answered)
             rows = [row for row in rows if row["request_id"] != answered["request_id"]]
-        if rows:
+        if rows and not self._draining:
             self._max_n = 1  # this endpoint does not know `n`
             await asyncio.gather(*(self._deliver([row], call) for row in rows))
 
@@ -152,7 +172,7 @@ class OpenAIClient:
         path = chat.path(rows[0]["want"])
         sent = json.dumps(chat.body(rows[0], self._spec.model, len(rows))).encode()
         failures, moved, waited = 0, 0, 0.0
-        while True:
+        while not self._draining:
             try:
                 return await self._try(path, sent, rows)
             except _Failed as failed:
@@ -171,10 +191,12 @@ class OpenAIClient:
             passing = not trouble.overload and trouble.reason != REFUSED
             wait = backoff(failures, passing=passing) if trouble.wait is None else trouble.wait
             waited += wait
-            await asyncio.sleep(wait)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._drained.wait(), wait)
+        return []
 
     async def _try(self, path: str, sent: bytes, rows: Sequence[Row]) -> list[dict[str, Any]]:
-        """One attempt at the endpoint that is soonest ready."""
+        """One attempt at the endpoint that is soonest ready; nothing if all is to stop."""
         try:
             place = await self._pool.enter()
         except NobodyLeft as nobody:
@@ -183,6 +205,12 @@ class OpenAIClient:
         try:
             expected = self._expected(sent, rows)
             await endpoint.lane.open(expected)
+            if self._draining:
+                self._pool.give_up(place)
+                return []
+            now, request_id = time.monotonic(), rows[0]["request_id"]
+            until = now + self._spec.timeout
+            self._waiting[request_id] = Waiting(request_id, endpoint.url, now, until)
             said = chat.read(rows, await endpoint.post(path, sent))
         except Trouble as trouble:
             self._pool.leave(place, trouble)
@@ -192,6 +220,8 @@ class OpenAIClient:
         except BaseException:
             self._pool.give_up(place)
             raise
+        finally:
+            self._waiting.pop(rows[0]["request_id"], None)
         self._pool.leave(place, None)
         self._learn(endpoint, said, expected)
         return said
@@ -238,15 +268,21 @@ class _Places:
         self._most = most
         self._used = 0
         self._freed = asyncio.Event()
+        self._is_open = False
 
     async def enter(self, n: int) -> None:
-        while self._used and self._used + n > self._most:
+        while self._used and self._used + n > self._most and not self._is_open:
             self._freed.clear()
             await self._freed.wait()
         self._used += n
 
     def leave(self, n: int) -> None:
         self._used -= n
+        self._freed.set()
+
+    def open(self) -> None:
+        """Let in whoever waits: nothing more is sent."""
+        self._is_open = True
         self._freed.set()
 
 

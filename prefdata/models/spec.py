@@ -55,6 +55,8 @@ SPEED = frozenset(
         "download_dir",
     }
 )
+# An engine loads weights for minutes and answers a chunk at a time.
+QUIET_ENGINE = 300.0
 # Without a bound a small model may write until its context is full.
 OWN_ENGINE_MAX_TOKENS = 1024
 
@@ -67,7 +69,9 @@ class ModelSpec(BaseModel):
     one or a list: the endpoints of the model, and the variables that hold their keys);
     `concurrency` (most requests at once), `rpm` and `tpm` (requests and tokens a minute), each for
     every endpoint; `timeout`, `connect_timeout` and `read_timeout` (seconds of one attempt in all,
-    to connect, between two bytes), `retries`; `max_n` (draws of one conversation that one request
+    to connect, between two bytes), `retries`; `stall_seconds` (without an answer, after which the
+    request that waits is named; by default half of `timeout` for `openai`, else five minutes);
+    `max_n` (draws of one conversation that one request
     may ask for); `price_in` and `price_out` (USD per million tokens; by default the list price
     where one is known), `price_cached` (of tokens that the server read from its cache) and
     `batch_discount` (the share of the price that its batch API saves).
@@ -100,6 +104,7 @@ class ModelSpec(BaseModel):
     connect_timeout: float = Field(default=10.0, gt=0)
     read_timeout: float | None = Field(default=None, gt=0)
     retries: int = Field(default=5, ge=0)
+    stall_seconds: float | None = Field(default=None, gt=0)
     price_in: float | None = Field(default=None, ge=0)
     price_out: float | None = Field(default=None, ge=0)
     price_cached: float | None = Field(default=None, ge=0)
@@ -200,6 +205,13 @@ class ModelSpec(BaseModel):
         """The list price, where it is the same at every endpoint."""
         found = {listed(self.model, url) for url, _ in self.endpoints()}
         return found.pop() if len(found) == 1 else None
+
+    @property
+    def patience(self) -> float:
+        """Seconds without an answer after which something seems to be stuck."""
+        if self.stall_seconds is not None:
+            return self.stall_seconds
+        return self.timeout / 2 if self.client == "openai" else QUIET_ENGINE
 
     def served(self) -> tuple[str, ...]:
         """Roles for which this is equal share one client, so an engine is loaded once."""

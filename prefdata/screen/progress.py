@@ -8,19 +8,34 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live as Display
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.table import Table
 
+from prefdata.models.client import Health
 from prefdata.screen import write
-from prefdata.watch import Asking, Event, Imported, Made, Started, Watch
+from prefdata.watch import (
+    Asking,
+    Event,
+    Imported,
+    Made,
+    Pulse,
+    Started,
+    Stopping,
+    Stuck,
+    Watch,
+)
 
 Clock = Callable[[], float]
 WINDOW = 30.0  # seconds over which a rate is taken
 EVERY = 5.0  # seconds between two plain lines of one stage
+ENDPOINTS = 4  # that are shown one by one
 
 
 class Pace:
@@ -102,6 +117,54 @@ def imported(event: Imported) -> list[str]:
     return said
 
 
+def stuck(event: Stuck) -> str:
+    """Which request waits, where, since when, and what will happen."""
+    who = event.role if event.role == event.model else f"{event.role} ({event.model})"
+    said = f"no answer of {who} for {write.duration(event.quiet)}: "
+    if event.request_id:
+        said += f"request {event.request_id} waits longest, {write.duration(event.waited)}, at "
+        said += f"{event.where}; {write.count(event.in_flight)} in flight. "
+    if event.times_out_in is None:
+        return said + (
+            "Nothing but its engine ends this wait: it may be loading, computing or hang. Ctrl-C "
+            "stops the build and keeps what was answered"
+        )
+    at = (datetime.now() + timedelta(seconds=event.times_out_in)).strftime("%H:%M:%S")
+    return said + (
+        f"It times out in {write.duration(event.times_out_in)}, at {at}; then it is tried again or "
+        "left unanswered with that reason"
+    )
+
+
+def _later(event: Stuck, seconds: float) -> Stuck:
+    """The same so many seconds later, if nothing happens."""
+    left = event.times_out_in
+    return replace(
+        event,
+        quiet=event.quiet + seconds,
+        waited=event.waited + seconds,
+        times_out_in=None if left is None else max(0.0, left - seconds),
+    )
+
+
+def stopping(event: Stopping) -> str:
+    if not event.in_flight:
+        return "stopping"
+    return (
+        f"stopping: nothing more is sent; up to {write.duration(event.seconds)} for "
+        f"{write.count(event.in_flight)} in flight. Ctrl-C again ends at once"
+    )
+
+
+def health(endpoint: Health) -> str:
+    """How an endpoint is, in a line."""
+    said = [f"{endpoint.in_flight} in flight of {endpoint.bound:.0f}"]
+    said += [f"{write.count(endpoint.refused)} refused"] if endpoint.refused else []
+    said += [f"{write.count(endpoint.failed)} failed"] if endpoint.failed else []
+    state = "" if endpoint.state == "well" else f"{endpoint.state}; "
+    return f"{endpoint.url}: {state}{', '.join(said)}"
+
+
 class Lines:
     """Plain lines, at most one in `EVERY` seconds while a stage asks."""
 
@@ -113,6 +176,7 @@ class Lines:
         self._last: Asking | None = None
         self._pace = Pace(clock)
         self._next = 0.0
+        self._ill: dict[str, str] = {}
 
     def __call__(self, event: Event) -> None:
         with self._lock:
@@ -138,6 +202,18 @@ class Lines:
             case Made():
                 said = "; ".join(outcome(event, self._last)) or "done"
                 yield f"{self._label}: {said} ({write.duration(event.seconds)})"
+            case Pulse():
+                if self._last:
+                    self._pace.see(self._last)
+                ill = {e.url: health(e) for e in event.endpoints if e.state != "well"}
+                yield from (f"{self._label}: {ill[url]}" for url in ill.keys() - self._ill.keys())
+                well = self._ill.keys() - ill.keys()
+                yield from (f"{self._label}: {url}: well again" for url in well)
+                self._ill = ill
+            case Stuck():
+                yield f"{self._label}: {stuck(event)}"
+            case Stopping():
+                yield stopping(event)
 
     @property
     def _label(self) -> str:
@@ -157,6 +233,9 @@ class Live:
         self._since = clock()
         self._doing = "reading the sources"
         self._spinner = Spinner("dots")
+        self._endpoints: tuple[Health, ...] = ()
+        self._stuck: tuple[Stuck, float] | None = None
+        self._stopping = ""
 
     def __call__(self, event: Event) -> None:
         with self._lock:
@@ -171,7 +250,10 @@ class Live:
             case Started():
                 self._stage, self._last, self._doing = event, None, event.stage
                 self._pace, self._since = Pace(self._clock), self._clock()
+                self._endpoints, self._stuck = (), None
             case Asking():
+                if self._last is None or event.done != self._last.done:
+                    self._stuck = None
                 self._last = event
                 self._pace.see(event)
             case Made():
@@ -179,6 +261,15 @@ class Live:
                 if self._stage is not None and self._stage.index == self._stage.of:
                     self._doing = "exporting and writing the version"
                 self._stage, self._last, self._since = None, None, self._clock()
+                self._endpoints, self._stuck = (), None
+            case Pulse():
+                self._endpoints = event.endpoints
+                if self._last:
+                    self._pace.see(self._last)
+            case Stuck():
+                self._stuck = event, self._clock()
+            case Stopping():
+                self._stopping = stopping(event)
 
     def _line(self, name: str, said: list[str], seconds: float) -> None:
         row = Table.grid(padding=(0, 1), expand=True)
@@ -202,7 +293,7 @@ class Live:
         name = write.text(self._doing).append(place, "dim")
         if last is None or not last.total:
             row.add_row(self._spinner, name, "", write.text(spent, "dim"))
-            return row
+            return Group(row, *self._notes())
         done = f"{write.count(last.done)}/{write.count(last.total)}"
         row.add_row(
             self._spinner,
@@ -213,7 +304,26 @@ class Live:
         return Group(
             row,
             write.text("  " + " · ".join([*facts(last, self._pace), f"running {spent}"]), "dim"),
+            *self._notes(),
         )
+
+    def _notes(self) -> list[RenderableType]:
+        """Lines below the bar: endpoints, what is stuck, that it is stopping."""
+        busy = [each for each in self._endpoints if each.in_flight or each.state != "well"]
+        ill = [each for each in busy if each.state != "well"]
+        shown = busy if len(busy) <= ENDPOINTS else ill[:ENDPOINTS]
+        notes = [
+            write.text(health(each), "dim" if each.state == "well" else "yellow") for each in shown
+        ]
+        if len(busy) > len(shown):
+            in_flight = sum(each.in_flight for each in busy)
+            rest = f"{len(busy)} endpoints, {in_flight} in flight, {len(ill)} not well"
+            notes.append(write.text(rest, "dim"))
+        if self._stuck:
+            event, then = self._stuck
+            notes.append(write.text(stuck(_later(event, self._clock() - then)), "yellow"))
+        notes += [write.text(self._stopping, "bold yellow")] if self._stopping else []
+        return [Padding(note, (0, 0, 0, 2)) for note in notes]
 
 
 @contextmanager

@@ -252,6 +252,8 @@ def draw_partial(partial: Mapping[str, Any], on: Console) -> None:
     said = f"partial: {partial['reason']}; requests that were not sent: {missing}"
     on.print(write.text(said, "yellow"))
     on.print(write.text(f"to go on: {partial['go_on']}", "dim"))
+    if partial.get("advice"):
+        on.print(write.text(partial["advice"], "dim"))
 
 
 def _facts(built: Built) -> list[tuple[str, str]]:

@@ -2,12 +2,14 @@
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
+from prefdata.models.client import Health
 from prefdata.screen.progress import EVERY, Lines, Live, Pace, watching
-from prefdata.watch import Asking, Event, Imported, Made, Started
+from prefdata.watch import Asking, Event, Imported, Made, Pulse, Started, Stopping, Stuck
 
 NOTHING = {"cached": 0, "failed": 0, "tokens_in": 0, "tokens_out": 0, "cost": 0.0}
 
@@ -93,6 +95,82 @@ def test_a_pipe_gets_lines_without_control_characters():
             watch(event)
     assert len(into.getvalue().splitlines()) == 3
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", into.getvalue())
+
+
+WELL = Health("http://one/v1", "well", 90, 3, 0, 12, 16.0)
+ILL = Health("http://two/v1", "connection refused", 0, 0, 4, 0, 16.0)
+STUCK = Stuck(
+    "annotate.pairwise", "judge", "gpt", "http://one/v1", "3fa9", 60.0, 61.0, 12, times_out_in=59.0
+)
+
+
+def said_in_lines(clock: Clock, events: list[Event]) -> list[str]:
+    said: list[str] = []
+    lines = Lines(said.append, clock)
+    for event in (Started("annotate.pairwise", 2, 7), asking(1, 9), *events):
+        lines(event)
+    return said
+
+
+def test_an_endpoint_that_is_ill_is_told_once_and_so_that_it_is_well_again(clock: Clock):
+    ill, well = Pulse((WELL, ILL)), Pulse((WELL, WELL))
+    said = said_in_lines(clock, [well, ill, ill, ill, well, well])
+    assert said == [
+        "[2/7] annotate.pairwise: http://two/v1: connection refused; 0 in flight of 16, 4 failed",
+        "[2/7] annotate.pairwise: http://two/v1: well again",
+    ]
+
+
+def test_what_is_stuck_is_named_with_what_will_happen(clock: Clock):
+    (timed,) = said_in_lines(clock, [STUCK])
+    for wanted in ("judge (gpt)", "1m 00s", "3fa9", "1m 01s", "http://one/v1", "in 59s, at "):
+        assert wanted in timed
+    (engine,) = said_in_lines(clock, [replace(STUCK, times_out_in=None)])
+    assert "Ctrl-C" in engine
+    assert "times out" not in engine
+
+
+def test_the_rate_falls_while_nothing_comes(clock: Clock):
+    said: list[str] = []
+    lines = Lines(said.append, clock)
+    lines(Started("annotate.pairwise", 1, 1))
+    for second in range(10):
+        clock.now = second
+        lines(asking(10 * second, 1000))
+    for second in range(10, 20):
+        clock.now = second
+        lines(Pulse((WELL,)))
+    lines(asking(90, 1000))
+    assert "5.0/s" not in said[0]
+    assert "4.7/s" in said[-1]  # 90 in 19 s
+
+
+@pytest.mark.parametrize("width", [40, 80, 140])
+def test_on_a_terminal_health_and_stalls_stand_below_the_bar_and_go(width: int, clock: Clock):
+    into = io.StringIO()
+    console = Console(file=into, force_terminal=True, color_system=None, width=width)
+    live = Live(console, clock)
+
+    def drawn(*events: Event) -> str:
+        for event in events:
+            live(event)
+        into.seek(0)
+        into.truncate()
+        console.print(live.draw())
+        assert max(map(len, into.getvalue().splitlines())) <= width
+        return " ".join(into.getvalue().split())
+
+    started = Started("annotate.pairwise", 1, 2)
+    assert "12 in flight of 16, 3 refused" in drawn(started, asking(1, 9), Pulse((WELL, ILL)))
+    assert "connection refused" in drawn()
+    assert "6 endpoints, 60 in flight, 1 not well" in drawn(Pulse((*[WELL] * 5, ILL)))
+    assert "3fa9 waits longest, 1m 01s" in drawn(STUCK)
+    clock.now += 30
+    assert "3fa9 waits longest, 1m 31s" in drawn()
+    assert "times out in 29s" in drawn()
+    assert "waits" not in drawn(asking(2, 9))
+    assert "Ctrl-C again ends at once" in drawn(Stopping(12, 15.0))
+    assert "flight of 16" not in drawn(Made("annotate.pairwise", {}, 0, {}, 1.0))
 
 
 @pytest.mark.parametrize("width", [40, 80, 140])

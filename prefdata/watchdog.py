@@ -1,0 +1,43 @@
+"""Looks at a build's models once a second, and names what is stuck instead of letting it hang."""
+
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import asdict
+
+from prefdata.models.edge import Edge
+from prefdata.watch import Pulse, Stuck, Watch
+
+EVERY = 1.0
+
+
+@contextmanager
+def watchdog(
+    edge: Edge, watch: Watch, stage: Callable[[], str], every: float = EVERY
+) -> Generator[None]:
+    """While it is open, `watch` hears a `Pulse` now and then, and `Stuck` of what stands still.
+
+    A stall is told when a model's patience is at an end, and again whenever it has doubled.
+    """
+    done = threading.Event()
+    told: dict[str, float] = {}
+
+    def look() -> None:
+        while not done.wait(every):
+            if edge.is_asking:
+                watch(Pulse(edge.health()))
+            stalls = {each.role: each for each in edge.stalls()}
+            for role in told.keys() - stalls.keys():
+                del told[role]
+            for role, each in stalls.items():
+                if each.quiet >= told.get(role, 0.0):
+                    told[role] = 2 * each.quiet
+                    watch(Stuck(stage=stage(), **asdict(each)))
+
+    thread = threading.Thread(target=look, name="prefdata-watchdog", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -1,0 +1,197 @@
+"""Ctrl-C: the first stops gracefully and keeps every answer, the second ends at once."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prefdata.models import edge as edges
+from prefdata.models.edge import Edge
+from prefdata.models.ledger import Ledger
+from prefdata.models.spec import ModelSpec
+from prefdata.stopping import graceful
+from prefdata.tables import Requests, Responses
+from prefdata.watch import Event, Stopping
+from tests.models.conftest import ask, own_environment, server
+
+__all__ = ["own_environment", "server"]
+IN_FLIGHT = 6
+RECIPE = f"""
+name = "stopped"
+sources.prompts = "prompts.jsonl"
+
+[models.writer]
+client = "openai"
+model = "repeatable"
+temperature = 0.9
+seed = 1
+concurrency = {IN_FLIGHT}
+
+[[stages]]
+use = "generate.sample"
+model = "writer"
+n = 4
+"""
+N = 20
+COMMAND = "import sys; from prefdata import stopping; stopping.GRACE = float(sys.argv.pop(1)); \
+from prefdata.cli import main; main()"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rows = [json.dumps({"prompt": f"Question {i}"}) for i in range(N)]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(rows))
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    return tmp_path
+
+
+def start(folder: Path, server: Any, data: str, grace: float = 10) -> "subprocess.Popen[str]":
+    command = ["build", "recipe.toml", "--plain", "--json", "--data", data]
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND, str(grace), *command],
+        cwd=folder,
+        env={**os.environ, "OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "none"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def until(server: Any, n: int) -> None:
+    deadline = time.monotonic() + 60
+    while len(server.requests) < n:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def kept(folder: Path, data: str) -> int:
+    return sum(path.read_text().count("\n") for path in (folder / data).rglob("*.jsonl"))
+
+
+def test_what_is_in_flight_is_finished_and_nothing_is_asked_twice(server: Any, folder: Path):
+    server.latency = 0.2
+    process = start(folder, server, "data")
+    until(server, 3 * IN_FLIGHT)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    sent = len(server.requests)
+    assert sent <= 5 * IN_FLIGHT, "nothing more is sent"
+    said = json.loads(out.splitlines()[-1])
+    assert said["kind"] == "Interrupted"
+    assert f"{sent} requests were answered" in said["error"]
+    assert said["error"].endswith("prefdata build recipe.toml --plain --json --data data")
+    assert re.search(r"stopping: .* in flight", err)
+    assert kept(folder, "data") == sent
+    assert not (folder / "data" / "versions").exists()
+    server.latency = 0.0
+    resumed = start(folder, server, "data")
+    built = json.loads(resumed.communicate(timeout=60)[0])
+    assert built["requests"] == {"asked": 4 * N - sent, "cached": sent, "failed": 0}
+    assert set(server.seen().values()) == {1}
+    undisturbed = start(folder, server, "whole")
+    assert json.loads(undisturbed.communicate(timeout=60)[0])["id"] == built["id"]
+
+
+def test_what_does_not_answer_is_given_up_in_time(server: Any, folder: Path):
+    server.fault("stall", match="Question 3")
+    process = start(folder, server, "data", grace=1)
+    until(server, 4 * 3 + 4)  # all before it, and some that stall
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    before = time.monotonic()
+    out, _ = process.communicate(timeout=30)
+    assert time.monotonic() - before < 10
+    assert process.returncode == 130
+    answered = sum(each["said"] == "ok" for each in server.requests)
+    assert f"{answered} requests were answered" in json.loads(out)["error"]
+    assert kept(folder, "data") == answered
+
+
+def test_the_second_ends_at_once(server: Any, folder: Path):
+    server.fault("stall", match="Question 3")
+    process = start(folder, server, "data", grace=300)
+    until(server, 4 * 3 + 4)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    before = time.monotonic()
+    out, _ = process.communicate(timeout=30)
+    assert time.monotonic() - before < 5
+    assert process.returncode == 130
+    assert "ended at once" in json.loads(out)["error"]
+    assert kept(folder, "data") == sum(each["said"] == "ok" for each in server.requests)
+
+
+class Computing:
+    """An engine that never gives the control back and does not look at `close`."""
+
+    def __init__(self, *_: object) -> None:
+        self.is_asked = threading.Event()
+
+    def answer(self, requests: Requests) -> Iterator[Responses]:
+        self.is_asked.set()
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            time.sleep(0.01)
+        yield from ()
+
+    def close(self) -> None:
+        return None
+
+
+def test_an_engine_that_does_not_stop_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    engine = Computing()
+    monkeypatch.setattr(edges, "open_client", lambda *_: engine)
+    spec = ModelSpec(client="vllm", model="m")
+    seen: list[Event] = []
+
+    def interrupt() -> None:
+        engine.is_asked.wait(20)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    threading.Thread(target=interrupt, daemon=True).start()
+    asked = ask(spec, ["a", "b"])
+    with Ledger(tmp_path) as ledger, Edge({"m": spec}, ledger) as edge:
+        since = time.monotonic()
+        with pytest.raises(KeyboardInterrupt), graceful(edge, seen.append, grace=0.2):
+            edge(asked)
+        assert time.monotonic() - since < 20
+    assert seen == [Stopping(2, 0.2)]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_where_nothing_is_asked_it_is_an_exception_at_once(tmp_path: Path):
+    with Ledger(tmp_path) as ledger, Edge({}, ledger) as edge:
+        with pytest.raises(KeyboardInterrupt), graceful(edge, lambda _: None):
+            signal.raise_signal(signal.SIGINT)
+        assert not edge.is_stopping
+
+
+def test_a_thread_that_is_not_the_main_one_changes_no_handler(tmp_path: Path):
+    before, seen = signal.getsignal(signal.SIGINT), []
+
+    def look() -> None:
+        with Ledger(tmp_path) as ledger, Edge({}, ledger) as edge, graceful(edge, lambda _: None):
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    call: Callable[[], None] = look
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join(10)
+    assert seen == [before]

@@ -69,6 +69,21 @@ def test_nothing_is_said_while_answers_come(server: Any, spec_of: SpecOf, ledger
     assert not stuck(seen)
 
 
+def test_a_call_that_waits_for_its_turn_is_not_stuck(server: Any, spec_of: SpecOf, ledger: Ledger):
+    server.latency = 0.2
+    spec = spec_of(concurrency=1, stall_seconds=0.8)
+    seen: list[Event] = []
+    with Edge({"m": spec}, ledger) as edge, watchdog(edge, seen.append, lambda: "s", every=0.02):
+        calls = [ask(spec, [f"Question {i} {j}" for i in range(8)]) for j in range(2)]
+        threads = [threading.Thread(target=edge, args=(call,)) for call in calls]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.1)
+        for thread in threads:
+            thread.join(20)
+    assert not stuck(seen)
+
+
 class Hanging:
     """An engine without time-outs."""
 

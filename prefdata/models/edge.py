@@ -12,7 +12,7 @@ import time
 from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import polars as pl
 
@@ -81,6 +81,8 @@ class Edge:
         self._closed = False
         self._speaking: set[str] = set()
         self._talks: dict[int, _Talk] = {}
+        # When a client answered last: of calls that share it, all but one may wait for their turn.
+        self._moved: dict[int, float] = {}
         self._stopping = False
 
     @property
@@ -122,10 +124,11 @@ class Edge:
     def stalls(self) -> list[Stall]:
         """The models that have not answered for longer than their patience."""
         now = time.monotonic()
+        asked = {id(talk.client): talk for talk in self._talking() if talk.held}
         return [
-            stall(t.role, self.specs[t.role], t.client, t.held, now - t.moved, now)
-            for t in self._talking()
-            if t.held and now - t.moved >= self.specs[t.role].patience
+            stall(talk.role, self.specs[talk.role], talk.client, talk.held, quiet, now)
+            for client, talk in asked.items()
+            if (quiet := now - self._moved[client]) >= self.specs[talk.role].patience
         ]
 
     def _talking(self) -> "list[_Talk]":
@@ -230,10 +233,11 @@ class Edge:
             held = {each: held.get(each, 0.0) for each in sent["request_id"]}
             places = {each: at for at, each in enumerate(held)}
             talk = _Talk(sent["model"][0], self._client(sent["model"][0]), held)
+            self._moved[id(talk.client)] = time.monotonic()
             self._talks[id(talk)] = talk
             try:
                 for batch in talk.client.answer(sent):
-                    talk.moved = time.monotonic()
+                    self._moved[id(talk.client)] = time.monotonic()
                     asked = Requests(sent[[places[each] for each in batch["request_id"]]])
                     answers.append(self._take(asked, batch, call, held))
                     self._refuse_closed()
@@ -342,12 +346,11 @@ class _Call:
 
 @dataclass
 class _Talk:
-    """A client that is asked: its requests without an answer, and when the last answer came."""
+    """A client that is asked, with its requests that are without an answer."""
 
     role: str
     client: Client
     held: dict[str, float]
-    moved: float = field(default_factory=time.monotonic)
 
 
 def open_client(spec: ModelSpec) -> Client:

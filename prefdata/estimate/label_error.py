@@ -92,23 +92,30 @@ def label_error(
         note = f"{n_groups} prompt groups: nothing can be held out"
         nothing = Rate(np.nan, 0.0, 0.5, len(seen.x), note)
         return Scores(tables.empty("scores")), measures("flip_rate", [("label_error", nothing)])
-    held_out = fit_held_out(seen, n_folds=min(n_folds, n_groups), seed=seed)
-    found = fit_errors(held_out)
-    return _scores(seen, found.flipped, model), _measures(held_out, found)
+    z = fit_held_out(seen, n_folds=min(n_folds, n_groups), seed=seed).z
+    found = fit_errors(z)
+    return _scores(seen, found.flipped, model), _measures(z, found)
 
 
-def fit_held_out(seen: Evidence, *, n_folds: int, seed: int) -> Floats:
-    """The log-odds that the labelled side is the better one, each by a model of other groups.
+class HeldOut(NamedTuple):
+    """`z`: the log-odds that the labelled side is the better one, each by a model of other
+    groups; `fold`: the part that each pair was held out in; `precision`: of each column's prior,
+    the one with the least loss on what was held out."""
 
-    The strength of each block's prior is the one with the least loss on what is held out.
-    """
+    z: Floats
+    fold: Ints
+    precision: Floats
+
+
+def fit_held_out(seen: Evidence, *, n_folds: int, seed: int) -> HeldOut:
+    """Log-odds of the labels, each by a model of other groups; see `HeldOut`."""
     fold = folds(seen.groups, n_folds, seed)
     d = seen.x * seen.sign[:, None]
     n_blocks = int(seen.block.max(initial=-1)) + 1
     precision = np.full(n_blocks, np.inf)
     best, z = len(d) * np.log(2), np.zeros(len(d))
     for block in range(n_blocks):
-        starts = [np.zeros(d.shape[1]) for _ in range(n_folds)]
+        starts: list[Floats] = [np.zeros(d.shape[1]) for _ in range(n_folds)]
         for tried in PRECISIONS:
             candidate = precision.copy()
             candidate[block] = tried
@@ -116,7 +123,7 @@ def fit_held_out(seen: Evidence, *, n_folds: int, seed: int) -> Floats:
             loss = -float(log_expit(guess).sum())
             if loss < best:
                 best, z, precision = loss, guess, candidate
-    return z
+    return HeldOut(z, fold, precision[seen.block])
 
 
 def _held_out(d: Floats, fold: Ints, precision: Floats, starts: list[Floats]) -> Floats:
@@ -129,16 +136,17 @@ def _held_out(d: Floats, fold: Ints, precision: Floats, starts: list[Floats]) ->
     return z
 
 
-def fit_ridge(d: Floats, precision: Floats, start: Floats) -> Floats:
-    """Maximise sum log sigmoid(d w) - sum precision w^2 / 2 over w.
+def fit_ridge(d: Floats, precision: Floats, start: Floats, weight: Floats | None = None) -> Floats:
+    """Maximise sum weight log sigmoid(d w) - sum precision w^2 / 2 over w.
 
     There is no intercept: swapping a and b changes the sign of z and nothing else.
     """
+    of = np.ones(len(d)) if weight is None else weight
 
     def loss(w: Floats) -> tuple[float, Floats]:
         z = d @ w
-        value = -log_expit(z).sum() + (precision * w * w).sum() / 2
-        return float(value), precision * w - d.T @ expit(-z)
+        value = -(of * log_expit(z)).sum() + (precision * w * w).sum() / 2
+        return float(value), precision * w - d.T @ (of * expit(-z))
 
     return OPTIMIZE.minimize(loss, start, jac=True, method="L-BFGS-B").x
 

@@ -60,7 +60,7 @@ def gather(
     `model` embeds the completions (`with_prompt`: below their prompts); `margins` are scores of
     pairs that are higher where the chosen side is better; `annotators` are those whose votes count.
     """
-    rows = _oriented(pairs, prompts)
+    rows = oriented(pairs, prompts)
     parts: list[Floats] = []
     if traits:
         parts.append(_by_completion(rows, _traits(completions)))
@@ -78,7 +78,8 @@ def gather(
     return Evidence(rows, x, block, rows["chose_a"].to_numpy(), groups)
 
 
-def _oriented(pairs: Pairs, prompts: Prompts) -> pl.DataFrame:
+def oriented(pairs: Pairs, prompts: Prompts) -> pl.DataFrame:
+    """`pair_id, prompt_id, completion_a, completion_b, chose_a, group`, by `pair_id`."""
     group = prompts.select("prompt_id", group=pl.coalesce("group", "prompt_id"))
     a = pl.min_horizontal("chosen_id", "rejected_id")
     return (
@@ -86,6 +87,7 @@ def _oriented(pairs: Pairs, prompts: Prompts) -> pl.DataFrame:
         .join(group, on="prompt_id", how="left", maintain_order="left")
         .select(
             "pair_id",
+            "prompt_id",
             completion_a=a,
             completion_b=pl.max_horizontal("chosen_id", "rejected_id"),
             chose_a=pl.col("chosen_id") == a,
@@ -147,14 +149,23 @@ def _embedded(
         .sort("completion_id")
     )
     whole = pl.col("prompt").list.concat("completion") if with_prompt else pl.col("completion")
-    asked = requests(model, "embedding", shown.select(whole.alias("messages"))["messages"])
-    shown = shown.select("completion_id").with_columns(asked["request_id"])
+    return (yield from embed(shown.select("completion_id", messages=whole), model))
+
+
+def embed(shown: pl.DataFrame, model: Model) -> Asks[pl.DataFrame]:
+    """The vectors of conversations as columns beside the others of `shown`; failed ones are left
+    out, and so is what is longer than the shortest vector."""
+    asked = requests(model, "embedding", shown["messages"])
     responses = yield asked
-    known = shown.join(responses.select("request_id", "vector"), on="request_id")
-    known = known.filter(pl.col("vector").list.len() > 0)
+    known = (
+        shown.drop("messages")
+        .with_columns(asked["request_id"])
+        .join(responses.select("request_id", "vector"), on="request_id", maintain_order="left")
+        .filter(pl.col("vector").list.len() > 0)
+    )
     width = int(known["vector"].list.len().min() or 0)  # pyright: ignore[reportArgumentType]
     columns = (pl.col("vector").list.get(at).alias(f"e{at}") for at in range(width))
-    return known.select("completion_id", *columns)
+    return known.select(pl.exclude("request_id", "vector"), *columns)
 
 
 def _by_completion(rows: pl.DataFrame, values: pl.DataFrame) -> Floats:

@@ -74,6 +74,7 @@ def planted(
         true_margin=pl.Series(np.where(first_is_chosen, apart, -apart)),
     )
     known = {f"answer {at}": vectors[at].tolist() for at in range(2 * n_pairs)}
+    known |= {f"question {at}": draw.normal(size=width).tolist() for at in range(n_prompts)}
 
     def ask(requests: Requests) -> Responses:
         shown = [messages[-1]["content"] for messages in requests["messages"].to_list()]

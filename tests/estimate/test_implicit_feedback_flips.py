@@ -31,26 +31,32 @@ class World(NamedTuple):
     voted: Bools
 
 
-def planted(n_users: int = 160, n_items: int = 130, *, flips: float = 0.3, seed: int = 0) -> World:
-    """Likings of rank 4; a share of them is not voted for. Users are in no order that tells."""
+def planted(
+    n_users: int, n_items: int, *, rank: int = 4, flips: float = 0.3, seed: int = 0
+) -> World:
+    """Likings of low rank; a share of them is not voted for."""
     draw = np.random.default_rng(seed)
-    z = draw.normal(size=(n_users, 4)) @ draw.normal(size=(4, n_items))
+    z = draw.normal(size=(n_users, rank)) @ draw.normal(size=(rank, n_items))
     liked = draw.random(z.shape) < expit(4 * z / z.std() - 1)
     voted = liked & (draw.random(z.shape) >= flips)
     users, items = np.indices(z.shape).reshape(2, -1)
     return World(users, items, liked.ravel(), voted.ravel())
 
 
-def test_the_rate_is_found_and_negatives_hide_fewer_likings():
-    world = planted()
-    fit = fit_implicit_feedback(world.users, world.items, world.voted)
+@pytest.mark.parametrize(
+    ("n_users", "n_items", "rank"),
+    [(150, 120, 2), pytest.param(300, 200, 4, marks=pytest.mark.slow)],
+)
+def test_the_rate_is_found_and_negatives_hide_fewer_likings(n_users: int, n_items: int, rank: int):
+    world = planted(n_users, n_items, rank=rank)
+    fit = fit_implicit_feedback(world.users, world.items, world.voted, rank=rank)
     assert abs(fit.rate - 0.3) < 0.05
     unseen = ~world.voted
     weight = 1 - hidden(fit.z, fit.rate)[unseen]
     uniform = world.liked[unseen].mean()
     weighed = (weight * world.liked[unseen]).sum() / weight.sum()
     assert weighed <= 0.6 * uniform
-    plain = fit_implicit_feedback(world.users, world.items, world.voted, rate=0.0)
+    plain = fit_implicit_feedback(world.users, world.items, world.voted, rank=rank, rate=0.0)
     assert area_under_roc(world.liked, fit.z) > area_under_roc(world.liked, plain.z) + 0.003
 
 

@@ -124,10 +124,19 @@ class Scale:
 
 @dataclass(frozen=True)
 class Doubt:
-    """Shares of a stage's requests that may not be needed, or be asked again."""
+    """Shares of a stage's requests that may not be needed, or be asked again.
+
+    `answered` is the share that the ledger answers, which in a sample is not that in all.
+    """
 
     fewer: float = 0.0
     more: float = 0.0
+    answered: float = 0.0
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the unanswered requests of a prompt, relative to their mean."""
+        return math.sqrt(self.answered / (1 - self.answered)) if self.answered < 1 else 0.0
 
 
 class Estimator:
@@ -170,7 +179,7 @@ class Estimator:
         of_invented = ERROR * part.invented / max(part.bytes, 1)
         wobble = math.hypot(read_error, of_invented, scale.error(part.spread))
         n = part.n * scale.factor
-        wide = scale.error(0.0)
+        wide = scale.error(doubt.spread)
         short, long = part.share(self._shorter), part.share(self._longer)
         together = self._specs[part.role].max_n if part.want == "text" else 1
 

@@ -141,7 +141,9 @@ def _doubt(
     writers = [s for s in before if "completions" in s.contract.writes and seen[s.name].parts]
     roles = {model.role for writer in writers for model in writer.models}
     greedy = any(plan.models[role].options.get("temperature") == 0 for role in roles)
-    return Doubt(fewer=(1.0 if greedy else EQUAL) if writers else 0.0, more=more)
+    asked = seen[stage.name]
+    answered = asked.answered / asked.requests if asked.requests else 0.0
+    return Doubt((1.0 if greedy else EQUAL) if writers else 0.0, more, answered)
 
 
 def _unknown(

@@ -272,13 +272,19 @@ def look(prompts: Prompts, *, model: Model) -> Asks[Prompts]:
     verify(Path(part.path))
 
 
-def test_a_budget_needs_prices(make: Make, folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "none")
-    unpriced = RECIPE.replace("price_in = 1.0\nprice_out = 1.0\n", "")
-    unpriced = unpriced.replace('client = "scripted"', 'client = "openai"', 1)
-    (folder / "recipe.toml").write_text(unpriced)
-    with pytest.raises(BudgetError, match="price_in"):
-        make(budget=1.0)
+ELSEWHERE = 'base_url = "http://127.0.0.1:9/v1"'
+
+
+def test_a_budget_needs_the_prices_of_all_models_before_any_is_asked(make: Make, folder: Path):
+    for unpriced in ("writer", "judge"):
+        at = RECIPE.index(f"[models.{unpriced}]")
+        asked = RECIPE[at:].replace('client = "scripted"', f'client = "openai"\n{ELSEWHERE}', 1)
+        for given in ("accuracy = 0.9", "position_bias = 0.1", "price_in = 1.0", "price_out = 1.0"):
+            asked = asked.replace(f"{given}\n", "", 1)
+        (folder / "recipe.toml").write_text(RECIPE[:at] + asked)
+        with pytest.raises(BudgetError, match=f"{unpriced}.*price_in"):
+            make(budget=1.0)
+        assert list((folder / "data").rglob("*.jsonl")) == [], "nothing was asked"
 
 
 def test_a_bad_row_is_quarantined_and_with_strict_an_error(make: Make, folder: Path):

@@ -172,9 +172,10 @@ class Edge:
     def prepare(self, roles: Iterable[str]) -> None:
         """Open the clients of these roles, so that a missing key is found before anything is paid.
 
-        What has to load weights does so with its first request.
+        What has to load weights does so with its first request. `BudgetError` as for requests.
         """
         for role in roles:
+            self._refuse_priceless(role)
             self._client(role)
 
     def _refuse_silence(self, answered: pl.DataFrame) -> None:
@@ -285,13 +286,17 @@ class Edge:
                 raise ModelError(
                     f"no model {role!r} among those of the recipe; {nearest(role, self.specs)}"
                 )
-            if self._is_budgeted and self.specs[role].prices is None:
-                raise BudgetError(
-                    f"a budget was given, but the model {role!r} has no price; state price_in and "
-                    "price_out (per million tokens; 0 where it is free) in the recipe"
-                )
+            self._refuse_priceless(role)
             if role not in self._identities:
                 self._identities[role] = self.specs[role].identity()
+
+    def _refuse_priceless(self, role: str) -> None:
+        if self._is_budgeted and self.specs[role].prices is None:
+            raise BudgetError(
+                f"a budget was given, but what the model {role!r} costs is not known; state its "
+                "price_in and price_out (USD per million tokens, 0 where it is free), or bound the "
+                "build by max_requests instead"
+            )
 
     def _client(self, role: str) -> Client:
         with self._lock:

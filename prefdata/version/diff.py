@@ -11,7 +11,7 @@ from prefdata.tables import TABLES
 from prefdata.version.stored import Version
 
 SHOWN = 5
-Kind = Literal["judge", "model", "source", "option", "table"]
+Kind = Literal["limit", "judge", "model", "source", "option", "table"]
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,18 @@ def diff(a: Version, b: Version) -> Diff:
         removed=_ids(sides[0].join(sides[1], on="pair_id", how="anti")),
         flipped=_ids(flipped),
         kept=both.height - flipped.height,
-        causes=(*_judges(a, b), *_options(a, b), *_tables(a, b)),
+        causes=(*_limits(a, b), *_judges(a, b), *_options(a, b), *_tables(a, b)),
     )
 
 
 def _ids(pairs: pl.DataFrame) -> tuple[str, ...]:
     return tuple(pairs["pair_id"].sort())
+
+
+def _limits(a: Version, b: Version) -> list[Cause]:
+    """Requests that one of them lacks because a limit was reached."""
+    one, other = (sum(v.partial["missing"].values()) if v.partial else 0 for v in (a, b))
+    return [Cause("limit", "requests not sent", one, other)] if one != other else []
 
 
 def _judges(a: Version, b: Version) -> list[Cause]:

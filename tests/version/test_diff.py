@@ -119,3 +119,13 @@ def test_it_prints_and_becomes_json(differ, world):
     said = json.loads(json.dumps(found.to_json()))
     assert said["removed"] == list(found.removed)
     assert said["causes"][0]["kind"] == "judge"
+
+
+def test_what_was_not_asked_is_the_first_cause(tmp_path):
+    said = {"tables": {}, "exports": {}, "recipe_text": "", "resolved": {}}
+    missing = {"reason": "budget reached", "missing": {"annotate.pairwise": 7}, "go_on": "again"}
+    part = version.write(tmp_path, "v", partial=missing, **said)
+    whole = version.write(tmp_path, "v", **said)
+    found = diff(version.verify(part.path), version.verify(whole.path))
+    assert part.id != whole.id
+    assert (found.causes[0].kind, found.causes[0].before, found.causes[0].after) == ("limit", 7, 0)

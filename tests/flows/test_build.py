@@ -180,3 +180,16 @@ def test_an_api_that_does_not_answer_is_named(recipe: Path, tmp_path: Path):
     said = json.loads(ran.stdout.splitlines()[-1])
     assert "http://127.0.0.1:9/api" in said["error"]
     assert "--plain" in said["error"]
+
+
+def test_limits_and_what_is_missing_are_those_of_the_plain_loop(
+    server: str, recipe: Path, tmp_path: Path
+):
+    from prefdata.flows.build import build_flow
+
+    most = 3 * N_PROMPTS + 5
+    plain = prefdata.build(recipe, data=tmp_path / "plain", max_requests=most)
+    assert plain.partial is not None
+    built = build_flow(str(recipe), data=str(tmp_path / "flow"), max_requests=most)
+    assert built["partial"] == plain.partial
+    assert built["id"] == plain.id

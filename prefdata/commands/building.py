@@ -99,15 +99,14 @@ def plan(
     """Say what a build would run, ask and cost. Checks everything, spends nothing."""
     with reported(as_json):
         from prefdata.dataset import estimate
-        from prefdata.screen import summary, write
+        from prefdata.screen import plan as screen
+        from prefdata.screen import write
 
         planned, rows, forecasts = estimate(
             recipe, data=data, changes=changes or [], limit=limit, fresh=fresh, strict=strict
         )
-        found = summary.plan_json(
-            planned, rows, forecasts, budget=budget, max_requests=max_requests
-        )
+        found = screen.plan_json(planned, rows, forecasts, budget=budget, max_requests=max_requests)
         if as_json:
             write.print_json(found)
         else:
-            summary.draw_plan(found, write.out())
+            screen.draw_plan(found, write.out())

@@ -146,7 +146,7 @@ def _fit(seen: Choices, belongs: Floats, precision: float, start: Floats) -> Flo
     both = np.concatenate([seen.x, -seen.x])
     parts = np.concatenate([weight * seen.prefers_a, weight * (1 - seen.prefers_a)])
     used = parts > 1e-9
-    return fit_ridge(both[used], np.full(seen.x.shape[1], precision), start, parts[used])
+    return fit_ridge(both[used], np.full(len(start), precision), start, parts[used])
 
 
 def likelihood(seen: Choices, weights: Floats) -> Floats:
@@ -154,7 +154,7 @@ def likelihood(seen: Choices, weights: Floats) -> Floats:
     z = seen.x @ weights.T
     y = seen.prefers_a[:, None]
     each = y * log_expit(z) + (1 - y) * log_expit(-z)
-    sums = [np.bincount(seen.user, column, len(seen.names)) for column in each.T]
+    sums: list[Floats] = [np.bincount(seen.user, c, len(seen.names)) for c in each.T]  # pyright: ignore[reportAssignmentType]
     return np.stack(sums, 1)
 
 

@@ -156,8 +156,11 @@ class Edge:
             places = {each: at for at, each in enumerate(held)}
             try:
                 for batch in self._client(sent["model"][0]).answer(sent):
-                    asked = Requests(sent[[places[each] for each in batch["request_id"]]])
-                    answers.append(self._take(asked, batch, call, held))
+                    if batch.height:
+                        asked = Requests(sent[[places[each] for each in batch["request_id"]]])
+                        answers.append(self._take(asked, batch, call, held))
+                    else:
+                        self._account.add(call.progress, Counts(), 0)
                     self._refuse_closed()
                     if call.stopped:
                         break
@@ -212,7 +215,7 @@ class Edge:
             self._refuse_closed()
             key = self.specs[role].served()
             if key not in self._clients:
-                self._clients[key] = open_client(self.specs[role])
+                self._clients[key] = open_client(self.specs[role], self.ledger)
             return self._clients[key]
 
     @contextmanager
@@ -258,9 +261,16 @@ class _Call:
     stopped: bool = False
 
 
-def open_client(spec: ModelSpec) -> Client:
-    """The client of a spec. Its engine or connections start with its first request."""
+def open_client(spec: ModelSpec, ledger: Ledger) -> Client:
+    """The client of a spec. Its engine or connections start with its first request.
+
+    What runs for hours elsewhere is remembered beside the ledger.
+    """
     match spec.client:
+        case "openai" if spec.mode == "batch":
+            from prefdata.models.batch import BatchClient
+
+            return BatchClient(spec, ledger)
         case "openai":
             from prefdata.models.openai import OpenAIClient
 

@@ -99,7 +99,7 @@ class Endpoint:
         try:
             async with self._session.request(method, url, proxy=self._proxy, **how) as reply:
                 if reply.status >= 400:
-                    raise self._status(reply.status, reply.headers, await reply.read())
+                    raise self.trouble(reply.status, reply.headers, await reply.read())
                 if take:
                     return await take(reply)
                 return json.loads(self.without_secrets(await reply.read()))
@@ -133,7 +133,13 @@ class Endpoint:
                 sent[f"OpenAI-{name}"] = value
         return sent
 
-    def _status(self, status: int, headers: Any, content: bytes) -> Trouble:
+    def trouble(self, status: int, headers: Any, content: bytes) -> Trouble:
+        """What a reply with such a status means."""
+        trouble = self._trouble(status, headers, content)
+        trouble.status = status
+        return trouble
+
+    def _trouble(self, status: int, headers: Any, content: bytes) -> Trouble:
         wait, said = retry_after(headers), self.said(content)
         if status == 429 and b"insufficient_quota" in content:
             return self._unusable("has no money left for this key", status, said)

@@ -17,7 +17,7 @@ ANSWERING = ("temperature", "top_p", "max_tokens", "seed", "stop")
 # How fast and how patiently an endpoint is asked.
 SENDING = (
     *("concurrency", "rpm", "tpm", "max_n", "retries"),
-    *("timeout", "connect_timeout", "read_timeout"),
+    *("timeout", "connect_timeout", "read_timeout", "mode", "batch_size"),
 )
 PLANTED = (
     "accuracy",
@@ -66,7 +66,9 @@ class ModelSpec(BaseModel):
     `concurrency` (most requests at once), `rpm` and `tpm` (requests and tokens a minute), each for
     every endpoint; `timeout`, `connect_timeout` and `read_timeout` (seconds of one attempt in all,
     to connect, between two bytes), `retries`; `max_n` (draws of one conversation that one request
-    may ask for); `price_in` and `price_out` (per million tokens).
+    may ask for); `price_in` and `price_out` (per million tokens). With `mode` = "batch" the
+    requests of a table go through the batch API of `openai`'s protocol, at most `batch_size` in
+    one; `batch_discount` is the share of the price that this saves.
     `engine` is passed to the engine of `embedded` and `vllm`. The planted values
     `accuracy` ... `spread` are those of `prefdata.models.scripted`.
     """
@@ -98,6 +100,9 @@ class ModelSpec(BaseModel):
     retries: int = Field(default=5, ge=0)
     price_in: float | None = Field(default=None, ge=0)
     price_out: float | None = Field(default=None, ge=0)
+    mode: Literal["live", "batch"] = "live"
+    batch_size: int = Field(default=50_000, ge=1, le=50_000)
+    batch_discount: float = Field(default=0.0, ge=0, lt=1)
     engine: dict[str, Any] = Field(default_factory=dict)
 
     accuracy: float = Field(default=0.9, ge=0, le=1)
@@ -123,6 +128,8 @@ class ModelSpec(BaseModel):
         if doubled:
             raise ValueError(f"{doubled[0]!r} is a key of the model itself, not of its `options`")
         self.endpoints()
+        if self.mode == "batch" and self.client != "openai":
+            raise ValueError(f"`mode` = \"batch\" is for the client 'openai', not {self.client!r}")
         planted = sorted(self.model_fields_set & set(PLANTED))
         if planted and self.client != "scripted":
             raise ValueError(f"{planted[0]!r} is for the client 'scripted', not {self.client!r}")
@@ -175,7 +182,8 @@ class ModelSpec(BaseModel):
         """
         if self.price_in is None and self.price_out is None:
             return None if self.client == "openai" else (0.0, 0.0)
-        return self.price_in or 0.0, self.price_out or 0.0
+        share = 1 - self.batch_discount if self.mode == "batch" else 1.0
+        return share * (self.price_in or 0.0), share * (self.price_out or 0.0)
 
     def served(self) -> tuple[str, ...]:
         """Roles for which this is equal share one client, so an engine is loaded once."""

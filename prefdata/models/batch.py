@@ -280,7 +280,7 @@ class BatchClient:
         odd = 0
         for file_id in (batch.get("output_file_id"), batch.get("error_file_id")):
             portion: list[dict[str, Any]] = []
-            with await provider.fetched(file_id) as file:
+            with await provider.fetched(file_id, known) as file:
                 for raw in file:
                     who, said = lines.read(raw, known, provider.endpoint)
                     if not who or who in answered:

@@ -7,9 +7,10 @@ A line that comes back stands for itself: one that is no JSON, or names nobody w
 nothing, and of several about one request the first with an answer counts.
 """
 
+import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from prefdata.models import chat
@@ -68,6 +69,15 @@ def read(raw: bytes, rows: Mapping[str, Row], endpoint: Endpoint) -> tuple[str, 
     except (ValueError, KeyError, TypeError):
         return "", FORGOTTEN
     return asked["request_id"], _outcome(asked, said, endpoint)
+
+
+def names_any(file: Iterable[bytes], known: Container[str]) -> bool:
+    """Whether any line of a file is about somebody known; reads no further than the first."""
+    for raw in file:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            if json.loads(raw)["custom_id"] in known:
+                return True
+    return False
 
 
 def _outcome(asked: Row, said: Mapping[str, Any], endpoint: Endpoint) -> Outcome:

@@ -153,6 +153,8 @@ def read(path: Path) -> Entry | None:
         lines = rest.split(b"\n", head["n"])
         block = b"\n".join(lines[: head["n"]])
         requests = pl.read_ndjson(io.BytesIO(block), schema=tables.schema("requests").dtypes)
+        if requests.height != head["n"]:
+            return None
         return Entry(
             path,
             head["key"],

@@ -7,7 +7,7 @@ import asyncio
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Container, Coroutine, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 from urllib.parse import quote
@@ -25,6 +25,8 @@ WINDOW = "24h"
 FIRST_POLL, LONGEST_POLL = 0.25, 60.0
 # So many looks at a batch that fail in a row, some ten minutes of them, end the wait.
 POLLS = 30
+# So often is a file fetched that says nothing.
+TRIES = 3
 # The provider's clock may differ from ours by so much, when its list is searched.
 SKEW = 24 * 3600.0
 OVER = ("completed", "failed", "expired", "cancelled")
@@ -111,10 +113,17 @@ class Provider:
             await asyncio.sleep(pause)
             pause = min(1.5 * pause, LONGEST_POLL)
 
-    async def fetched(self, file_id: str | None) -> IO[bytes]:
-        """A file of the provider's, whole; empty where there is none, or none any more."""
+    async def fetched(self, file_id: str | None, known: Container[str]) -> IO[bytes]:
+        """A file of the provider's, whole; empty where there is none, or none any more.
+
+        One that says nothing of anybody known is taken for a page of something in between, and
+        fetched again a few times.
+        """
+        tries = 0
 
         async def once() -> IO[bytes]:
+            nonlocal tries
+            tries += 1
             file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
 
             async def save(reply: aiohttp.ClientResponse) -> None:
@@ -130,8 +139,14 @@ class Provider:
                 if trouble.status != 404:
                     file.close()
                     raise
-            file.seek(0)
-            return cast(IO[bytes], file)
+            if (
+                tries <= min(TRIES, self._spec.retries)
+                and file.tell()
+                and not lines.names_any(_rewound(file), known)
+            ):
+                file.close()
+                raise Trouble("malformed reply")
+            return _rewound(file)
 
         return await self._insist(once)
 
@@ -177,6 +192,11 @@ class Provider:
             wait = backoff(failures) if trouble.wait is None else trouble.wait
             waited += wait
             await asyncio.sleep(wait)
+
+
+def _rewound(file: Any) -> IO[bytes]:
+    file.seek(0)
+    return file
 
 
 def _id(made: Any) -> str:

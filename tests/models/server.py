@@ -43,6 +43,7 @@ from aiohttp import web
 
 sys.path.append(str(Path(__file__).parents[2]))  # where this file is run by its path
 from tests.models.batches import OF_A_BATCH, Batches
+from tests.models.replies import answered, digest, embedded, refusal, reply
 
 OF_A_LINE = ("missing", "twice", "half a line", "unknown id", "last first")
 
@@ -191,7 +192,7 @@ class Server:
         self.operations.append(what)
         if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
             return self._refuse({}, "401")
-        fault = self._struck(what, digest([what, len(self.operations)]), OF_A_BATCH + OF_A_LINE)
+        fault = self._struck(what, digest(what), OF_A_BATCH + OF_A_LINE)
         match fault.kind if fault else "":
             case "":
                 return await handler(request)

@@ -1,6 +1,7 @@
 """Files and batches of the protocol server: uploaded, run after a while, fetched, listed.
 
-A batch takes `seconds`, its counts growing evenly, and is over when somebody looks. Each of its
+A batch takes `seconds`, its counts growing evenly, and is over when somebody looks for the
+`looks`-th time. A file or batch beyond what `queue` allows at once makes it fail. Each of its
 lines is then asked as if it had come alone, in the eyes of `answer(body, path)`, which gives what
 was said ("ok" or a fault), a status and a body. Faults of a line beside those of a request:
 "missing" (no line), "twice", "half a line", "unknown id", "last first" (the lines in reverse);
@@ -31,6 +32,7 @@ class Batches:
 
     def __init__(self, answer: Answer, strike: Strike) -> None:
         self.seconds = 0.0
+        self.looks = 0
         self.queue: int | None = None
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
@@ -89,6 +91,7 @@ class Batches:
             "error_file_id": None,
             "request_counts": {"total": 0, "completed": 0, "failed": 0},
             "until": time.monotonic() + self.seconds,
+            "looked": 0,
         }
         self.batches[made["id"]] = made
         return web.json_response(shown(made))
@@ -132,9 +135,10 @@ class Batches:
                 batch["status"], batch["errors"] = "failed", {"data": [complaint or full]}
                 return
             batch["status"] = "in_progress"
+        batch["looked"] += 1
         left = batch["until"] - time.monotonic()
-        if left > 0:
-            done = int(total * (1 - left / max(self.seconds, left)))
+        if left > 0 or batch["looked"] < self.looks:
+            done = int(total * (1 - max(left, 0) / max(self.seconds, left, 1e-9)))
             batch["request_counts"] = {"total": total, "completed": done, "failed": 0}
             return
         kind = self._strike(content.decode(), OF_A_BATCH) or "completed"
@@ -210,7 +214,7 @@ def faulty(content: bytes, endpoint: str) -> dict[str, Any] | None:
 
 
 def shown(batch: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in batch.items() if name != "until"}
+    return {name: value for name, value in batch.items() if name not in ("until", "looked")}
 
 
 def _no(message: str, status: int) -> web.Response:

@@ -12,8 +12,9 @@ or as a process of its own, which prints its base URL as its first line and serv
 
     python tests/models/server.py --port 0 --latency 0.05 --log requests.jsonl
 
-Control over HTTP: POST /control/fault with a JSON object of `fault`'s arguments, GET /control/seen,
-POST /control/reset. A fault strikes a request whose text contains `match`, or a `share` of all by
+Control over HTTP: POST /control/fault with a JSON object of `fault`'s arguments, POST
+/control/batches with the `seconds`, `looks` or `queue` of batches, GET /control/seen, POST
+/control/reset. A fault strikes a request whose text contains `match`, or a `share` of all by
 digest, `times` times each (None: always), or, with `anew`, that share of all attempts: a status
 ("400", "401", "403", "404", "422", "429", "500", "503"), "cut" (the connection), "stall" (never
 answers), "slow" (a second late), "malformed" (half a JSON), "html", "empty" (no choices), "filter"
@@ -81,7 +82,7 @@ class Server:
         key: str = "",
         secure: ssl.SSLContext | None = None,
         log: Path | None = None,
-        batch_seconds: float = 0.0,
+        batch_looks: int = 0,
     ) -> None:
         self.limit = limit
         self.key = key
@@ -92,7 +93,7 @@ class Server:
         self.requests: list[dict[str, Any]] = []
         self.operations: list[str] = []
         self.batches = Batches(self._answer_line, self._strike_batch)
-        self.batches.seconds = batch_seconds
+        self.batches.looks = batch_looks
         self.in_flight = 0
         self.most_in_flight = 0
         self._log = log.open("a") if log else None
@@ -141,6 +142,7 @@ class Server:
         app.router.add_post("/v1/embeddings", self._embed)
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/control/fault", self._on_fault)
+        app.router.add_post("/control/batches", self._on_batches)
         app.router.add_post("/control/reset", self._on_reset)
         app.router.add_get("/control/seen", self._on_seen)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
@@ -157,6 +159,10 @@ class Server:
 
     async def _on_fault(self, request: web.Request) -> web.Response:
         self.fault(**await request.json())
+        return web.json_response({})
+
+    async def _on_batches(self, request: web.Request) -> web.Response:
+        vars(self.batches).update(await request.json())
         return web.json_response({})
 
     async def _on_reset(self, _: web.Request) -> web.Response:
@@ -178,10 +184,13 @@ class Server:
         # Whether a key came is of interest, the key is not.
         noted["authorized"] = headers.get("Authorization", "").startswith("Bearer ")
         self.requests.append(noted)
+        self._write(noted)
+        return noted
+
+    def _write(self, noted: dict[str, Any]) -> None:
         if self._log:
             self._log.write(json.dumps(noted) + "\n")
             self._log.flush()
-        return noted
 
     @web.middleware
     async def _operation(self, request: web.Request, handler: Any) -> web.StreamResponse:
@@ -190,6 +199,7 @@ class Server:
             return await handler(request)
         what = f"{request.method} {request.path}"
         self.operations.append(what)
+        self._write({"operation": what})
         if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
             return self._refuse({}, "401")
         fault = self._struck(what, digest(what), OF_A_BATCH + OF_A_LINE)
@@ -321,7 +331,7 @@ def main() -> None:
     parser.add_argument("--scatter", type=float, default=0.0)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--log", type=Path)
-    parser.add_argument("--batch-seconds", type=float, default=0.0)
+    parser.add_argument("--batch-looks", type=int, default=0)
     given = parser.parse_args()
     server = Server(**vars(given))
     print(server.url, flush=True)

@@ -468,7 +468,13 @@ def test_a_list_is_searched_page_by_page(
     spec = batch_of()
     table = ask(spec, TEXTS)
     entry = Journal(ledger.folder).begin(f"{server.url}", "/v1/chat/completions", table, 0)
-    made = {"id": "batch_old", "endpoint": entry.where, "status": "in_progress", "until": 0.0}
+    made = {
+        "id": "batch_old",
+        "endpoint": entry.where,
+        "status": "in_progress",
+        "until": 0.0,
+        "looked": 0,
+    }
     made |= {"metadata": {"prefdata": entry.key}, "created_at": time.time(), "errors": None}
     body = b"".join(batch_lines.line(row, "repeatable") for row in table.to_dicts())
     server.batches.files["file-old"] = body

@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+import prefdata
+from tests.models.conftest import load
+
 IN_FLIGHT = 8
 MODELS = """
 name = "resumed"
@@ -228,3 +231,17 @@ def test_one_more_prompt_costs_its_own_requests(serve: Serve, tmp_path: Path):
     grown = finish(start(tmp_path, "data"))
     # 3 draws, 3 pairs in both orders, 3 ratings
     assert grown["requests"]["asked"] == len(server.marks()) - before == 3 + 6 + 3
+
+
+@pytest.mark.parametrize("mode", ["live", "batch"])
+def test_one_bad_prompt_of_two_hundred_costs_one_row(mode: str, tmp_path: Path):
+    with load("server").Server() as server:
+        server.fault("400", match="Question 77:")
+        recipe(tmp_path, f'base_url = "{server.url}"\nmode = "{mode}"', 200)
+        changes = ["stages.generate.sample.n=1", "stages.annotate.pointwise.reask=false"]
+        built = prefdata.build(tmp_path / "r.toml", data=tmp_path / "data", changes=changes)
+        assert server.asked()["Question 77: what is 77 + 77?"] == 1
+    assert built.tables["completions"] == 199
+    dropped = prefdata.load(f"resumed@{built.id}", "dropped", data=tmp_path / "data")
+    reason = "error: bad request (400): told to answer 400"
+    assert dropped.filter(dropped["table"] == "samples")["reason"].to_list() == [reason]

@@ -4,6 +4,7 @@ Whatever may pass is tried again with pauses; what does not is a `Trouble`.
 """
 
 import asyncio
+import io
 import json
 import logging
 import tempfile
@@ -151,17 +152,17 @@ class Provider:
         return await self._insist(once)
 
     async def _upload(self, entry: Entry) -> str:
-        with tempfile.TemporaryFile(dir=self._folder) as file:
-            for row in entry.requests.iter_rows(named=True):
-                file.write(lines.line(row, self._spec.model))
-            file.seek(0)
-            form = aiohttp.MultipartWriter("form-data")
-            form.append("batch").set_content_disposition("form-data", name="purpose")
-            part = form.append(cast(IO[bytes], file), {"Content-Type": "application/jsonl"})  # pyright: ignore[reportArgumentType]
-            part.set_content_disposition("form-data", name="file", filename=f"{entry.key}.jsonl")
-            headers = {"Content-Type": form.content_type}
-            how: dict[str, Any] = {"data": form, "headers": headers, "timeout": self._patient}
-            return _id(await self.endpoint.call("POST", "/files", **how))
+        file = io.BytesIO()  # aiohttp may still read it when the reply is there
+        for row in entry.requests.iter_rows(named=True):
+            file.write(lines.line(row, self._spec.model))
+        file.seek(0)
+        form = aiohttp.MultipartWriter("form-data")
+        form.append("batch").set_content_disposition("form-data", name="purpose")
+        part = form.append(file)
+        part.set_content_disposition("form-data", name="file", filename=f"{entry.key}.jsonl")
+        headers = {"Content-Type": form.content_type}
+        how: dict[str, Any] = {"data": form, "headers": headers, "timeout": self._patient}
+        return _id(await self.endpoint.call("POST", "/files", **how))
 
     async def _get(
         self, path: str, params: Mapping[str, str] | None = None, *, most: int | None = None

@@ -62,6 +62,7 @@ def answered(kind: str, body: dict[str, Any], mark: str) -> dict[str, Any] | Non
         "refusal": {"message": {"content": None, "refusal": "I cannot do that."}},
         "null": {"message": {"content": None}},
         "length": {"finish_reason": "length"},
+        "prose": {"message": {"content": "I would rather say it in my own words."}},
         "wrong id": {"id": digest(mark)[:12]},
         "duplicated": {"choices": [each for each in choices for _ in range(2)]},
         "reordered": {"choices": choices[::-1]},

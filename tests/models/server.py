@@ -15,16 +15,17 @@ or as a process of its own, which prints its base URL as its first line and serv
 Control over HTTP: POST /control/fault with a JSON object of `fault`'s arguments, POST
 /control/batches with the `seconds`, `looks` or `queue` of batches, GET /control/seen, POST
 /control/reset. A fault strikes a request whose text contains `match`, or a `share` of all by
-digest, `times` times each (None: always), or, with `anew`, that share of all attempts: a status
-("400", "401", "403", "404", "422", "429", "500", "503"), "cut" (the connection), "stall" (never
-answers), "slow" (a second late), "malformed" (half a JSON), "html", "empty" (no choices), "filter"
-(finish_reason content_filter), "length", "refusal", "null" (no content), "wrong id" (that of
-another reply), "duplicated" (every choice twice), "reordered" (the last choice first), "single"
-(one choice whatever `n` is), "echo" (400 with the headers and the address in its message), "parrot"
-(an answer that repeats the headers). `limit` refuses with 429 what is more than so many at once,
-`key` with 401 who brings another key. `requests` have what was said to each: "ok" or the fault;
-those about files and batches are in `operations`, and are struck where `match` is in, say,
-"POST /v1/files" or where it is empty; "lost" does what was asked and then cuts the connection.
+digest, `times` times each (None: always), `total` times in all, or, with `anew`, that share of all
+attempts: a status ("400", "401", "403", "404", "422", "429", "500", "503"), "cut" (the connection),
+"stall" (never answers), "slow" (a second late), "malformed" (half a JSON), "html", "empty" (no
+choices), "filter" (finish_reason content_filter), "length", "refusal", "null" (no content), "wrong
+id" (that of another reply), "duplicated" (every choice twice), "reordered" (the last choice first),
+"single" (one choice whatever `n` is), "echo" (400 with the headers and the address in its message),
+"parrot" (an answer that repeats the headers), "prose" (no JSON, whatever was asked for). `limit`
+refuses with 429 what is more than so many at once, `key` with 401 who brings another key.
+`requests` have what was said to each: "ok" or the fault; those about files and batches are in
+`operations`, and are struck where `match` is in, say, "POST /v1/files" or where it is empty; "lost"
+does what was asked and then cuts the connection.
 """
 
 import argparse
@@ -56,6 +57,7 @@ class Fault:
     match: str = ""
     times: int | None = None
     anew: bool = False
+    total: int | None = None
     retry_after: float | str | None = None
     struck: Counter[str] = field(default_factory=Counter)
 
@@ -63,8 +65,9 @@ class Fault:
         attempt = self.struck[mark]
         drawn = digest([self.kind, mark, attempt if self.anew else 0])
         self.struck[mark] += self.anew
-        if self.match not in text or int(drawn[:8], 16) / 2**32 >= self.share:
+        if self.match not in text or int(drawn[:8], 16) / 2**32 >= self.share or self.total == 0:
             return False
+        self.total = None if self.total is None else self.total - 1
         self.struck[mark] += not self.anew
         return self.times is None or attempt < self.times
 
@@ -92,6 +95,7 @@ class Server:
         self.faults: list[Fault] = []
         self.requests: list[dict[str, Any]] = []
         self.operations: list[str] = []
+        self._heard = ""
         self.batches = Batches(self._answer_line, self._strike_batch)
         self.batches.looks = batch_looks
         self.in_flight = 0
@@ -199,6 +203,7 @@ class Server:
             return await handler(request)
         what = f"{request.method} {request.path}"
         self.operations.append(what)
+        self._heard = f"{request.url} {dict(request.headers)}"
         self._write({"operation": what})
         if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
             return self._refuse({}, "401")
@@ -219,6 +224,10 @@ class Server:
             case status:
                 assert fault is not None
                 return self._refuse({}, status, fault.retry_after)
+
+    @property
+    def _repeated(self) -> dict[str, Any]:
+        return {"content": self._heard}
 
     @staticmethod
     def _cut(request: web.Request) -> web.Response:
@@ -247,6 +256,10 @@ class Server:
         noted["said"] = said = fault.kind if fault else "ok"
         if said.isdecimal():
             return said, int(said), refusal(said)
+        if said == "echo":
+            return said, 400, {"error": {"message": self._heard}}
+        if said == "parrot":
+            return said, 200, json.loads(reply(body, noted["mark"], message=self._repeated).body)
         other = {} if path == "/embeddings" else answered(said, body, noted["mark"])
         return said, 200, other or json.loads(made.body)
 

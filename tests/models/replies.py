@@ -16,6 +16,12 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+def content(message: dict[str, Any]) -> str:
+    """What a message says, whether it is one text or parts of it."""
+    said = message["content"]
+    return said if isinstance(said, str) else "".join(part.get("text", "") for part in said)
+
+
 def prose(mark: str, n: int) -> str:
     picked = [WORDS[int(mark[i % 60 : i % 60 + 3], 16) % len(WORDS)] for i in range(n)]
     return " ".join(picked).capitalize() + "."
@@ -41,8 +47,8 @@ def well_formed(schema: dict[str, Any], mark: str) -> Any:
 def embedded(body: dict[str, Any]) -> web.Response:
     texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
     data = [
-        {"object": "embedding", "index": i, "embedding": _vector(text)}
-        for i, text in enumerate(texts)
+        {"object": "embedding", "index": i, "embedding": _vector(each)}
+        for i, each in enumerate(texts)
     ]
     data.reverse()  # the protocol promises an index, not an order
     usage = {"prompt_tokens": sum(len(t.split()) for t in texts), "total_tokens": 0}
@@ -96,7 +102,7 @@ def choice(body: dict[str, Any], mark: str, index: int = 0, **other: Any) -> dic
 def reply(body: dict[str, Any], mark: str, **other: Any) -> web.Response:
     made = [choice(body, mark, index, **other) for index in range(body.get("n", 1))]
     choices = other.get("choices", made)
-    texts = {each["index"]: each["message"]["content"] or "" for each in choices}
+    written = {each["index"]: each["message"]["content"] or "" for each in choices}
     return web.json_response(
         {
             "id": other.get("id", mark[:12]),
@@ -105,8 +111,8 @@ def reply(body: dict[str, Any], mark: str, **other: Any) -> web.Response:
             "model": body["model"],
             "choices": choices,
             "usage": {
-                "prompt_tokens": sum(len(m["content"].split()) for m in body["messages"]),
-                "completion_tokens": sum(len(text.split()) for text in texts.values()),
+                "prompt_tokens": sum(len(content(m).split()) for m in body["messages"]),
+                "completion_tokens": sum(len(each.split()) for each in written.values()),
                 "total_tokens": 0,
             },
         }

@@ -45,7 +45,7 @@ from aiohttp import web
 
 sys.path.append(str(Path(__file__).parents[2]))  # where this file is run by its path
 from tests.models.batches import OF_A_BATCH, Batches
-from tests.models.replies import answered, digest, embedded, refusal, reply
+from tests.models.replies import answered, content, digest, embedded, refusal, reply
 
 OF_A_LINE = ("missing", "twice", "half a line", "unknown id", "last first")
 
@@ -250,7 +250,7 @@ class Server:
             text, made = str(body["input"]), embedded(body)
         else:
             noted = self._note({}, body)
-            text = "\n".join(m["content"] for m in body["messages"])
+            text = "\n".join(map(content, body["messages"]))
             made = reply(body, noted["mark"])
         fault = self._struck(text, noted["mark"], OF_A_BATCH)
         noted["said"] = said = fault.kind if fault else "ok"
@@ -291,7 +291,7 @@ class Server:
         self, request: web.Request, body: dict[str, Any], noted: dict[str, Any]
     ) -> web.StreamResponse | None:
         mark = noted["mark"]
-        text = "\n".join(m["content"] for m in body["messages"])
+        text = "\n".join(map(content, body["messages"]))
         fault = self._struck(text, mark, OF_A_BATCH + OF_A_LINE)
         if fault is None:
             return None

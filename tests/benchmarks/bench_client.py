@@ -144,11 +144,14 @@ def main() -> None:
                 rates.append(given.n / wall)
                 print(f"{name:16}{1000 * cpu / given.n:8.2f} ms CPU a row {rates[-1]:8.0f} rows/s")
             began = time.perf_counter()
-            measured("whole", url, given.n, folder=folder)
+            cpu, _ = measured("whole", url, given.n, *flags, folder=folder)
             again = time.perf_counter() - began
         ratio = rates[1] / rates[0]
         print(f"rows/s against the ceiling: {ratio:.2f}; load now {os.getloadavg()[0]:.1f}")
-        print(f"the finished build again: 0 requests, {again:.2f} s with the start of Python")
+        print(
+            f"the finished build again: 0 requests, {again:.2f} s with the start of Python, "
+            f"{cpu:.2f} s of CPU in the build"
+        )
     finally:
         server.kill()
         server.wait()

@@ -1,0 +1,238 @@
+"""What can be known of a pair without its label, as differences of its two completions.
+
+Rows are oriented by the ids, `completion_a` (the smaller) less `completion_b`, so that no column
+can know which side was chosen; `chose_a` is the label. Columns come in blocks, each brought to one
+scale: traits of the texts, embeddings, scores of pairs and votes of annotators.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from prefdata import tables
+from prefdata.errors import RecipeError, nearest
+from prefdata.stage import Asks, Model, requests
+from prefdata.tables import Completions, Pairs, Prompts, Scores, Votes
+
+Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """`x` is (pairs, columns), `block` names the block of each column by its number.
+
+    `groups` are numbers of what must not stand on both sides of a fold: a prompt, or a group of
+    prompts.
+    """
+
+    pairs: pl.DataFrame
+    x: Floats
+    block: Ints
+    chose_a: NDArray[np.bool_]
+    groups: Ints
+
+    @property
+    def sign(self) -> Floats:
+        """1 where a was chosen, -1 where b was."""
+        return np.where(self.chose_a, 1.0, -1.0)
+
+
+def gather(
+    pairs: Pairs,
+    prompts: Prompts,
+    completions: Completions,
+    scores: Scores | None,
+    votes: Votes | None,
+    *,
+    model: Model | None,
+    with_prompt: bool,
+    margins: Sequence[str],
+    annotators: Sequence[str],
+    traits: bool = True,
+) -> Asks[Evidence]:
+    """The evidence about pairs. A pair of which some part is unknown has 0 there: no difference.
+
+    `model` embeds the completions (`with_prompt`: below their prompts); `margins` are scores of
+    pairs that are higher where the chosen side is better; `annotators` are those whose votes count.
+    """
+    rows = oriented(pairs, prompts)
+    parts: list[Floats] = []
+    if traits:
+        parts.append(_by_completion(rows, _traits(completions)))
+    if model is not None:
+        vectors = yield from _embedded(rows, prompts, completions, model, with_prompt)
+        parts.append(_by_completion(rows, vectors))
+    if margins:
+        parts.append(_scored(rows, scores, margins))
+    if annotators:
+        parts.append(_voted(rows, votes, annotators))
+    parts = [_scaled(part, each_column=part.shape[1] < 64) for part in parts if part.size]
+    x = np.hstack(parts) if parts else np.zeros((rows.height, 0))
+    block = np.repeat(np.arange(len(parts)), [part.shape[1] for part in parts]).astype(np.int64)
+    groups = rows["group"].rank("dense").to_numpy().astype(np.int64) - 1
+    return Evidence(rows, x, block, rows["chose_a"].to_numpy(), groups)
+
+
+def oriented(pairs: Pairs, prompts: Prompts) -> pl.DataFrame:
+    """`pair_id, prompt_id, completion_a, completion_b, chose_a, group`, by `pair_id`."""
+    group = prompts.select("prompt_id", group=pl.coalesce("group", "prompt_id"))
+    a = pl.min_horizontal("chosen_id", "rejected_id")
+    return (
+        pairs.sort("pair_id")
+        .join(group, on="prompt_id", how="left", maintain_order="left")
+        .select(
+            "pair_id",
+            "prompt_id",
+            completion_a=a,
+            completion_b=pl.max_horizontal("chosen_id", "rejected_id"),
+            chose_a=pl.col("chosen_id") == a,
+            group=pl.coalesce("group", "prompt_id", "pair_id"),
+        )
+    )
+
+
+def _traits(completions: Completions) -> pl.DataFrame:
+    """What can be counted in each completion's text."""
+    content = pl.col("completion").list.eval(pl.element().struct.field("content"))
+    frame = completions.select("completion_id", text=content.list.join("\n"))
+    frame = frame.with_columns(
+        words=pl.col("text").str.to_lowercase().str.extract_all(r"[\p{L}\p{N}']+"),
+        n=pl.col("text").str.len_chars(),
+    )
+    text, words, n_words = pl.col("text"), pl.col("words"), pl.col("words").list.len()
+    lengths = words.list.eval(pl.element().str.len_chars())
+
+    def count(pattern: str) -> pl.Expr:
+        return text.str.count_matches(pattern).log1p()
+
+    return frame.select(
+        "completion_id",
+        characters=pl.col("n").log1p(),
+        words=n_words.log1p(),
+        vocabulary=words.list.n_unique().log1p(),
+        variety=words.list.n_unique() / (n_words + 1),
+        word_length=lengths.list.mean(),
+        long_words=lengths.list.eval(pl.element() >= 8).list.sum().log1p(),
+        sentences=count(r"[.!?]+"),
+        commas=count(","),
+        questions=count(r"\?"),
+        exclamations=count("!"),
+        quotes=count('["“”]'),
+        digits=count(r"\d"),
+        lines=count("\n"),
+        lists=count(r"(?m)^\s*(?:[-*•]|\d+[.)])\s"),
+        emphasis=count(r"\*\*|^#|`"),
+        shouting=count(r"\b\p{Lu}{3,}\b"),
+        first_person=count(r"(?i)\b(?:i|me|my|u|ur)\b"),
+        capitals=text.str.count_matches(r"\p{Lu}") / (pl.col("n") + 1),
+        small_start=text.str.contains(r"^\s*\p{Ll}").cast(pl.Float64),
+        finished=text.str.contains(r"[.!?\"”)`]\s*$").cast(pl.Float64),
+    )
+
+
+def _embedded(
+    rows: pl.DataFrame,
+    prompts: Prompts,
+    completions: Completions,
+    model: Model,
+    with_prompt: bool,
+) -> Asks[pl.DataFrame]:
+    wanted = pl.concat([rows["completion_a"], rows["completion_b"]]).unique()
+    shown = (
+        completions.filter(pl.col("completion_id").is_in(wanted.implode()))
+        .join(prompts.select("prompt_id", "prompt"), on="prompt_id", how="left")
+        .sort("completion_id")
+    )
+    whole = pl.col("prompt").list.concat("completion") if with_prompt else pl.col("completion")
+    return (yield from embed(shown.select("completion_id", messages=whole), model))
+
+
+def embed(shown: pl.DataFrame, model: Model) -> Asks[pl.DataFrame]:
+    """The vectors of conversations as columns beside the others of `shown`; failed ones are left
+    out, and so is what is longer than the shortest vector."""
+    asked = requests(model, "embedding", shown["messages"])
+    responses = yield asked
+    known = (
+        shown.drop("messages")
+        .with_columns(asked["request_id"])
+        .join(responses.select("request_id", "vector"), on="request_id", maintain_order="left")
+        .filter(pl.col("vector").list.len() > 0)
+    )
+    width = int(known["vector"].list.len().min() or 0)  # pyright: ignore[reportArgumentType]
+    columns = (pl.col("vector").list.get(at).alias(f"e{at}") for at in range(width))
+    return known.select(pl.exclude("request_id", "vector"), *columns)
+
+
+def _by_completion(rows: pl.DataFrame, values: pl.DataFrame) -> Floats:
+    """a less b of each column about completions; 0 where one of them is not known."""
+    place = values.select("completion_id").with_row_index("at")
+    sides = [
+        rows.select(pl.col(side).alias("completion_id"))
+        .join(place, on="completion_id", how="left", maintain_order="left")["at"]
+        .to_numpy()
+        for side in ("completion_a", "completion_b")
+    ]
+    known = np.isfinite(sides[0].astype(float)) & np.isfinite(sides[1].astype(float))
+    table = values.drop("completion_id").to_numpy().astype(float)
+    made = np.zeros((rows.height, table.shape[1]))
+    a, b = (np.asarray(side[known], dtype=np.int64) for side in sides)
+    made[known] = table[a] - table[b]
+    return np.nan_to_num(made)
+
+
+def _scored(rows: pl.DataFrame, scores: Scores | None, names: Sequence[str]) -> Floats:
+    """Scores about pairs, which are oriented to the chosen side, turned to a less b."""
+    there = tables.empty("scores") if scores is None else pl.DataFrame(scores)
+    there = there.filter(pl.col("subject") == "pair")
+    known = there["score"].unique().to_list()
+    made: list[Floats] = []
+    for name in names:
+        if known and name not in known:
+            raise RecipeError(f"no pair has a score {name!r}; {nearest(name, known)}")
+        one = there.filter(pl.col("score") == name).group_by("subject_id").agg(pl.mean("value"))
+        values = rows.join(
+            one, left_on="pair_id", right_on="subject_id", how="left", maintain_order="left"
+        )["value"].fill_null(0.0)
+        made.append(values.to_numpy())
+    return np.stack(made, 1) * np.where(rows["chose_a"].to_numpy(), 1.0, -1.0)[:, None]
+
+
+def _voted(rows: pl.DataFrame, votes: Votes | None, annotators: Sequence[str]) -> Floats:
+    """The mean preference for a of each annotator, less a half."""
+    there = tables.empty("votes") if votes is None else pl.DataFrame(votes)
+    known = there["annotator"].unique().to_list()
+    both = ["completion_a", "completion_b"]
+    made: list[Floats] = []
+    for name in annotators:
+        if known and name not in known:
+            raise RecipeError(f"no votes of {name!r}; {nearest(name, known)}")
+        one = there.filter(pl.col("annotator") == name).sort(*both, "preference")
+        means = one.group_by(both, maintain_order=True).agg(pl.mean("preference"))
+        said = rows.join(means, on=both, how="left", maintain_order="left")["preference"]
+        made.append(said.fill_null(0.5).to_numpy() - 0.5)
+    return np.stack(made, 1)
+
+
+def _scaled(part: Floats, *, each_column: bool) -> Floats:
+    """A root mean square of 1 for each column, or for the block: a, b swapped, it stays the same.
+
+    The columns of an embedding keep their proportions.
+    """
+    size = np.sqrt((part**2).mean(0, keepdims=True) if each_column else (part**2).mean())
+    return part / np.where(size > 1e-12, size, 1.0)
+
+
+def folds(groups: Ints, n: int, seed: int) -> Ints:
+    """The fold of each row: whole groups, dealt out to and fro, the largest first."""
+    sizes = np.bincount(groups)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    turn = np.arange(len(order)) % (2 * n)
+    place = np.zeros(len(sizes), np.int64)
+    place[order] = np.where(turn < n, turn, 2 * n - 1 - turn)
+    return place[groups]

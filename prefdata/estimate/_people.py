@@ -1,0 +1,115 @@
+"""Choices of people as arrays, for models of how people differ."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from prefdata import tables
+from prefdata.errors import RecipeError, nearest
+from prefdata.estimate._evidence import Floats, Ints, embed
+from prefdata.stage import Asks, Model
+from prefdata.tables import Completions, Votes
+
+SIDES = ["completion_a", "completion_b"]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """`x` (votes, columns) is what completion_a has more than completion_b, of size 1 in the mean.
+
+    `user` numbers who voted (`names[user]`), `prefers_a` is the vote in [0, 1], `pair` numbers
+    the two completions, `vectors` are those of `completions`, in the scale of `x`.
+    """
+
+    names: list[str]
+    user: Ints
+    pair: Ints
+    x: Floats
+    prefers_a: Floats
+    completions: pl.DataFrame
+    vectors: Floats
+
+    def only(self, kept: NDArray[np.bool_]) -> "Choices":
+        """Some of the votes, of the same people."""
+        return Choices(
+            self.names,
+            self.user[kept],
+            self.pair[kept],
+            self.x[kept],
+            self.prefers_a[kept],
+            self.completions,
+            self.vectors,
+        )
+
+
+def choices(
+    votes: Votes,
+    completions: Completions,
+    *,
+    model: Model,
+    annotators: str,
+    where: str,
+) -> Asks[Choices]:
+    """The scored votes of these annotators on completions whose vectors are known.
+
+    Several votes of one person on the same two completions are their mean.
+    """
+    own = _of(votes, annotators, where)
+    rows = (
+        own.drop_nulls("preference")
+        .sort("annotator", *SIDES, "preference")
+        .group_by("annotator", *SIDES, maintain_order=True)
+        .agg(pl.mean("preference"))
+    )
+    ids = pl.concat([rows[side] for side in SIDES]).unique()
+    wanted = completions.filter(pl.col("completion_id").is_in(ids.implode()))
+    shown = wanted.sort("completion_id").select(
+        "completion_id", "prompt_id", messages=pl.col("completion")
+    )
+    known = yield from embed(shown, model)
+    places = known.select("completion_id").with_row_index("place")
+    for side in SIDES:
+        named = places.rename({"completion_id": side, "place": f"{side}_at"})
+        rows = rows.join(named, on=side, how="inner", maintain_order="left")
+    vectors = known.drop("completion_id", "prompt_id").to_numpy().astype(float)
+    a, b = (vectors[rows[f"{side}_at"].to_numpy()] for side in SIDES)
+    x = a - b
+    size = float(np.sqrt((x**2).mean())) if x.size else 1.0
+    names = rows["annotator"].unique().sort().to_list()
+    return Choices(
+        names,
+        (rows["annotator"].rank("dense").to_numpy() - 1).astype(np.int64),
+        (rows.select(pl.struct(*SIDES).rank("dense")).to_series().to_numpy() - 1).astype(np.int64),
+        x / (size or 1.0),
+        rows["preference"].to_numpy(),
+        known.select("completion_id", "prompt_id"),
+        vectors / (size or 1.0),
+    )
+
+
+def _of(votes: Votes, annotators: str, where: str) -> pl.DataFrame:
+    is_one = pl.col("annotator") == annotators
+    if annotators.endswith("*"):
+        is_one = pl.col("annotator").str.starts_with(annotators[:-1])
+    own = votes.filter(is_one)
+    if votes.height and own.is_empty():
+        known = votes["annotator"].unique().to_list()
+        raise RecipeError(f"{where}: no votes of {annotators!r}; {nearest(annotators, known)}")
+    return own
+
+
+def scores(
+    subject: str, ids: list[str] | pl.Series, name: str, value: Any, model: str | None = None
+) -> pl.DataFrame:
+    """Rows of the table of scores."""
+    frame = pl.DataFrame({"subject_id": ids, "value": value}).with_columns(
+        subject=pl.lit(subject),
+        score=pl.lit(name),
+        model=pl.lit(model, pl.String),
+        stderr=pl.lit(None, pl.Float64),
+        request_id=pl.lit(None, pl.String),
+    )
+    return frame.select(*tables.schema("scores").columns)

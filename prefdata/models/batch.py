@@ -19,7 +19,7 @@ import logging
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 
@@ -102,27 +102,31 @@ class BatchClient:
             await each.endpoint.stop()
 
     async def _serve(self, call: "_Call") -> None:
-        """See every request through: in a batch that is under way already, or in a new one."""
-        rows = {row["request_id"]: row for row in call.requests.iter_rows(named=True)}
+        """See every request through; what ends it all is told to whoever waits."""
         try:
-            async with asyncio.TaskGroup() as tasks:
-                for entry in self._journal.entries():
-                    wanted = {each: rows.pop(each) for each in entry.ids if each in rows}
-                    tasks.create_task(self._take_up(entry, wanted, call))
-                for part in lines.cut(rows.values(), self._spec.model, self._spec.batch_size):
-                    tasks.create_task(self._see_through(part, call))
+            await self._route(call.requests.to_dicts(), call)
         except BaseExceptionGroup as group:
-            call.done.put(group.exceptions[0])
+            call.done.put(_first(group))
         except asyncio.CancelledError:
             call.done.put(ModelError(f"the model {self._spec.model!r} was closed while asked"))
             raise
 
+    async def _route(self, rows: Sequence[Row], call: "_Call") -> None:
+        """Each request to the batch that is under way with it, or to a new one."""
+        new = {row["request_id"]: row for row in rows}
+        async with asyncio.TaskGroup() as tasks:
+            for entry in self._journal.entries() if rows else ():
+                if wanted := {each: new.pop(each) for each in entry.ids if each in new}:
+                    tasks.create_task(self._take_up(entry, wanted, call))
+                else:
+                    self._clear(entry)
+            for part in lines.cut(new.values(), self._spec.model, self._spec.batch_size):
+                tasks.create_task(self._see_through(part, call))
+
     async def _take_up(self, entry: Entry, rows: Mapping[str, Row], call: "_Call") -> None:
         """Go on with what another build, or another call, has begun."""
         provider = next((each for each in self._providers if each.url == entry.url), None)
-        if not rows:
-            self._clear(entry)
-        elif provider is None:
+        if provider is None:
             _log.warning(
                 "a batch of %d requests is at %s, where the recipe asks no longer; they are asked "
                 "again",
@@ -175,8 +179,8 @@ class BatchClient:
         """Another call has seen to these: what it was answered is in the ledger."""
         found = self._ledger.find(rows).to_dicts()
         await self._deliver(found, call)
-        left = rows.keys() - {row["request_id"] for row in found}
-        await self._see_through([rows[each] for each in rows if each in left], call)
+        answered = {row["request_id"] for row in found}
+        await self._route([row for each, row in rows.items() if each not in answered], call)
 
     def _clear(self, entry: Entry) -> None:
         """Strike off a batch of other requests whose answers are all there."""
@@ -253,7 +257,7 @@ class BatchClient:
 
     def _show(self, provider: Provider, entry: Entry, batch: Mapping[str, Any]) -> None:
         counts: Any = batch.get("request_counts") or {}
-        done, failed = (int(counts.get(name) or 0) for name in ("completed", "failed"))
+        done, failed = (counts.get(name) or 0 for name in ("completed", "failed"))
         total = entry.requests.height
         self._under_way[entry.key] = Health(
             url=f"{provider.url}/batches/{entry.batch}",
@@ -338,6 +342,13 @@ class _Call:
 def _release(taken: "asyncio.Future[None]") -> None:
     if not taken.done():
         taken.set_result(None)
+
+
+def _first(error: BaseException) -> BaseException:
+    """What failed first in a group, and in the groups inside of it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    return error
 
 
 def _complaint(provider: Provider, trouble: Trouble) -> str:

@@ -351,6 +351,13 @@ def test_endpoints_take_turns_and_stand_in_for_each_other(
     assert sum(each.batches.created for each in servers) == 6
 
 
+def test_what_the_protocol_cannot_say_is_refused(server: Any, batch_of: SpecOf, ledger: Ledger):
+    spec = batch_of()
+    with pytest.raises(ModelError, match="'hidden'"):
+        asked(spec, ask(spec, ["x"], want="hidden"), ledger)
+    assert not server.operations
+
+
 def test_a_discount_is_in_the_cost(server: Any, batch_of: SpecOf, ledger: Ledger):
     spec = batch_of(price_in=1.0, price_out=2.0, batch_discount=0.5)
     with Edge({"m": spec}, ledger, budget=1.0) as edge:

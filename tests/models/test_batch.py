@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from prefdata.errors import ModelError
 from prefdata.models import batch_lines
+from prefdata.models.account import Progress
 from prefdata.models.edge import Edge
 from prefdata.models.journal import Journal, read
 from prefdata.models.ledger import Ledger
@@ -246,6 +247,21 @@ def test_a_wait_that_is_given_up_leaves_the_batch_running(
     assert said["error"].null_count() == 30
     assert server.batches.created == 1
     assert not left_behind(ledger)
+
+
+def test_a_wait_is_watched_and_a_provider_waited_for_as_it_asks(
+    server: Any, batch_of: SpecOf, ledger: Ledger
+):
+    server.batches.seconds = 0.6
+    server.fault("429", match="POST /v1/files", times=1, retry_after=0.4)
+    shown: list[Progress] = []
+    spec = batch_of()
+    began = time.monotonic()
+    asked(spec, ask(spec, TEXTS), ledger, watch=shown.append)
+    assert time.monotonic() - began >= 1.0
+    waiting = [each for each in shown if each.done == 0]
+    assert len(waiting) > 2, "whoever watches sees that it lives"
+    assert (shown[-1].done, shown[-1].total, shown[-1].asked) == (30, 30, 30)
 
 
 def test_closing_ends_a_wait_in_another_thread(server: Any, batch_of: SpecOf, ledger: Ledger):

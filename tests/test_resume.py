@@ -192,7 +192,7 @@ def test_kills_cost_only_what_was_in_flight(
     check(tmp_path, [server], *calm, kills * IN_FLIGHT)
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(50, marks=SLOW)])
+@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=SLOW)])
 def test_kills_cost_only_what_was_in_flight_at_any_endpoint(
     kills: int, serve: Serve, tmp_path: Path, undisturbed: Any
 ):
@@ -204,7 +204,7 @@ def test_kills_cost_only_what_was_in_flight_at_any_endpoint(
     check(tmp_path, servers, *calm, kills * IN_FLIGHT)
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(50, marks=SLOW)])
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=SLOW)])
 def test_kills_cost_nothing_where_batches_are_handed_over(
     kills: int, serve: Serve, tmp_path: Path, undisturbed: Any
 ):

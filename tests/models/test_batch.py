@@ -446,7 +446,7 @@ def asking(url: str, folder: Path) -> "subprocess.Popen[str]":
 def test_a_killed_process_pays_nothing_twice(operation: str, server: Any, tmp_path: Path):
     """Killed at an operation of the provider's, when all is done on its side and not on ours."""
     server.batches.seconds = 0.5
-    for kill in range(3):
+    for kill in range(2):
         before = sum(each.startswith(operation) for each in server.operations)
         process = asking(server.url, tmp_path)
         until = time.monotonic() + 30

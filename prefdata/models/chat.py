@@ -26,7 +26,8 @@ def path(want: str) -> str:
 class Trouble(Exception):
     """Why there is no answer. `again`: the same request may succeed, here or elsewhere.
 
-    `overload`: fewer at once might help. `unusable`: the endpoint answers nobody.
+    `overload`: fewer at once might help. `unusable`: the endpoint answers nobody. `status` is that
+    of HTTP, where the endpoint gave one.
     """
 
     def __init__(
@@ -37,8 +38,10 @@ class Trouble(Exception):
         wait: float | None = None,
         overload: bool = False,
         unusable: bool = False,
+        status: int | None = None,
     ) -> None:
         super().__init__(reason)
+        self.status = status
         self.reason = reason
         self.again = again
         self.wait = wait

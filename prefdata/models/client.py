@@ -29,7 +29,8 @@ class Client(Protocol):
     a request without an answer is a row with `error`. A batch counts as taken when the next one
     is asked for, and only then does the client send more in its place: that is what bounds how
     many requests a killed process has asked in vain. `ModelError` ends it all: nothing more is
-    asked of a model that cannot be used. Several threads may call `answer` at once.
+    asked of a model that cannot be used. Several threads may call `answer` at once. An empty batch
+    is a sign of life, so that who waits for long may give up.
     """
 
     def answer(self, requests: Requests) -> Iterator[Responses]: ...
@@ -39,7 +40,11 @@ class Client(Protocol):
 
 @dataclass(frozen=True)
 class Health:
-    """How an endpoint is. `state` is "well", or why nothing is sent there now."""
+    """How an endpoint is. `state` is "well", or why nothing is sent there now.
+
+    A batch under way is shown as one too: its address, its state as the provider calls it, and of
+    its `bound` requests those answered, failed and not yet done.
+    """
 
     url: str
     state: str

@@ -239,8 +239,11 @@ class Edge:
             try:
                 for batch in talk.client.answer(sent):
                     self._moved[id(talk.client)] = time.monotonic()
-                    asked = Requests(sent[[places[each] for each in batch["request_id"]]])
-                    answers.append(self._take(asked, batch, call, held))
+                    if batch.height:
+                        asked = Requests(sent[[places[each] for each in batch["request_id"]]])
+                        answers.append(self._take(asked, batch, call, held))
+                    else:
+                        self._account.add(call.progress, Counts(), 0)
                     self._refuse_closed()
                     if call.stopped:
                         break
@@ -303,7 +306,7 @@ class Edge:
             self._refuse_closed()
             key = self.specs[role].served()
             if key not in self._clients:
-                self._clients[key] = open_client(self.specs[role])
+                self._clients[key] = open_client(self.specs[role], self.ledger)
             return self._clients[key]
 
     @contextmanager
@@ -358,9 +361,16 @@ class _Talk:
     held: dict[str, float]
 
 
-def open_client(spec: ModelSpec) -> Client:
-    """The client of a spec. Its engine or connections start with its first request."""
+def open_client(spec: ModelSpec, ledger: Ledger) -> Client:
+    """The client of a spec. Its engine or connections start with its first request.
+
+    What runs for hours elsewhere is remembered beside the ledger.
+    """
     match spec.client:
+        case "openai" if spec.mode == "batch":
+            from prefdata.models.batch import BatchClient
+
+            return BatchClient(spec, ledger)
         case "openai":
             from prefdata.models.openai import OpenAIClient
 

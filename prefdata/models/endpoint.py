@@ -10,8 +10,9 @@ import json
 import os
 import ssl
 import urllib.request
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import aiohttp
 
@@ -25,6 +26,8 @@ DEFAULT_URL = "https://api.openai.com/v1"
 # Who asks for a longer wait than this cannot be used now.
 LONGEST_WAIT = 300.0
 REFUSED = "connection refused"
+# A shorter secret may as well be a word of an answer, which is left as it is.
+TELLING = 12
 UNUSABLE = {
     401: "refused the key",
     402: "wants to be paid first",
@@ -40,7 +43,7 @@ class Endpoint:
 
     def __init__(self, spec: ModelSpec, url: str | None, key_env: str | None) -> None:
         given = url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
-        self.url, self._login = _without_login(given.rstrip("/"))
+        self.url, login, self._query = _parted(given)
         self.lane = Lane(spec.concurrency, rpm=spec.rpm, tpm=spec.tpm)
         self.answered = self.refused = self.failed = 0
         self.in_a_row = 0
@@ -50,6 +53,10 @@ class Endpoint:
         self._spec = spec
         self._key_env = key_env or "OPENAI_API_KEY"
         self._key = _key(spec, url, key_env)
+        basic = base64.b64encode(login.encode()).decode() if login else ""
+        self._authorization = f"Basic {basic}" if login else f"Bearer {self._key or 'none'}"
+        self._secrets = _secrets(self._key, login, basic, self._query)
+        self._telling = [each.encode() for each in self._secrets if len(each) >= TELLING]
         self._proxy: str | None = None
 
     def health(self) -> Health:
@@ -77,12 +84,25 @@ class Endpoint:
 
     async def post(self, path: str, body: bytes) -> Any:
         """The JSON of the reply; `Trouble` where there is none."""
+        return await self.call("POST", path, data=body)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        take: Callable[[aiohttp.ClientResponse], Awaitable[Any]] | None = None,
+        **how: Any,
+    ) -> Any:
+        """What `take` makes of the reply, by default its JSON; `how` goes to aiohttp."""
+        url = f"{self.url}{path}{self._query}"
         try:
-            async with self._session.post(self.url + path, data=body, proxy=self._proxy) as reply:
-                content = await reply.read()
+            async with self._session.request(method, url, proxy=self._proxy, **how) as reply:
                 if reply.status >= 400:
-                    raise self._status(reply.status, reply.headers, content)
-                return json.loads(content)
+                    raise self.trouble(reply.status, reply.headers, await reply.read())
+                if take:
+                    return await take(reply)
+                return json.loads(self.without_secrets(await reply.read()))
         except TimeoutError:
             raise Trouble("timeout", overload=True) from None
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError):
@@ -104,7 +124,7 @@ class Endpoint:
         sent = {
             "Content-Type": "application/json",
             "Accept": "application/json",
-            "Authorization": self._login or f"Bearer {self._key or 'none'}",
+            "Authorization": self._authorization,
             "User-Agent": "prefdata",
         }
         for name in ("Organization", "Project"):
@@ -113,8 +133,14 @@ class Endpoint:
                 sent[f"OpenAI-{name}"] = value
         return sent
 
-    def _status(self, status: int, headers: Any, content: bytes) -> Trouble:
-        wait, said = retry_after(headers), self._said(content)
+    def trouble(self, status: int, headers: Any, content: bytes) -> Trouble:
+        """What a reply with such a status means."""
+        trouble = self._trouble(status, headers, content)
+        trouble.status = status
+        return trouble
+
+    def _trouble(self, status: int, headers: Any, content: bytes) -> Trouble:
+        wait, said = retry_after(headers), self.said(content)
         if status == 429 and b"insufficient_quota" in content:
             return self._unusable("has no money left for this key", status, said)
         if status in UNUSABLE:
@@ -133,8 +159,8 @@ class Endpoint:
         why += f" ({status}: {said}); the key was read from {self._key_env}, which is {state}"
         return Trouble(why, unusable=True, wait=wait)
 
-    def _said(self, content: bytes) -> str:
-        """The server's message, without the key that some servers quote."""
+    def said(self, content: bytes) -> str:
+        """The server's message, without the secrets that some servers quote."""
         text = content[:4000].decode(errors="replace")
         try:
             error: object = json.loads(content)["error"]
@@ -142,17 +168,34 @@ class Endpoint:
         except (ValueError, KeyError, TypeError):
             pass
         text = " ".join(text.split())
-        return (text.replace(self._key, "***") if self._key else text)[:300]
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text[:300]
+
+    def without_secrets(self, content: bytes) -> bytes:
+        """A reply without what was sent to identify us, should the server repeat it."""
+        for secret in self._telling:
+            content = content.replace(secret, b"***")
+        return content
 
 
-def _without_login(url: str) -> tuple[str, str]:
-    """An address that may be shown, and the header that its name and password stand for."""
+def _parted(url: str) -> tuple[str, str, str]:
+    """An address that may be shown, its name and password, and its query.
+
+    A query may hold a key, so it is sent and never shown.
+    """
     parts = urlsplit(url)
     login, _, host = parts.netloc.rpartition("@")
-    if not login:
-        return url, ""
-    named = base64.b64encode(unquote(login).encode()).decode()
-    return parts._replace(netloc=host).geturl(), f"Basic {named}"
+    shown = parts._replace(netloc=host, path=parts.path.rstrip("/"), query="", fragment="")
+    return shown.geturl(), unquote(login), f"?{parts.query}" if parts.query else ""
+
+
+def _secrets(key: str, login: str, basic: str, query: str) -> tuple[str, ...]:
+    """What must not be written down, in every form in which it was sent or might come back."""
+    values = [value for _, value in parse_qsl(query[1:])]
+    encoded = [pair.partition("=")[2] for pair in query[1:].split("&")]
+    known = {key, login, login.partition(":")[2], basic, *values, *encoded}
+    return tuple(sorted((each for each in known if len(each) >= 4), key=len, reverse=True))
 
 
 def _proxy(url: str) -> str | None:

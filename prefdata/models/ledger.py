@@ -34,7 +34,7 @@ from prefdata.tables import Requests, Responses
 # the row it is a setting of the server that is wrong, and can be mended.
 NO_ANSWER = (
     "timeout|rate limited|server error|connection|malformed reply|empty reply|budget reached"
-    "|bad request|request limit|stopped"
+    "|bad request|request limit|stopped|batch "
 )
 # A compaction may retire segments between a look at the folder and their opening.
 LOOKS = 10
@@ -122,7 +122,7 @@ class Ledger:
         with self._writing:
             file, path = self._own_segment()
             try:
-                _write(file, data)
+                write(file, data)
             except OSError as error:
                 os.ftruncate(file, self._written)
                 os.lseek(file, self._written, os.SEEK_SET)
@@ -211,7 +211,7 @@ class Ledger:
         self._segments = seen
 
 
-def _write(file: int, data: bytes) -> None:
+def write(file: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(file, view) :]

@@ -14,15 +14,15 @@ account rule the endpoint out; where no endpoint is left, or none answers anybod
 
 import asyncio
 import json
-import threading
 import time
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from prefdata.errors import ModelError
 from prefdata.models import chat
+from prefdata.models.background import Background
 from prefdata.models.chat import Trouble
 from prefdata.models.client import Health, Waiting, response, responses
 from prefdata.models.endpoint import REFUSED, Endpoint
@@ -31,7 +31,6 @@ from prefdata.models.pool import NobodyLeft, Pool
 from prefdata.models.spec import ModelSpec
 from prefdata.tables import Requests, Responses
 
-START_SECONDS = 10.0
 # So many requests in a row without an answer are no longer the requests' fault.
 FAILURES_IN_A_ROW = 20
 BATCH = 1024
@@ -53,8 +52,7 @@ class OpenAIClient:
         self._most = spec.concurrency * len(self._pool.endpoints)
         self._max_n = spec.max_n
         self._mean_out = float(GUESSED_TOKENS)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._starting = threading.Lock()
+        self._background = Background(f"prefdata-{spec.model}", self._open, self._pool.stop)
         self._in_a_row = 0
         self._ever_answered = False
         self._waiting: dict[str, Waiting] = {}
@@ -78,7 +76,7 @@ class OpenAIClient:
                 loop.call_soon_threadsafe(self._drained.set)
 
     def answer(self, requests: Requests) -> Iterator[Responses]:
-        loop = self._started()
+        loop = self._background.loop()
         call = _Call(requests)
         feeding = asyncio.run_coroutine_threadsafe(self._feed(call), loop)
         left = requests.height
@@ -97,42 +95,12 @@ class OpenAIClient:
                 loop.call_soon_threadsafe(self._settle, call, requests.height)
 
     def close(self) -> None:
-        with self._starting:
-            loop, self._loop = self._loop, None
-        if loop:
-            self._run(loop, self._shut(loop))
-            loop.call_soon_threadsafe(loop.stop)
-            self._thread.join()
-            loop.close()
-
-    def _started(self) -> asyncio.AbstractEventLoop:
-        with self._starting:
-            if self._loop is None:
-                self._loop = loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=loop.run_forever, name=f"prefdata-{self._spec.model}", daemon=True
-                )
-                self._thread.start()
-                self._run(loop, self._open())
-            return self._loop
-
-    @staticmethod
-    def _run(loop: asyncio.AbstractEventLoop, doing: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(doing, loop).result(START_SECONDS)
+        self._background.close()
 
     async def _open(self) -> None:
         await self._pool.start()
         self._places = _Places(self._most)
         self._drained = asyncio.Event()
-
-    async def _shut(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Give up what is in flight, so that whoever waits for it in another thread is told."""
-        running = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-        await self._pool.stop()
-        await loop.shutdown_default_executor()
 
     async def _feed(self, call: "_Call") -> None:
         """Send the requests as places become free; the first `ModelError` cancels the others."""

@@ -19,7 +19,7 @@ ANSWERING = ("temperature", "top_p", "max_tokens", "seed", "stop")
 # How fast and how patiently an endpoint is asked.
 SENDING = (
     *("concurrency", "rpm", "tpm", "max_n", "retries"),
-    *("timeout", "connect_timeout", "read_timeout"),
+    *("timeout", "connect_timeout", "read_timeout", "mode", "batch_size"),
 )
 PLANTED = (
     "accuracy",
@@ -57,6 +57,7 @@ SPEED = frozenset(
 )
 # An engine loads weights for minutes and answers a chunk at a time.
 QUIET_ENGINE = 300.0
+QUIET_BATCH = 3600.0
 # Without a bound a small model may write until its context is full.
 OWN_ENGINE_MAX_TOKENS = 1024
 
@@ -70,11 +71,12 @@ class ModelSpec(BaseModel):
     `concurrency` (most requests at once), `rpm` and `tpm` (requests and tokens a minute), each for
     every endpoint; `timeout`, `connect_timeout` and `read_timeout` (seconds of one attempt in all,
     to connect, between two bytes), `retries`; `stall_seconds` (without an answer, after which the
-    request that waits is named; by default half of `timeout` for `openai`, else five minutes);
-    `max_n` (draws of one conversation that one request
-    may ask for); `price_in` and `price_out` (USD per million tokens; by default the list price
-    where one is known), `price_cached` (of tokens that the server read from its cache) and
-    `batch_discount` (the share of the price that its batch API saves).
+    request that waits is named; by default half of `timeout` for `openai`, five minutes for
+    engines, an hour for batches); `max_n` (draws of one conversation that one request may ask
+    for); `price_in` and `price_out` (USD per million tokens; by default the list price where one
+    is known), `price_cached` (of tokens that the server read from its cache). With `mode` =
+    "batch" the requests of a table go through the batch API of `openai`'s protocol, at most
+    `batch_size` in one; `batch_discount` is the share of the price that this saves.
     `engine` is passed to the engine of `embedded` and `vllm`. The planted values
     `accuracy` ... `spread` are those of `prefdata.models.scripted`.
     """
@@ -108,7 +110,9 @@ class ModelSpec(BaseModel):
     price_in: float | None = Field(default=None, ge=0)
     price_out: float | None = Field(default=None, ge=0)
     price_cached: float | None = Field(default=None, ge=0)
-    batch_discount: float | None = Field(default=None, ge=0, le=1)
+    mode: Literal["live", "batch"] = "live"
+    batch_size: int = Field(default=50_000, ge=1, le=50_000)
+    batch_discount: float | None = Field(default=None, ge=0, lt=1)
     engine: dict[str, Any] = Field(default_factory=dict)
 
     accuracy: float = Field(default=0.9, ge=0, le=1)
@@ -134,6 +138,8 @@ class ModelSpec(BaseModel):
         if doubled:
             raise ValueError(f"{doubled[0]!r} is a key of the model itself, not of its `options`")
         self.endpoints()
+        if self.mode == "batch" and self.client != "openai":
+            raise ValueError(f"`mode` = \"batch\" is for the client 'openai', not {self.client!r}")
         planted = sorted(self.model_fields_set & set(PLANTED))
         if planted and self.client != "scripted":
             raise ValueError(f"{planted[0]!r} is for the client 'scripted', not {self.client!r}")
@@ -192,7 +198,7 @@ class ModelSpec(BaseModel):
             found = replace(found, cached=self.price_cached)
         if self.batch_discount is not None:
             found = replace(found, batch_discount=self.batch_discount)
-        return found.in_batches() if getattr(self, "mode", "live") == "batch" else found
+        return found.in_batches() if self.mode == "batch" else found
 
     @property
     def _stated(self) -> Prices | None:
@@ -211,7 +217,9 @@ class ModelSpec(BaseModel):
         """Seconds without an answer after which something seems to be stuck."""
         if self.stall_seconds is not None:
             return self.stall_seconds
-        return self.timeout / 2 if self.client == "openai" else QUIET_ENGINE
+        if self.client != "openai":
+            return QUIET_ENGINE
+        return QUIET_BATCH if self.mode == "batch" else self.timeout / 2
 
     def served(self) -> tuple[str, ...]:
         """Roles for which this is equal share one client, so an engine is loaded once."""

@@ -1,8 +1,8 @@
 """A server of the chat-completions protocol on the loopback device, with repeatable replies.
 
 A reply is a digest of what was asked, so any two runs get the same one. It speaks chat completions
-(with `logprobs`, `response_format` JSON schemas, seeds) and embeddings, notes every request, and
-misbehaves as told. In a test:
+(with `logprobs`, `response_format` JSON schemas, seeds), embeddings, files and batches (see
+`batches.py`), notes every request, and misbehaves as told. In a test:
 
     with Server() as server:                  # or Server(latency=0.05, scatter=0.2)
         server.fault("429", share=0.3, times=1, retry_after=0.1)
@@ -12,35 +12,42 @@ or as a process of its own, which prints its base URL as its first line and serv
 
     python tests/models/server.py --port 0 --latency 0.05 --log requests.jsonl
 
-Control over HTTP: POST /control/fault with a JSON object of `fault`'s arguments, GET /control/seen,
-POST /control/reset. A fault strikes a request whose text contains `match`, or a `share` of all by
-digest, `times` times each (None: always), or, with `anew`, that share of all attempts: a status
-("400", "401", "403", "404", "422", "429", "500", "503"), "cut" (the connection), "stall" (never
-answers), "slow" (a second late), "malformed" (half a JSON), "html", "empty" (no choices), "filter"
-(finish_reason content_filter), "length", "refusal", "null" (no content), "wrong id" (that of
-another reply), "duplicated" (every choice twice), "reordered" (the last choice first), "single"
-(one choice whatever `n` is). `limit` refuses with 429 what is more than so many at once, `key` with
-401 who brings another key. `requests` have what was said to each: "ok" or the fault.
+Control over HTTP: POST /control/fault with a JSON object of `fault`'s arguments, POST
+/control/batches with the `seconds`, `looks` or `queue` of batches, GET /control/seen, POST
+/control/reset. A fault strikes a request whose text contains `match`, or a `share` of all by
+digest, `times` times each (None: always), `total` times in all, or, with `anew`, that share of all
+attempts: a status ("400", "401", "403", "404", "422", "429", "500", "503"), "cut" (the connection),
+"stall" (never answers), "slow" (a second late), "malformed" (half a JSON), "html", "empty" (no
+choices), "filter" (finish_reason content_filter), "length", "refusal", "null" (no content), "wrong
+id" (that of another reply), "duplicated" (every choice twice), "reordered" (the last choice first),
+"single" (one choice whatever `n` is), "echo" (400 with the headers and the address in its message),
+"parrot" (an answer that repeats the headers), "prose" (no JSON, whatever was asked for). `limit`
+refuses with 429 what is more than so many at once, `key` with 401 who brings another key.
+`requests` have what was said to each: "ok" or the fault; those about files and batches are in
+`operations`, and are struck where `match` is in, say, "POST /v1/files" or where it is empty; "lost"
+does what was asked and then cuts the connection.
 """
 
 import argparse
 import asyncio
-import hashlib
 import json
 import ssl
+import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-WORDS = [
-    *("the", "a", "river", "stone", "light", "quiet", "green", "paper", "moves", "holds"),
-    *("under", "over", "small", "bright", "answer", "morning", "because", "water", "never"),
-]
+sys.path.append(str(Path(__file__).parents[2]))  # where this file is run by its path
+from tests.models.batches import OF_A_BATCH, Batches
+from tests.models.replies import answered, content, digest, embedded, refusal, reply
+
+OF_A_LINE = ("missing", "twice", "half a line", "unknown id", "last first")
 
 
 @dataclass
@@ -50,6 +57,7 @@ class Fault:
     match: str = ""
     times: int | None = None
     anew: bool = False
+    total: int | None = None
     retry_after: float | str | None = None
     struck: Counter[str] = field(default_factory=Counter)
 
@@ -57,36 +65,11 @@ class Fault:
         attempt = self.struck[mark]
         drawn = digest([self.kind, mark, attempt if self.anew else 0])
         self.struck[mark] += self.anew
-        if self.match not in text or int(drawn[:8], 16) / 2**32 >= self.share:
+        if self.match not in text or int(drawn[:8], 16) / 2**32 >= self.share or self.total == 0:
             return False
+        self.total = None if self.total is None else self.total - 1
         self.struck[mark] += not self.anew
         return self.times is None or attempt < self.times
-
-
-def digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def prose(mark: str, n: int) -> str:
-    picked = [WORDS[int(mark[i % 60 : i % 60 + 3], 16) % len(WORDS)] for i in range(n)]
-    return " ".join(picked).capitalize() + "."
-
-
-def well_formed(schema: dict[str, Any], mark: str) -> Any:
-    """A value that the schema allows, chosen by the digest."""
-    if "const" in schema:
-        return schema["const"]
-    if "enum" in schema:
-        return schema["enum"][int(mark[:8], 16) % len(schema["enum"])]
-    if schema.get("type") == "object":
-        properties = schema.get("properties", {})
-        return {k: well_formed(s, digest([mark, k])) for k, s in properties.items()}
-    if schema.get("type") == "array":
-        return [well_formed(schema.get("items", {}), digest([mark, 0]))]
-    if schema.get("type") in ("integer", "number"):
-        low, high = schema.get("minimum", 0), schema.get("maximum", 10)
-        return int(low) + int(mark[:8], 16) % (int(high) - int(low) + 1)
-    return prose(mark, 6)
 
 
 class Server:
@@ -102,6 +85,7 @@ class Server:
         key: str = "",
         secure: ssl.SSLContext | None = None,
         log: Path | None = None,
+        batch_looks: int = 0,
     ) -> None:
         self.limit = limit
         self.key = key
@@ -110,6 +94,10 @@ class Server:
         self.scatter = scatter
         self.faults: list[Fault] = []
         self.requests: list[dict[str, Any]] = []
+        self.operations: list[str] = []
+        self._heard = ""
+        self.batches = Batches(self._answer_line, self._strike_batch)
+        self.batches.looks = batch_looks
         self.in_flight = 0
         self.most_in_flight = 0
         self._log = log.open("a") if log else None
@@ -135,6 +123,7 @@ class Server:
     def reset(self) -> None:
         self.faults.clear()
         self.requests.clear()
+        self.operations.clear()
         self.most_in_flight = 0
 
     def close(self) -> None:
@@ -151,11 +140,13 @@ class Server:
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
-        app = web.Application(client_max_size=1 << 26)
+        app = web.Application(client_max_size=1 << 28, middlewares=[self._operation])
+        self.batches.mount(app)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/v1/embeddings", self._embed)
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/control/fault", self._on_fault)
+        app.router.add_post("/control/batches", self._on_batches)
         app.router.add_post("/control/reset", self._on_reset)
         app.router.add_get("/control/seen", self._on_seen)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
@@ -174,6 +165,10 @@ class Server:
         self.fault(**await request.json())
         return web.json_response({})
 
+    async def _on_batches(self, request: web.Request) -> web.Response:
+        vars(self.batches).update(await request.json())
+        return web.json_response({})
+
     async def _on_reset(self, _: web.Request) -> web.Response:
         self.reset()
         return web.json_response({})
@@ -183,23 +178,94 @@ class Server:
             {
                 "requests": len(self.requests),
                 "most_in_flight": self.most_in_flight,
+                "batches": self.batches.created,
                 "seen": self.seen(),
             }
         )
 
-    def _note(self, request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
+    def _note(self, headers: Mapping[str, str], body: dict[str, Any]) -> dict[str, Any]:
         noted = {"at": time.time(), "mark": digest(body), "body": body, "said": "ok"}
         # Whether a key came is of interest, the key is not.
-        noted["authorized"] = request.headers.get("Authorization", "").startswith("Bearer ")
+        noted["authorized"] = headers.get("Authorization", "").startswith("Bearer ")
         self.requests.append(noted)
+        self._write(noted)
+        return noted
+
+    def _write(self, noted: dict[str, Any]) -> None:
         if self._log:
             self._log.write(json.dumps(noted) + "\n")
             self._log.flush()
-        return noted
+
+    @web.middleware
+    async def _operation(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        """What is about files and batches, with the faults that it meets."""
+        if not request.path.startswith(("/v1/files", "/v1/batches")):
+            return await handler(request)
+        what = f"{request.method} {request.path}"
+        self.operations.append(what)
+        self._heard = f"{request.url} {dict(request.headers)}"
+        self._write({"operation": what})
+        if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
+            return self._refuse({}, "401")
+        fault = self._struck(what, digest(what), OF_A_BATCH + OF_A_LINE)
+        match fault.kind if fault else "":
+            case "":
+                return await handler(request)
+            case "cut":
+                return self._cut(request)
+            case "lost":
+                await handler(request)
+                return self._cut(request)
+            case "malformed":
+                await handler(request)
+                return web.Response(text='{"id": "ba', content_type="application/json")
+            case "echo":
+                return _echo(request)
+            case status:
+                assert fault is not None
+                return self._refuse({}, status, fault.retry_after)
+
+    @property
+    def _repeated(self) -> dict[str, Any]:
+        return {"content": self._heard}
+
+    @staticmethod
+    def _cut(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        request.transport.close()
+        return web.Response()
+
+    def _struck(self, text: str, mark: str, but: tuple[str, ...] = ()) -> Fault | None:
+        there = (each for each in self.faults if each.kind not in but)
+        return next((each for each in there if each.strikes(text, mark)), None)
+
+    def _strike_batch(self, text: str, kinds: tuple[str, ...]) -> str | None:
+        there = [each for each in self.faults if each.kind in kinds]
+        return next((each.kind for each in there if each.strikes(text, digest(text))), None)
+
+    async def _answer_line(self, body: dict[str, Any], path: str) -> tuple[str, int, Any]:
+        """A line of a batch, answered as it would have been alone."""
+        if path == "/embeddings":
+            noted = self._note({}, {**body, "messages": [{"content": str(body["input"])}]})
+            text, made = str(body["input"]), embedded(body)
+        else:
+            noted = self._note({}, body)
+            text = "\n".join(map(content, body["messages"]))
+            made = reply(body, noted["mark"])
+        fault = self._struck(text, noted["mark"], OF_A_BATCH)
+        noted["said"] = said = fault.kind if fault else "ok"
+        if said.isdecimal():
+            return said, int(said), refusal(said)
+        if said == "echo":
+            return said, 400, {"error": {"message": self._heard}}
+        if said == "parrot":
+            return said, 200, json.loads(reply(body, noted["mark"], message=self._repeated).body)
+        other = {} if path == "/embeddings" else answered(said, body, noted["mark"])
+        return said, 200, other or json.loads(made.body)
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        noted = self._note(request, body)
+        noted = self._note(request.headers, body)
         mark = noted["mark"]
         if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
             return self._refuse(noted, "401")
@@ -219,107 +285,56 @@ class Server:
     ) -> web.Response:
         noted["said"] = status
         headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
-        error = {"message": f"told to answer {status}", "type": "planted", "code": None}
-        return web.json_response({"error": error}, status=int(status), headers=headers)
+        return web.json_response(refusal(status), status=int(status), headers=headers)
 
     async def _misbehave(
         self, request: web.Request, body: dict[str, Any], noted: dict[str, Any]
     ) -> web.StreamResponse | None:
         mark = noted["mark"]
-        text = "\n".join(m["content"] for m in body["messages"])
-        fault = next((each for each in self.faults if each.strikes(text, mark)), None)
+        text = "\n".join(map(content, body["messages"]))
+        fault = self._struck(text, mark, OF_A_BATCH + OF_A_LINE)
         if fault is None:
             return None
         noted["said"] = fault.kind
-        choices = [choice(body, mark, index) for index in range(body.get("n", 1))]
         match fault.kind:
             case "cut":
-                assert request.transport is not None
-                request.transport.close()
-                return web.Response()
+                return self._cut(request)
             case "stall":
                 await asyncio.sleep(3600)
             case "malformed":
                 return web.Response(text='{"choices": [{"mess', content_type="application/json")
             case "html":
                 return web.Response(text="<html>Bad gateway</html>", content_type="text/html")
-            case "empty":
-                return reply(body, mark, choices=[])
-            case "filter":
-                return reply(body, mark, finish_reason="content_filter")
-            case "refusal":
-                return reply(body, mark, message={"content": None, "refusal": "I cannot do that."})
-            case "null":
-                return reply(body, mark, message={"content": None})
+            case "echo":
+                return _echo(request)
+            case "parrot":
+                return reply(body, mark, message={"content": str(dict(request.headers))})
             case "slow":
                 await asyncio.sleep(1)
-            case "length":
-                return reply(body, mark, finish_reason="length")
-            case "wrong id":
-                return reply(body, mark, id=digest(mark)[:12])
-            case "duplicated":
-                return reply(body, mark, choices=[each for each in choices for _ in range(2)])
-            case "reordered":
-                return reply(body, mark, choices=choices[::-1])
-            case "single":
-                return reply(body, mark, choices=choices[:1])
-            case status:
-                return self._refuse(noted, status, fault.retry_after)
+                return None
+            case kind:
+                if other := answered(kind, body, mark):
+                    return web.json_response(other)
+                return self._refuse(noted, kind, fault.retry_after)
         return None
 
     async def _embed(self, request: web.Request) -> web.Response:
         body = await request.json()
-        self._note(request, {**body, "messages": [{"content": str(body["input"])}]})
-        texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
-        data = [
-            {"object": "embedding", "index": i, "embedding": _vector(text)}
-            for i, text in enumerate(texts)
-        ]
-        data.reverse()  # the protocol promises an index, not an order
-        usage = {"prompt_tokens": sum(len(t.split()) for t in texts), "total_tokens": 0}
-        return web.json_response({"object": "list", "data": data, "usage": usage})
+        noted = self._note(request.headers, {**body, "messages": [{"content": str(body["input"])}]})
+        if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
+            return self._refuse(noted, "401")
+        fault = self._struck(str(body["input"]), noted["mark"], OF_A_BATCH + OF_A_LINE)
+        if fault and fault.kind == "cut":
+            return self._cut(request)
+        if fault and fault.kind.isdecimal():
+            return self._refuse(noted, fault.kind, fault.retry_after)
+        return embedded(body)
 
 
-def _vector(text: str) -> list[float]:
-    return [(byte - 128) / 128 for byte in hashlib.sha256(text.encode()).digest()[:8]]
-
-
-def choice(body: dict[str, Any], mark: str, index: int = 0, **other: Any) -> dict[str, Any]:
-    """One choice of a reply; the first is the same whatever `n` is."""
-    mark = digest([mark, index]) if index else mark
-    schema = (body.get("response_format") or {}).get("json_schema", {}).get("schema")
-    said = json.dumps(well_formed(schema, mark)) if schema else prose(mark, 24)
-    message = {"role": "assistant", "content": said, **other.get("message", {})}
-    made = {
-        "index": index,
-        "message": message,
-        "finish_reason": other.get("finish_reason", "stop"),
-    }
-    if body.get("logprobs"):
-        tokens = [" A", "B", "A", " B", "The", "\n"][: body.get("top_logprobs", 0)]
-        top = [{"token": t, "logprob": -0.5 - i, "bytes": None} for i, t in enumerate(tokens)]
-        made["logprobs"] = {"content": [{**top[0], "top_logprobs": top}]}
-    return made
-
-
-def reply(body: dict[str, Any], mark: str, **other: Any) -> web.Response:
-    made = [choice(body, mark, index, **other) for index in range(body.get("n", 1))]
-    choices = other.get("choices", made)
-    texts = {each["index"]: each["message"]["content"] or "" for each in choices}
-    return web.json_response(
-        {
-            "id": other.get("id", mark[:12]),
-            "object": "chat.completion",
-            "created": 0,
-            "model": body["model"],
-            "choices": choices,
-            "usage": {
-                "prompt_tokens": sum(len(m["content"].split()) for m in body["messages"]),
-                "completion_tokens": sum(len(text.split()) for text in texts.values()),
-                "total_tokens": 0,
-            },
-        }
-    )
+def _echo(request: web.Request) -> web.Response:
+    """A server that says too much."""
+    said = f"{request.url} {dict(request.headers)}"
+    return web.json_response({"error": {"message": said}}, status=400)
 
 
 def main() -> None:
@@ -329,6 +344,7 @@ def main() -> None:
     parser.add_argument("--scatter", type=float, default=0.0)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--log", type=Path)
+    parser.add_argument("--batch-looks", type=int, default=0)
     given = parser.parse_args()
     server = Server(**vars(given))
     print(server.url, flush=True)

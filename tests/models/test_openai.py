@@ -230,6 +230,14 @@ def test_options_are_sent_and_a_draw_has_its_own_seed(server: Any, spec_of: Spec
     assert all(b["temperature"] == 0.3 and b["top_k"] == 40 for b in bodies)
 
 
+def test_log_probabilities_are_kept_where_they_are_asked_for(server: Any, spec_of: SpecOf):
+    spec = spec_of(options={"logprobs": True, "top_logprobs": 2})
+    row = asked(spec, ask(spec, ["x"]))
+    assert row["logprobs"].to_list() == [[{"token": " A", "logprob": -0.5}]]
+    plain = spec_of()
+    assert asked(plain, ask(plain, ["x"]))["logprobs"].to_list() == [None]
+
+
 def test_choices_share_the_mass_of_their_tokens(server: Any, spec_of: SpecOf):
     spec = spec_of()
     row = asked(spec, ask(spec, ["A or B?"], want="choice", options={"choices": ["A", "B"]}))

@@ -1,0 +1,180 @@
+"""What was handed to batch APIs and not yet taken back, beside the ledger.
+
+A file a batch, `<ledger>/batches/<key>.jsonl`, written to its end and never changed:
+
+    {"key": ..., "url": ..., "path": ..., "round": ..., "host": ..., "begun": <milliseconds>}
+    a request in each line, as the ledger would keep it
+    {"file": "file-..."}     once its requests are uploaded
+    {"batch": "batch_..."}   once the provider has taken them on
+
+The requests are on disk before the provider hears of them, and the provider is told the key, so
+after a crash at any moment the batch is found again by its id or by its key. Whoever looks after
+a batch holds a lock on its file; others wait for what it brings. The file goes when every answer
+is in the ledger. There is no key, header or token in it; prompts there are.
+"""
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from prefdata import tables
+from prefdata.models.ledger import write
+from prefdata.models.segment import host, sync_folder
+from prefdata.tables import Requests
+
+# Locks of other hosts may not be seen: for so long their submission is taken to be under way.
+FOREIGN = 3600.0
+# What was written in part and never handed over is of no use to anybody after so many seconds.
+STALE = 2 * 24 * 3600.0
+
+
+@dataclass
+class Entry:
+    """One batch. `batch` is "" until the provider has taken it on."""
+
+    path: Path
+    key: str
+    url: str
+    where: str
+    round: int
+    begun_on: str
+    begun: int
+    requests: Requests
+    batch: str = ""
+    held: int | None = field(default=None, repr=False)
+
+    @property
+    def ids(self) -> list[str]:
+        return self.requests["request_id"].to_list()
+
+    @property
+    def may_be_handed_over_elsewhere(self) -> bool:
+        """Whether another host, whose lock is not seen here, may be submitting it right now."""
+        age = time.time() - self.begun / 1000
+        return not self.batch and self.begun_on != host() and age < FOREIGN
+
+    def lock(self) -> bool:
+        """Take it over; False while another call or process looks after it, or if it is gone."""
+        try:
+            file = os.open(self.path, os.O_RDWR | os.O_APPEND)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            return False
+        except OSError:
+            pass  # no locks on this file system: two may read one batch, and both are right
+        if not self.path.exists():
+            os.close(file)
+            return False
+        self.held = file
+        content = self.path.read_bytes()
+        if not content.endswith(b"\n"):
+            os.write(file, b"\n")  # what is noted next must not continue a torn line
+        self.batch = _events(content).get("batch", "")
+        return True
+
+    def note(self, **event: str) -> None:
+        """Have something that happened on disk."""
+        assert self.held is not None
+        os.write(self.held, f"{json.dumps(event)}\n".encode())
+        os.fsync(self.held)
+        self.batch = event.get("batch", self.batch)
+
+    def drop(self) -> None:
+        """Nothing is left to be had from it."""
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()
+        self.release()
+
+    def release(self) -> None:
+        """Leave it to whoever comes next."""
+        if self.held is not None:
+            os.close(self.held)
+            self.held = None
+
+
+class Journal:
+    """The batches under way of one ledger."""
+
+    def __init__(self, ledger: Path) -> None:
+        self.folder = ledger / "batches"
+
+    def begin(self, url: str, where: str, requests: Requests, at_round: int) -> Entry:
+        """An entry for requests that are about to be handed over, on disk and locked."""
+        key, begun = os.urandom(12).hex(), int(time.time() * 1000)
+        entry = Entry(
+            self.folder / f"{key}.jsonl", key, url, where, at_round, host(), begun, requests
+        )
+        head = {"key": key, "url": url, "path": where, "round": at_round}
+        head |= {"host": entry.begun_on, "begun": begun, "n": requests.height}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = entry.path.with_suffix(".part")
+        file = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+        with contextlib.suppress(OSError):  # locked before anybody can find it
+            fcntl.flock(file, fcntl.LOCK_EX)
+        write(file, f"{json.dumps(head)}\n{requests.write_ndjson()}".encode())
+        os.fsync(file)
+        part.rename(entry.path)
+        sync_folder(self.folder)
+        entry.held = file
+        return entry
+
+    def entries(self) -> list[Entry]:
+        """Every batch that was handed over or is about to be; what was written in part is not."""
+        for path in self.folder.glob("*.part"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > STALE:
+                    path.unlink()
+        found: list[Entry] = []
+        for path in sorted(self.folder.glob("*.jsonl")):
+            with contextlib.suppress(FileNotFoundError):
+                if entry := read(path):
+                    found.append(entry)
+        return found
+
+
+def read(path: Path) -> Entry | None:
+    """An entry as it stands; None where it is not whole, and so was never handed over."""
+    content = path.read_bytes()
+    first, _, rest = content.partition(b"\n")
+    try:
+        head: dict[str, Any] = json.loads(first)
+        lines = rest.split(b"\n", head["n"])
+        block = b"\n".join(lines[: head["n"]])
+        requests = pl.read_ndjson(io.BytesIO(block), schema=tables.schema("requests").dtypes)
+        if requests.height != head["n"]:
+            return None
+        return Entry(
+            path,
+            head["key"],
+            head["url"],
+            head["path"],
+            head["round"],
+            head["host"],
+            head["begun"],
+            Requests(requests),
+            _events(content).get("batch", ""),
+        )
+    except (ValueError, KeyError, TypeError, pl.exceptions.PolarsError):
+        return None
+
+
+def _events(content: bytes) -> dict[str, str]:
+    """What was noted at the end; a torn line was not."""
+    noted: dict[str, str] = {}
+    for line in reversed(content.split(b"\n")[-8:]):
+        if line.startswith((b'{"batch": ', b'{"file": ')):
+            with contextlib.suppress(ValueError):
+                noted = {**json.loads(line), **noted}
+    return noted

@@ -1,0 +1,212 @@
+"""Files and batches of one endpoint: hand requests over, find a batch again, wait, fetch.
+
+Whatever may pass is tried again with pauses; what does not is a `Trouble`.
+"""
+
+import asyncio
+import io
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Container, Coroutine, Mapping
+from pathlib import Path
+from typing import IO, Any, cast
+from urllib.parse import quote
+
+import aiohttp
+
+from prefdata.models import batch_lines as lines
+from prefdata.models.chat import Trouble
+from prefdata.models.endpoint import Endpoint
+from prefdata.models.journal import Entry
+from prefdata.models.lane import backoff
+from prefdata.models.spec import ModelSpec
+
+WINDOW = "24h"
+FIRST_POLL, LONGEST_POLL = 0.25, 60.0
+# So many looks at a batch that fail in a row, some ten minutes of them, end the wait.
+POLLS = 30
+# So often is a file fetched that says nothing.
+TRIES = 3
+# The provider's clock may differ from ours by so much, when its list is searched.
+SKEW = 24 * 3600.0
+OVER = ("completed", "failed", "expired", "cancelled")
+
+Batch = dict[str, Any]
+_log = logging.getLogger(__name__)
+
+
+class Provider:
+    """One endpoint of a model. `folder` is for files on their way."""
+
+    def __init__(self, spec: ModelSpec, url: str | None, key_env: str | None, folder: Path) -> None:
+        self.endpoint = Endpoint(spec, url, key_env)
+        self.url = self.endpoint.url
+        self._spec = spec
+        self._folder = folder
+        self._patient = aiohttp.ClientTimeout(
+            total=None,
+            sock_connect=spec.connect_timeout,
+            sock_read=spec.read_timeout or spec.timeout,
+        )
+
+    async def create(self, entry: Entry) -> None:
+        """Upload the requests and make a batch of them, once, however often it takes to say so."""
+        doubtful = False
+
+        async def once() -> str:
+            nonlocal doubtful
+            if doubtful and (known := await self.known(entry)):
+                return known
+            doubtful = True
+            try:
+                return _id(await self.endpoint.call("POST", "/batches", data=asked))
+            except Trouble as trouble:
+                doubtful = trouble.status is None or trouble.status >= 500
+                raise
+
+        try:
+            file = await self._insist(lambda: self._upload(entry))
+            entry.note(file=file)
+            wanted = {"input_file_id": file, "endpoint": entry.where, "completion_window": WINDOW}
+            asked = json.dumps({**wanted, "metadata": {"prefdata": entry.key}}).encode()
+            entry.note(batch=await self._insist(once))
+        except Trouble:
+            if not doubtful:
+                entry.drop()
+            raise
+
+    async def known(self, entry: Entry) -> str | None:
+        """The batch that the provider lists with the entry's key; None where there is none."""
+        oldest, after = entry.begun / 1000 - SKEW, dict[str, str]()
+        while True:
+            try:
+                page = await self._get("/batches", {"limit": "100", **after})
+            except Trouble as trouble:
+                if trouble.status not in (404, 405, 501):
+                    raise
+                _log.warning("%s lists no batches: whether it took one on is not known", self.url)
+                return None
+            listed: list[Batch] = page.get("data") or []
+            for each in listed:
+                if (each.get("metadata") or {}).get("prefdata") == entry.key:
+                    return _id(each)
+            if not listed or not page.get("has_more") or _made_at(listed[-1]) < oldest:
+                return None
+            after = {"after": _id(listed[-1])}
+
+    async def finished(self, entry: Entry, show: Callable[[Batch], None]) -> Batch:
+        """The batch as it is when nothing more will come of it."""
+        pause = FIRST_POLL
+        where = f"/batches/{quote(entry.batch, safe='')}"
+        show({"status": "submitted"})
+        while True:
+            try:
+                batch = await self._get(where, most=POLLS)
+            except Trouble as trouble:
+                if trouble.status != 404:
+                    raise
+                _log.warning("%s%s is not known there any more", self.url, where)
+                return {"status": "expired"}
+            show(batch)
+            if batch.get("status") in OVER:
+                return batch
+            await asyncio.sleep(pause)
+            pause = min(1.5 * pause, LONGEST_POLL)
+
+    async def fetched(self, file_id: str | None, known: Container[str]) -> IO[bytes]:
+        """A file of the provider's, whole; empty where there is none, or none any more.
+
+        One that says nothing of anybody known is taken for a page of something in between, and
+        fetched again a few times.
+        """
+        tries = 0
+
+        async def once() -> IO[bytes]:
+            nonlocal tries
+            tries += 1
+            file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
+
+            async def save(reply: aiohttp.ClientResponse) -> None:
+                async for chunk in reply.content.iter_chunked(1 << 18):
+                    file.write(chunk)
+
+            if not file_id:
+                return file
+            try:
+                where = f"/files/{quote(file_id, safe='')}/content"
+                await self.endpoint.call("GET", where, take=save, timeout=self._patient)
+            except Trouble as trouble:
+                if trouble.status != 404:
+                    file.close()
+                    raise
+            if (
+                tries <= min(TRIES, self._spec.retries)
+                and file.tell()
+                and not lines.names_any(_rewound(file), known)
+            ):
+                file.close()
+                raise Trouble("malformed reply")
+            return _rewound(file)
+
+        return await self._insist(once)
+
+    async def _upload(self, entry: Entry) -> str:
+        file = io.BytesIO()  # aiohttp may still read it when the reply is there
+        for row in entry.requests.iter_rows(named=True):
+            file.write(lines.line(row, self._spec.model))
+        file.seek(0)
+        form = aiohttp.MultipartWriter("form-data")
+        form.append("batch").set_content_disposition("form-data", name="purpose")
+        part = form.append(file)
+        part.set_content_disposition("form-data", name="file", filename=f"{entry.key}.jsonl")
+        headers = {"Content-Type": form.content_type}
+        how: dict[str, Any] = {"data": form, "headers": headers, "timeout": self._patient}
+        return _id(await self.endpoint.call("POST", "/files", **how))
+
+    async def _get(
+        self, path: str, params: Mapping[str, str] | None = None, *, most: int | None = None
+    ) -> Batch:
+        async def once() -> Batch:
+            said = await self.endpoint.call("GET", path, params=params)
+            if not isinstance(said, dict):
+                raise Trouble("malformed reply")
+            return cast(Batch, said)
+
+        return await self._insist(once, most)
+
+    async def _insist(
+        self, doing: Callable[[], Coroutine[Any, Any, Any]], most: int | None = None
+    ) -> Any:
+        """Do what may fail for a while, with pauses; the last `Trouble` where it does not pass."""
+        failures, waited = 0, 0.0
+        while True:
+            try:
+                return await doing()
+            except Trouble as failed:
+                trouble = failed
+            failures += 1
+            patient = trouble.limited and waited < self._spec.timeout
+            tired = failures > (self._spec.retries if most is None else most) and not patient
+            if trouble.unusable or not trouble.again or tired:
+                raise trouble
+            wait = backoff(failures) if trouble.wait is None else trouble.wait
+            waited += wait
+            await asyncio.sleep(wait)
+
+
+def _rewound(file: Any) -> IO[bytes]:
+    file.seek(0)
+    return file
+
+
+def _id(made: Any) -> str:
+    try:
+        return str(made["id"])
+    except (KeyError, TypeError):
+        raise Trouble("malformed reply") from None
+
+
+def _made_at(batch: Mapping[str, Any]) -> float:
+    made = batch.get("created_at")
+    return float(made) if isinstance(made, int | float) else 0.0

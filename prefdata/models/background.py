@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 START_SECONDS = 10.0
@@ -32,6 +33,15 @@ class Background:
                 self._thread.start()
                 self._run(loop, self._opening())
             return self._loop
+
+    def soon(self, *calls: Callable[[], object]) -> None:
+        """Have these called in the loop, where it runs; it is not waited for and not started."""
+        loop = self._loop
+        if loop is None:
+            return
+        with suppress(RuntimeError):  # it was closed meanwhile
+            for call in calls:
+                loop.call_soon_threadsafe(call)
 
     def close(self) -> None:
         with self._starting:

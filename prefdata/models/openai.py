@@ -69,11 +69,7 @@ class OpenAIClient:
 
     def drain(self) -> None:
         self._draining = True
-        loop = self._loop
-        if loop:
-            with suppress(RuntimeError):  # it was closed meanwhile
-                loop.call_soon_threadsafe(self._places.open)
-                loop.call_soon_threadsafe(self._drained.set)
+        self._background.soon(lambda: self._places.open(), lambda: self._drained.set())
 
     def answer(self, requests: Requests) -> Iterator[Responses]:
         loop = self._background.loop()

@@ -1,7 +1,7 @@
 """Disagreement that is of the completions, told from what one panel of people happened to say.
 
 Of each unit (two completions of a vote, one of a rating, on one criterion) the disagreement is the
-variance of its annotators' labels, s^2 = sum (y - mean)^2 / (n - 1), unbiased whatever their number.
+variance of its annotators' labels, s^2 = sum (y - mean)^2 / (n - 1), unbiased for any number.
 The annotators are cut into two halves at random, the disagreement of each unit is computed in both,
 and the two are correlated over units:
 
@@ -91,7 +91,7 @@ def stable_disagreement(
 
 
 class Labels(NamedTuple):
-    """`value` of each label, whose it is and of which unit, and the `home` (prompt) of each unit."""
+    """`value` of each label, whose it is and of which unit; the `home` (prompt) of each unit."""
 
     unit: Ints
     annotator: Ints
@@ -167,10 +167,11 @@ def spread(unit: Ints, value: Floats, n_units: int) -> Floats:
 def _correlation(both: Floats) -> tuple[float, Floats]:
     """Pearson's r of two rows and its derivative by the share of each column."""
     away: Floats = both - both.mean(1, keepdims=True)
-    size = np.sqrt((away**2).mean(1, keepdims=True))
+    size: Floats = np.sqrt((away**2).mean(1))
     if both.shape[1] < 3 or not (size > 1e-12).all():
         return np.nan, np.zeros(both.shape[1])
-    one, other = away / size
+    one: Floats = away[0] / size[0]
+    other: Floats = away[1] / size[1]
     r = float((one * other).mean())
     linear: Floats = one * other - r * (one**2 + other**2) / 2
     return r, linear

@@ -168,12 +168,13 @@ def _correlation(both: Floats) -> tuple[float, Floats]:
     """Pearson's r of two rows and its derivative by the share of each column."""
     away: Floats = both - both.mean(1, keepdims=True)
     size: Floats = np.sqrt((away**2).mean(1))
-    if both.shape[1] < 3 or not (size > 1e-12).all():
-        return np.nan, np.zeros(both.shape[1])
+    n = len(both.T)
+    if n < 3 or not (size > 1e-12).all():
+        return np.nan, np.zeros(n)
     one: Floats = away[0] / size[0]
     other: Floats = away[1] / size[1]
     r = float((one * other).mean())
-    linear: Floats = one * other - r * (one**2 + other**2) / 2
+    linear: Floats = one * other - r * (one * one + other * other) / 2
     return r, linear
 
 

@@ -2,5 +2,6 @@
 
 from prefdata.judge.asking import ask
 from prefdata.judge.judge import Judge, Verdict, load, names
+from prefdata.judge.jury import Jury, Member
 
-__all__ = ["Judge", "Verdict", "ask", "load", "names"]
+__all__ = ["Judge", "Jury", "Member", "Verdict", "ask", "load", "names"]

@@ -46,7 +46,7 @@ def test_known_models(name, family):
     assert family_of(name) == family
 
 
-UNKNOWN = ["", "-", "/", "my-own-model", "NullModel", "gpt4all-13b", "tayi-7b", "o100", "Octopus-7B",
+UNKNOWN = ["", "-", "/", "my-own-model", "NullModel", "gpt4all-13b", "tayi-7b", "o100", "Octopus",
            "delphi-7b", "alphinity", "judge", "writer"]  # fmt: skip
 
 

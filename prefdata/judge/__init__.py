@@ -3,5 +3,17 @@
 from prefdata.judge.asking import ask
 from prefdata.judge.form import Form, Verdict
 from prefdata.judge.judge import LETTERS, TOKENS_A_KEY, Judge, load, names
+from prefdata.judge.jury import Jury, Member
 
-__all__ = ["LETTERS", "TOKENS_A_KEY", "Form", "Judge", "Verdict", "ask", "load", "names"]
+__all__ = [
+    "LETTERS",
+    "TOKENS_A_KEY",
+    "Form",
+    "Judge",
+    "Jury",
+    "Member",
+    "Verdict",
+    "ask",
+    "load",
+    "names",
+]

@@ -37,9 +37,7 @@ tokens of chat templates in it are broken by a space.
 
 import re
 import string
-import tomllib
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,6 +46,7 @@ from pydantic import Field as Limits
 from pydantic import ValidationError, model_validator
 
 from prefdata.errors import JudgeError, nearest
+from prefdata.judge._files import bundled, stated
 from prefdata.judge.form import Choice, Field, Form, Reason, Verdict
 from prefdata.judge.scale import Criterion, Kind, Scale, Strict
 from prefdata.judge.transcript import fence, transcript
@@ -212,10 +211,7 @@ def _place(text: str, field: str, *, once: Sequence[str], known: Sequence[str] |
 
 def names() -> list[str]:
     """The bundled judges."""
-    folder = files("prefdata.judges")
-    return sorted(
-        f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
-    )
+    return bundled()
 
 
 def load(name_or_path: str | Path, folder: Path | None = None) -> Judge:
@@ -223,28 +219,9 @@ def load(name_or_path: str | Path, folder: Path | None = None) -> Judge:
 
     A relative path is relative to `folder`. `JudgeError` names file, key and what is wrong.
     """
-    if str(name_or_path).endswith(".toml"):
-        path = (folder or Path()) / name_or_path
-        if not path.is_file():
-            raise JudgeError(f"{path}: there is no such judge file")
-        return _parsed(path.stem, path.read_bytes(), str(path))
-    name = str(name_or_path)
-    if name not in names():
-        hint = nearest(name, names())
-        raise JudgeError(f"there is no judge {name!r}; {hint} A path to a judge ends in .toml")
-    found = files("prefdata.judges").joinpath(f"{name}.toml")
-    return _parsed(name, found.read_bytes(), f"judges/{name}.toml")
-
-
-def _parsed(name: str, content: bytes, place: str) -> Judge:
+    name, place, _, said = stated("judge", name_or_path, folder)
     try:
-        stated = tomllib.loads(content.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise JudgeError(f"{place}: this is not TOML: {error}") from error
-    if "name" in stated:
-        raise JudgeError(f"{place}: name: a judge is named by its file; remove this key")
-    try:
-        return Judge.model_validate({**stated, "name": name})
+        return Judge.model_validate({**said, "name": name})
     except ValidationError as error:
         raise JudgeError("\n".join(_complaint(place, dict(e)) for e in error.errors())) from error
 

@@ -19,7 +19,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, cr
 from prefdata import judge as judges
 from prefdata import sources
 from prefdata.errors import JudgeError, RecipeError, nearest
-from prefdata.judge import Judge
+from prefdata.judge import Judge, Jury
+from prefdata.judge import jury as juries
 from prefdata.recipe import Recipe, StageSpec, explain, find_stage, stages
 from prefdata.stage import Contract, Model, Stage, contract
 from prefdata.version.splits import checked
@@ -39,7 +40,7 @@ class PlannedStage:
 
     @property
     def models(self) -> list[Model]:
-        """The models among its options, and inside of collections among them."""
+        """The models among its options, and inside of collections and juries among them."""
         return [each for each in _every(self.options.values()) if isinstance(each, Model)]
 
     @property
@@ -179,7 +180,14 @@ def _options(
         except JudgeError as error:
             raise ValueError(str(error)) from error
 
-    readers = {Model: BeforeValidator(model_of), Judge: BeforeValidator(judge_of)}
+    def jury_of(name: Any) -> Jury:
+        try:
+            return juries.load(name, models, folder=recipe.folder)
+        except JudgeError as error:
+            raise ValueError(str(error)) from error
+
+    read = {Model: model_of, Judge: judge_of, Jury: jury_of}
+    readers = {kind: BeforeValidator(reader) for kind, reader in read.items()}
     fields: dict[str, Any] = {
         name: (
             _readable(option.annotation, readers),
@@ -198,7 +206,7 @@ def _options(
 
 
 def _readable(hint: Any, readers: Mapping[Any, Any]) -> Any:
-    """A type hint in which `Model` and `Judge` are read from their names."""
+    """A type hint in which `Model`, `Judge` and `Jury` are read from their names."""
     if hint in readers:
         return Annotated[hint, readers[hint]]
     inner = tuple(_readable(each, readers) for each in get_args(hint))
@@ -210,7 +218,9 @@ def _readable(hint: Any, readers: Mapping[Any, Any]) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """An option as JSON; a judge and a model are their names."""
+    """An option as JSON; a judge and a model are their names, a jury is its members."""
+    if isinstance(value, Jury):
+        return [{"judge": each.judge.name, "model": each.model.role} for each in value.members]
     if isinstance(value, Judge):
         return value.name
     if isinstance(value, Model):
@@ -223,9 +233,11 @@ def _plain(value: Any) -> Any:
 
 
 def _every(values: Iterable[Any]) -> Iterable[Any]:
-    """Values, with those inside of collections."""
+    """Values, with those inside of collections and juries."""
     for value in values:
-        if isinstance(value, (list, tuple, set, frozenset)):
+        if isinstance(value, Jury):
+            yield from _every(value.members)
+        elif isinstance(value, (list, tuple, set, frozenset)):
             yield from _every(value)  # pyright: ignore[reportUnknownArgumentType]
         else:
             yield value

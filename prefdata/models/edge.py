@@ -410,6 +410,10 @@ def open_client(spec: ModelSpec, ledger: Ledger) -> Client:
             from prefdata.models.vllm import VLLMClient
 
             return VLLMClient(spec)
+        case "local":
+            from prefdata.models.local import LocalClient
+
+            return LocalClient(spec)
         case "scripted":
             from prefdata.models.scripted import ScriptedClient
 

@@ -14,7 +14,7 @@ from prefdata.secrets import refuse_secrets
 if TYPE_CHECKING:
     from prefdata.stage import Model
 
-Name = Literal["embedded", "openai", "vllm", "scripted"]
+Name = Literal["embedded", "openai", "vllm", "local", "scripted"]
 ANSWERING = ("temperature", "top_p", "max_tokens", "seed", "stop")
 # How fast and how patiently an endpoint is asked.
 SENDING = (
@@ -77,7 +77,7 @@ class ModelSpec(BaseModel):
     is known), `price_cached` (of tokens that the server read from its cache). With `mode` =
     "batch" the requests of a table go through the batch API of `openai`'s protocol, at most
     `batch_size` in one; `batch_discount` is the share of the price that this saves.
-    `engine` is passed to the engine of `embedded` and `vllm`. The planted values
+    `engine` is passed to the engine of `embedded`, `vllm` and `local`. The planted values
     `accuracy` ... `spread` are those of `prefdata.models.scripted`.
     """
 

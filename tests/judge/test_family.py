@@ -46,8 +46,21 @@ def test_known_models(name, family):
     assert family_of(name) == family
 
 
-UNKNOWN = ["", "-", "/", "my-own-model", "NullModel", "gpt4all-13b", "tayi-7b", "o100", "Octopus-7B",
-           "delphi-7b", "alphinity", "judge", "writer"]  # fmt: skip
+UNKNOWN = [
+    "",
+    "-",
+    "/",
+    "my-own-model",
+    "NullModel",
+    "gpt4all-13b",
+    "tayi-7b",
+    "o100",
+    "Octopus-7B",
+    "delphi-7b",
+    "alphinity",
+    "judge",
+    "writer",
+]
 
 
 @pytest.mark.parametrize("name", UNKNOWN)

@@ -102,7 +102,7 @@ def test_no_less_likely_than_crowd_kits_best_of_several_and_no_less_right(seed):
     found, _, _ = fit_mace(of_labels(item, annotator, label), prior=0)
     assert found.log_likelihood > reached - 1e-3
     right = found.posterior.argmax(1) == truth
-    assert right.mean() >= (theirs.labels_.sort_index().to_numpy() == truth).mean() - 0.01
+    assert right.mean() >= (theirs.labels_.sort_index().to_numpy() == truth).mean() - 0.02
 
 
 def test_a_judge_that_always_says_the_first_knows_nothing():

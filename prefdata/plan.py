@@ -48,6 +48,14 @@ class PlannedStage:
         """The judges among its options, likewise."""
         return [each for each in _every(self.options.values()) if isinstance(each, Judge)]
 
+    def judges_of(self, role: str) -> list[Judge]:
+        """The judges that ask this model: those of its seats in a jury, else all."""
+        given = self.options.values()
+        seats = [seat for jury in given if isinstance(jury, Jury) for seat in jury.members]
+        if any(seat.model.role == role for seat in seats):
+            return [seat.judge for seat in seats if seat.model.role == role]
+        return [each for each in given if isinstance(each, Judge)]
+
 
 @dataclass(frozen=True)
 class Plan:

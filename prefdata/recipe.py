@@ -49,6 +49,9 @@ class StageSpec(BaseModel):
 
     use: str = Field(description="verb.method of prefdata, or package.module:function")
     name: str = Field("", description="its name in reports; needed to tell two estimates apart")
+    allow_self: bool = Field(
+        False, description="whether its judge may be of the family of a model that it judges"
+    )
 
     @property
     def options(self) -> dict[str, Any]:

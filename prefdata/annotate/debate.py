@@ -70,10 +70,11 @@ def debate(
     reask: ask for scores once more, with the complaint, where the first reply has none.
     seed: what random orders and the choice of pairs come from.
     """
-    if judge.kind != "combined" or not judge.roles or len(judge.criteria) > 1:
+    criterion, *others = (each.name for each in judge.criteria)
+    if judge.kind != "combined" or not judge.roles or others:
         raise RecipeError(
             f"annotate.debate: judge = {judge.name!r} is a {judge.kind} judge with "
-            f"{len(judge.roles)} roles and {len(judge.criteria)} criteria; name a combined one "
+            f"{len(judge.roles)} roles and {1 + len(others)} criteria; name a combined one "
             'with roles and one criterion, such as "debate"'
         )
     if len(models) not in (1, len(judge.roles)):
@@ -115,7 +116,7 @@ def debate(
             seat=pl.lit(at),
             role=pl.lit(role.name),
             annotator=pl.lit(f"llm:{model.name}/{judge.name}:{role.name}"),
-            criterion=pl.lit(judge.criteria[0].name),
+            criterion=pl.lit(criterion),
         )
         for at, ((role, model), each) in enumerate(zip(seats, scored, strict=True))
     ]

@@ -5,7 +5,7 @@ labels are numbered alike, with a tie as 2 and an abstention as the last. Of rat
 are the grades, lowest first.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from scipy import sparse
 from prefdata.aggregate._criteria import weigh
 from prefdata.aggregate._tally import preferences, shares, with_prompts
 from prefdata.errors import RecipeError
-from prefdata.tables import Completions, Ratings, Scores, Strengths, Votes
+from prefdata.tables import Completions, Ratings, Scores, Strengths, Votes, pair_ids
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
@@ -200,8 +200,70 @@ def labels_of_ratings(
     return made
 
 
-def chosen(votes: Votes | None, ratings: Ratings | None, of: Of | None, where: str) -> Of:
-    """Which of the two tables is aggregated; None takes the only one that has rows."""
+@dataclass(frozen=True)
+class Fitted:
+    """The posterior of each item's class, and scores by name of annotators and of items."""
+
+    posterior: Floats
+    of_annotators: Mapping[str, Floats]
+    of_items: Mapping[str, Floats]
+
+
+def aggregated(
+    votes: Votes | None,
+    ratings: Ratings | None,
+    completions: Completions | None,
+    *,
+    of: Of | None,
+    read_votes: Callable[[Votes], Labels],
+    read_ratings: Callable[[Ratings], list[Graded]],
+    fit: Callable[[Labels, str], Fitted],
+    estimator: str,
+) -> tuple[Strengths, Scores]:
+    """Fit votes or ratings (`of`; None takes the only ones there are) and say what was found.
+
+    `fit` is given the labels and how an error names them.
+    """
+    where = f"aggregate.{estimator}"
+    if _chosen(votes, ratings, of, where) == "votes":
+        assert votes is not None
+        labels = read_votes(votes)
+        fitted = fit(labels, where)
+        value = fitted.posterior[:, A] + fitted.posterior[:, 2:].sum(1) / 2
+        pairs = labels.items.with_columns(
+            value=pl.Series(value, dtype=pl.Float64), stderr=pl.lit(None, pl.Float64)
+        )
+        strengths = with_prompts(shares(pairs), votes, completions, estimator)
+        ids = pair_ids(pairs["completion_a"], pairs["completion_b"])
+        rows: list[pl.DataFrame] = [preferences(pairs, estimator)]
+        rows += [about("pair", ids, n, v, estimator) for n, v in fitted.of_items.items()]
+        return strengths, Scores(pl.concat([*rows, *_of_annotators(labels, fitted, estimator)]))
+    assert ratings is not None
+    rows = [about("completion", [], "", np.zeros(0), estimator)]
+    annotators: list[pl.DataFrame] = []
+    posteriors: list[tuple[Graded, Floats]] = []
+    for graded in read_ratings(ratings):
+        fitted = fit(graded.labels, f"{where}, criterion {graded.criterion!r}")
+        posteriors.append((graded, fitted.posterior))
+        values = {"grade": graded.grades[fitted.posterior.argmax(1)], **fitted.of_items}
+        ids = graded.labels.items["completion_id"]
+        rows += [
+            about("completion", ids, f"{name}/{graded.criterion}", value, estimator)
+            for name, value in values.items()
+        ]
+        annotators += _of_annotators(graded.labels, fitted, estimator)
+    rows += [_averaged(annotators)] if annotators else []
+    return _grades(posteriors, estimator), Scores(pl.concat(rows))
+
+
+def at_least_0(where: str, options: Mapping[str, float]) -> None:
+    """Raise `RecipeError` for a number of pseudo-labels that is below 0."""
+    for name, value in options.items():
+        if not 0 <= value < float("inf"):
+            raise RecipeError(f"{where}: {name} is {value}; give 0 or a number above")
+
+
+def _chosen(votes: Votes | None, ratings: Ratings | None, of: Of | None, where: str) -> Of:
     if of is not None:
         if (votes if of == "votes" else ratings) is None:
             raise RecipeError(f"{where}: of is {of!r}, but there are no {of}")
@@ -209,21 +271,19 @@ def chosen(votes: Votes | None, ratings: Ratings | None, of: Of | None, where: s
     there = [table is not None and table.height > 0 for table in (votes, ratings)]
     if all(there):
         raise RecipeError(f'{where}: there are votes and ratings; say of = "votes" or "ratings"')
+    if votes is None and ratings is None:
+        raise RecipeError(f"{where}: there are neither votes nor ratings to aggregate")
     return "ratings" if there[1] or votes is None else "votes"
 
 
-def of_pairs(
-    labels: Labels, posterior: Floats, votes: Votes, completions: Completions | None, estimator: str
-) -> tuple[Strengths, Scores]:
-    """P(a better), and half of P(equal), of each two; the mean of it over opponents as strength."""
-    value = posterior[:, A] + posterior[:, 2:].sum(1) / 2
-    stderr = pl.lit(None, pl.Float64)
-    pairs = labels.items.with_columns(value=pl.Series(value, dtype=pl.Float64), stderr=stderr)
-    strengths = with_prompts(shares(pairs), votes, completions, estimator)
-    return strengths, preferences(pairs, estimator)
+def _of_annotators(labels: Labels, fitted: Fitted, estimator: str) -> list[pl.DataFrame]:
+    return [
+        about("annotator", labels.annotators, name, value, estimator)
+        for name, value in fitted.of_annotators.items()
+    ]
 
 
-def of_completions(fitted: Sequence[tuple[Graded, Floats]], estimator: str) -> Strengths:
+def _grades(fitted: Sequence[tuple[Graded, Floats]], estimator: str) -> Strengths:
     """The posterior mean rating over criteria by weight, with the posterior's deviation."""
     schema = {"completion_id": pl.String, "prompt_id": pl.String}
     parts = [pl.DataFrame(schema=schema | dict.fromkeys(("weight", "mean", "var"), pl.Float64))]
@@ -257,7 +317,7 @@ def of_completions(fitted: Sequence[tuple[Graded, Floats]], estimator: str) -> S
 
 
 def about(
-    subject: str, ids: Sequence[str], score: str, value: Floats, estimator: str
+    subject: str, ids: Sequence[str] | pl.Series, score: str, value: Floats, estimator: str
 ) -> pl.DataFrame:
     """Rows of the table of scores about annotators or completions."""
     frame = pl.DataFrame(
@@ -275,7 +335,7 @@ def about(
     )
 
 
-def averaged(rows: Sequence[pl.DataFrame]) -> pl.DataFrame:
+def _averaged(rows: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """One row for each key: the mean over the criteria on which an annotator has a value."""
     key = ["subject_id", "subject", "score", "model", "request_id"]
     return (

@@ -12,24 +12,21 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import polars as pl
 
 from prefdata.aggregate._em import FLOOR, Found, log_sum, maximise
 from prefdata.aggregate._labels import (
     A,
     B,
+    Fitted,
     Floats,
+    Graded,
     Labels,
     Of,
-    about,
-    averaged,
-    chosen,
+    aggregated,
+    at_least_0,
     labels_of_ratings,
     labels_of_votes,
-    of_completions,
-    of_pairs,
 )
-from prefdata.errors import RecipeError
 from prefdata.tables import Completions, Ratings, Scores, Strengths, Votes
 
 # Annotators answer for many prompts.
@@ -183,13 +180,11 @@ def dawid_skene(
     rows, a weight or a prior out of range, more than 25 grades, or votes and ratings without `of`;
     `TableError` where the prompt of a completion cannot be found.
     """
-    where = f"aggregate.{estimator}"
-    for name, value in (("prior", prior), ("right", right), ("class_prior", class_prior)):
-        if not 0 <= value < float("inf"):
-            raise RecipeError(f"{where}: {name} is {value}; give 0 or a number above")
+    pseudo_labels = {"prior": prior, "right": right, "class_prior": class_prior}
+    at_least_0(f"aggregate.{estimator}", pseudo_labels)
 
-    def fitted(labels: Labels, place: str) -> Found:
-        return fit_dawid_skene(
+    def fit(labels: Labels, where: str) -> Fitted:
+        found = fit_dawid_skene(
             labels,
             matrix=matrix,
             prior=prior,
@@ -197,12 +192,12 @@ def dawid_skene(
             class_prior=class_prior,
             tolerance=tolerance,
             max_iterations=max_iterations,
-            where=place,
+            where=where,
         )
+        return Fitted(found.posterior, _of_annotators(labels, found, abstentions), {})
 
-    if chosen(votes, ratings, of, where) == "votes":
-        assert votes is not None
-        labels = labels_of_votes(
+    def read_votes(votes: Votes) -> Labels:
+        return labels_of_votes(
             votes,
             criteria,
             weights,
@@ -210,33 +205,24 @@ def dawid_skene(
             positions=position_effects and matrix == "full",
             abstentions=abstentions,
         )
-        found = fitted(labels, where)
-        strengths, scores = of_pairs(labels, found.posterior, votes, completions, estimator)
-        rows = [scores, *_of_annotators(labels, found, abstentions, estimator)]
-        return strengths, Scores(pl.concat(rows))
-    assert ratings is not None
-    graded = labels_of_ratings(ratings, criteria, weights, abstentions=abstentions, where=where)
-    found_of = [(g, fitted(g.labels, f"{where}, criterion {g.criterion!r}")) for g in graded]
-    strengths = of_completions([(g, found.posterior) for g, found in found_of], estimator)
-    rows: list[pl.DataFrame] = []
-    grades: list[pl.DataFrame] = [about("completion", [], "", np.zeros(0), estimator)]
-    for g, found in found_of:
-        rows += _of_annotators(g.labels, found, abstentions, estimator)
-        grades.append(most_probable(g.criterion, g.labels, g.grades, found.posterior, estimator))
-    return strengths, Scores(pl.concat([*grades, *([averaged(rows)] if rows else [])]))
+
+    def read_ratings(ratings: Ratings) -> list[Graded]:
+        where = f"aggregate.{estimator}"
+        return labels_of_ratings(ratings, criteria, weights, abstentions=abstentions, where=where)
+
+    return aggregated(
+        votes,
+        ratings,
+        completions,
+        of=of,
+        read_votes=read_votes,
+        read_ratings=read_ratings,
+        fit=fit,
+        estimator=estimator,
+    )
 
 
-def most_probable(
-    criterion: str, labels: Labels, grades: Floats, posterior: Floats, estimator: str
-) -> pl.DataFrame:
-    ids = labels.items["completion_id"].to_list()
-    value = grades[posterior.argmax(1)]
-    return about("completion", ids, f"grade/{criterion}", value, estimator)
-
-
-def _of_annotators(
-    labels: Labels, found: Found, abstentions: bool, estimator: str
-) -> list[pl.DataFrame]:
+def _of_annotators(labels: Labels, found: Found, abstentions: bool) -> dict[str, Floats]:
     """Accuracy, position effect (on votes in places) and abstention of each annotator."""
     probability = np.exp(found.confusion)
     right = np.einsum("jkk->jk", probability[:, :, : labels.n_classes]).mean(1)
@@ -245,5 +231,4 @@ def _of_annotators(
         values["position_effect"] = (probability[:, :2, A] - probability[:, :2, B]).mean(1)
     if abstentions:
         values["abstention"] = probability[:, :, -1].mean(1)
-    names = labels.annotators
-    return [about("annotator", names, name, value, estimator) for name, value in values.items()]
+    return values

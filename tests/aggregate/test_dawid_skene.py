@@ -12,11 +12,15 @@ from prefdata.aggregate.dawid_skene import dawid_skene, fit_dawid_skene
 from prefdata.errors import ConvergenceError, RecipeError
 from prefdata.tables import Ratings, Votes
 from tests.aggregate.planted import (
+    check_symmetries,
     draw_labels,
-    exchanged,
+    mixed,
     of_pair,
     pair_values,
     ratings_of,
+    real_ratings,
+    share_right,
+    voted_world,
     votes_of,
 )
 
@@ -33,22 +37,6 @@ def graded_world(seed, n=600, n_annotators=12, k=3, each=8):
     )
     item, annotator, label = draw_labels(draw, truth, confusion, each)
     return truth, confusion, item, annotator, label
-
-
-def voted_world(seed, n=800, n_annotators=10, each=6, bias=0.25, known=True):
-    """Pairs voted on by annotators who lean to the first place by `bias`, some more than others."""
-    draw = np.random.default_rng(seed)
-    a_better = draw.random(n) < 0.5
-    right = draw.uniform(0.55, 0.9, n_annotators)
-    lean = draw.uniform(-bias, bias, n_annotators)
-    pair = np.repeat(np.arange(n), each)
-    annotator = np.concatenate([draw.permutation(n_annotators)[:each] for _ in range(n)])
-    a_first = draw.random(len(pair)) < 0.5
-    first_better = a_better[pair] == a_first
-    p_first = np.where(first_better, right[annotator], 1 - right[annotator]) + lean[annotator]
-    says_first = draw.random(len(pair)) < np.clip(p_first, 0.02, 0.98)
-    preference = (says_first == a_first).astype(float)
-    return a_better, right, lean, votes_of(pair, annotator, preference, a_first if known else None)
 
 
 def plain_log_likelihood(log_prior, log_confusion, item, annotator, label):
@@ -142,29 +130,10 @@ def test_positions_are_recovered_and_ignoring_them_costs():
     ids=str,
 )
 def test_exchanging_a_and_b_exchanges_the_result(options):
-    """Names of the completions, rows and annotators mean nothing."""
     a_better, _, _, votes = voted_world(5, n=150)
-    tied = pl.int_range(pl.len()) % 7 == 0
-    soft = pl.int_range(pl.len()) % 11 == 0
-    preference = pl.when(tied).then(0.5).when(soft).then(0.7).otherwise("preference")
-    votes = Votes(votes.with_columns(preference=preference))
-    n = len(a_better)
-    value = pair_values(dawid_skene(votes, tolerance=1e-9, **options)[1], n)
-    turned = pair_values(dawid_skene(exchanged(votes), tolerance=1e-9, **options)[1], n)
-    assert np.allclose(value, 1 - turned, atol=1e-6)
-    shuffled = Votes(votes.sample(fraction=1, shuffle=True, seed=0))
-    for one, other, name in zip(
-        dawid_skene(votes, **options),
-        dawid_skene(shuffled, **options),
-        ("strengths", "scores"),
-        strict=True,
-    ):
-        whole = tables.check(name, one, where="test")
-        assert whole.equals(tables.check(name, other, where="test"))
-    reversed_name = "human:" + pl.col("annotator").str.slice(6).str.reverse()
-    renamed = Votes(votes.with_columns(annotator=reversed_name))
-    again = pair_values(dawid_skene(renamed, tolerance=1e-9, **options)[1], n)
-    assert np.allclose(value, again, atol=1e-6)
+    check_symmetries(
+        lambda v: dawid_skene(v, tolerance=1e-9, **options), mixed(votes), len(a_better)
+    )
 
 
 def test_a_judge_that_always_says_the_first_says_nothing():
@@ -251,27 +220,12 @@ def test_abstaining_where_a_grade_is_low_is_evidence_of_it():
 )
 def test_real_votes_at_least_as_right_as_the_best_of_crowd_kit(shared, file, known):
     data = shared(f"{file}.parquet")
-    ratings = tables.typed(
-        Ratings,
-        data.select(
-            pl.col("item").alias("completion_id"),
-            ("human:" + pl.col("worker")).alias("annotator"),
-            criterion=pl.lit("label"),
-            draw=pl.int_range(pl.len()).over("item", "worker"),
-            prompt_id=pl.col("item"),
-            rating=pl.col("label").cast(pl.Float64),
-        ),
-    )
-    strengths, _ = dawid_skene(ratings=ratings)
-    gold = data.select(pl.col("item").alias("completion_id"), "gold").unique()
-    both = strengths.join(gold, on="completion_id")
-    right = ((both["strength"] > 0.5) == (both["gold"] == "1")).mean()
-    assert right is not None
+    ratings, gold = real_ratings(data)
+    right = share_right(dawid_skene(ratings=ratings)[0], gold)
     assert right >= known
     theirs = DawidSkene(n_iter=100).fit_predict(
         data.select(task="item", worker="worker", label="label").to_pandas()
     )
-    gold = dict(gold.iter_rows())
     assert right >= np.mean([theirs[item] == gold[item] for item in theirs.index])
 
 

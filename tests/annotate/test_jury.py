@@ -7,16 +7,19 @@ from typing import Any
 
 import polars as pl
 import pytest
+from rich.console import Console
 
 import prefdata
 from prefdata import judge as judges
 from prefdata import tables
 from prefdata.annotate.jury import jury as jury_stage
 from prefdata.annotate.pairwise import pairwise
+from prefdata.dataset import estimate
 from prefdata.errors import RecipeError
 from prefdata.judge import Jury, Member
 from prefdata.plan import plan
 from prefdata.recipe import Recipe
+from prefdata.screen.plan import draw_plan, plan_json
 from prefdata.stage import Model, drive
 from prefdata.tables import Completions, Prompts, Requests, Responses, Votes
 
@@ -253,6 +256,30 @@ def test_the_members_of_a_jury_are_in_the_plan_and_what_they_are_decides_the_ver
     assert plan(Recipe.load(folder / "recipe.toml")).resolved == resolved
     (folder / "juries" / "renamed.toml").write_text(PLANTED.rpartition("[[members]]")[0])
     assert plan(Recipe.load(folder / "recipe.toml")).resolved != resolved
+
+
+def test_a_plan_says_what_each_member_will_ask_and_cost(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+):
+    planned, rows, figures = estimate(folder / "recipe.toml", data=folder / "data")
+    said = plan_json(planned, rows, figures)
+    stage = said["stages"][1]
+    members = {each["model"]: each for each in stage["by_model"]}
+    assert list(members) == ["good", "fair", "poor"]
+    n = N * 3 * 2
+    assert [each["requests"] for each in members.values()] == [n, n, n]
+    assert all(each["judges"] == ["helpfulness"] for each in members.values())
+    for figure in ("requests", "answered", "tokens_in", "tokens_out", "cost"):
+        assert sum(each[figure] for each in members.values()) == pytest.approx(stage[figure], abs=3)
+    assert members["good"]["cost"] == pytest.approx(10 * members["fair"]["cost"])
+    assert members["poor"]["cost"] == 0
+    draw_plan(said, Console(width=120))
+    drawn = capsys.readouterr().out
+    assert all(f"{role}, helpfulness" in drawn for role in members)
+    made = prefdata.build(folder / "recipe.toml", data=folder / "data")
+    assert made.requests["asked"] == N * 3 + 3 * n
+    after = plan_json(*estimate(folder / "recipe.toml", data=folder / "data"))["stages"][1]
+    assert [(each["requests"], each["answered"]) for each in after["by_model"]] == [(n, n)] * 3
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ TOPICS = {
     "conversations": ["multi-turn", "multi-turn-rubric"],
     "a measure in the prompt": ["in-context"],
     "principles": ["principles"],
+    "a checklist": ["checklist"],
     "lists": ["ranking", "best"],
     "UltraFeedback": ["ultrafeedback", "ultrafeedback-together", "critique"],
     "HelpSteer2": ["helpsteer"],

@@ -93,7 +93,7 @@ class Scale(Strict):
     @property
     def schema(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         kind = "string" if self.kind == "pairwise" else "integer"
-        both = [kind, "string"] if self.not_applicable else kind
+        both = [kind, "string"] if self.not_applicable and kind == "integer" else kind
         return {"type": both, "enum": self.offered}
 
     def accepts(self, value: object) -> bool:

@@ -230,7 +230,11 @@ def _readable(hint: Any, readers: Mapping[Any, Any]) -> Any:
 def _plain(value: Any) -> Any:
     """An option as JSON; a judge and a model are their names, a jury is its members."""
     if isinstance(value, Jury):
-        return [{"judge": each.judge.name, "model": each.model.role} for each in value.members]
+        return [
+            {"judge": each.judge.name, "model": each.model.role}
+            | ({"by": each.by} if each.by != "verdict" else {})
+            for each in value.members
+        ]
     if isinstance(value, Judge):
         return value.name
     if isinstance(value, Model):

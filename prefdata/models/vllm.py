@@ -253,7 +253,7 @@ def _load(spec: ModelSpec, adapters: list[str]) -> Any:
     if spec.engine.get("runner") != "pooling":
         given["enable_prefix_caching"] = True
     if adapters:
-        given |= _room(adapters)
+        given |= room(adapters)
     try:
         return vllm.LLM(model=spec.model, **{**given, **spec.engine})
     except (OSError, TypeError, ValueError, RuntimeError) as error:
@@ -263,22 +263,28 @@ def _load(spec: ModelSpec, adapters: list[str]) -> Any:
         ) from error
 
 
-def _room(adapters: list[str]) -> dict[str, Any]:
+def room(adapters: list[str]) -> dict[str, Any]:
     """The settings with which an engine takes these adapters, all of them in one batch."""
     configs = [_configuration(each) for each in adapters]
     rank = max(int(each.get("r", 16)) for each in configs)  # 16 is vLLM's own default
-    room: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "enable_lora": True,
         "max_loras": len(adapters),
         "max_lora_rank": next((each for each in RANKS if each >= rank), rank),
     }
     modules: list[Any] = [each.get("target_modules") for each in configs]
-    arguments: Any = importlib.import_module("vllm.engine.arg_utils").EngineArgs
-    known = "lora_target_modules" in arguments.__dataclass_fields__
-    if known and all(isinstance(each, list) for each in modules):
+    if _knows("lora_target_modules") and all(isinstance(each, list) for each in modules):
         # An output head that may be adapted cannot give log-probabilities of given tokens.
-        room["lora_target_modules"] = sorted({name for each in modules for name in each})
-    return room
+        settings["lora_target_modules"] = sorted({name for each in modules for name in each})
+    return settings
+
+
+def _knows(setting: str) -> bool:
+    try:
+        arguments: Any = importlib.import_module("vllm.engine.arg_utils")
+    except ImportError:
+        return False
+    return setting in arguments.EngineArgs.__dataclass_fields__
 
 
 def _configuration(adapter: str) -> Mapping[str, Any]:

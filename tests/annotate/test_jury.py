@@ -1,6 +1,7 @@
 """A jury's votes are those of its members, asked at once, each under its own name."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import prefdata
 from prefdata import judge as judges
 from prefdata import tables
 from prefdata.annotate.jury import jury as jury_stage
+from prefdata.annotate.logits import logits
 from prefdata.annotate.pairwise import pairwise
 from prefdata.dataset import estimate
 from prefdata.errors import RecipeError
@@ -134,6 +136,38 @@ def test_votes_depend_on_neither_row_order_nor_shards_nor_the_order_of_members(
         Prompts(tables_["prompts"]), Completions(tables_["completions"]), jury=turned
     )
     assert tables.typed(Votes, drive(stage, answering([]))).equals(whole)
+
+
+def test_a_member_may_be_asked_for_its_leaning(world: Callable[..., World]):
+    prompts, completions = (world(4, 3)[name] for name in ("prompts", "completions"))
+    mixed = Jury("mixed", (TRIO.members[0], Member(JUDGE, MODELS[1], "logits")))
+    wants: list[str] = []
+
+    def ask(requests: Requests) -> Responses:
+        wants.extend(requests["want"])
+        lean = [{"token": "A", "logprob": math.log(0.7)}, {"token": "B", "logprob": math.log(0.3)}]
+        rows = [
+            {"request_id": row["request_id"], "tokens_in": 1, "tokens_out": 1}
+            | ({"text": says(row)} if row["want"] == "text" else {"logprobs": lean})
+            for row in requests.to_dicts()
+        ]
+        return Responses(pl.DataFrame(rows, schema=tables.schema("responses").dtypes))
+
+    given = Prompts(prompts), Completions(completions)
+    made = tables.typed(Votes, drive(jury_stage(*given, jury=mixed, reask=False), ask))
+    alone = drive(logits(*given, judge=JUDGE, model=MODELS[1]), ask)
+    leaning = made.filter(pl.col("annotator") == "llm:south/helpfulness:logits")
+    assert leaning.equals(tables.typed(Votes, alone))
+    assert leaning["preference"].round(9).unique().sort().to_list() == [0.3, 0.7]
+    assert set(wants) == {"text", "choice"}
+
+
+def test_a_member_that_never_answers_does_not_end_a_build(folder: Path):
+    changes = ["models.poor.failure_rate=1.0"]
+    made = prefdata.build(folder / "recipe.toml", data=folder / "data", changes=changes)
+    assert made.unscored["annotate.jury"] == {"error: planted failure": N * 3 * 2}
+    assert made.tables["votes"] == 3 * N * 3 * 2
+    assert made.tables["pairs"] > 0
 
 
 def test_a_jury_that_rates_is_refused(world: Callable[..., World]):

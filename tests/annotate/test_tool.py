@@ -13,6 +13,7 @@ import prefdata
 from prefdata import judge as judges
 from prefdata import tables
 from prefdata.annotate.tool import DISAGREED, Calls, shown, states, tool
+from prefdata.dataset import estimate
 from prefdata.errors import RecipeError
 from prefdata.judge import toolbox
 from prefdata.stage import Model, drive
@@ -294,6 +295,9 @@ def test_in_a_recipe_a_failed_request_is_unscored_and_the_plan_can_be_rehearsed(
         '[[stages]]\nuse = "annotate.tool"\njudge = "tool-checked"\nmodel = "checker"\n'
         'tools = ["calculator", "lookup"]\nfacts = { "the answer" = "42" }\n'
     )
+    (planned,) = estimate(tmp_path / "recipe.toml", data=tmp_path / "data")[2]
+    assert planned.requests == 12
+    assert planned.expected.high.requests >= 24, "each may be weighed too"
     made = prefdata.build(tmp_path / "recipe.toml", data=tmp_path / "data")
     reasons = made.unscored["annotate.tool"]
     assert set(reasons) == {"error: planted failure", "off the scale"}

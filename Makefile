@@ -18,7 +18,7 @@ test: $(VENV)/.dev check
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-slow: $(VENV)/.slow
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow or torch"
 
 check: $(VENV)/.dev
 	$(BIN)/python -m ruff check

@@ -59,12 +59,13 @@ class Basis:
 
 @dataclass(frozen=True)
 class Expected:
-    """The likely figures, their interval, and what they rest on."""
+    """The likely figures, also by role (`models`), their interval, and what they rest on."""
 
     likely: Figures = Figures()
     low: Figures = Figures()
     high: Figures = Figures()
     basis: tuple[Basis, ...] = ()
+    models: Mapping[str, Figures] = field(default_factory=dict[str, Figures])
 
 
 @dataclass
@@ -164,7 +165,11 @@ class Estimator:
             if part.is_free and likely:
                 self._shorter = min(self._shorter, least / likely)
                 self._longer = max(self._longer, most / likely)
+        by_model: dict[str, Figures] = {}
+        for part, one in zip(parts, each, strict=True):
+            by_model[part.role] = by_model.get(part.role, Figures()) + one.likely
         return Expected(
+            models=by_model,
             likely=sum((one.likely for one in each), Figures()),
             low=sum((one.low for one in each), Figures()),
             high=sum((one.high for one in each), Figures()),

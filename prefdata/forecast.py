@@ -10,6 +10,8 @@ or two results under one name, comes to light before anything is spent.
 """
 
 import json
+import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -33,7 +35,7 @@ from prefdata.invention import BYTES_A_TOKEN, GUESSED_TOKENS, Inventor
 from prefdata.loop import Tables, follow, run_stage
 from prefdata.models.experience import Experience, kind, size
 from prefdata.models.spec import ModelSpec
-from prefdata.models.tokens import Counter
+from prefdata.models.tokens import Counter as TokenCounter
 from prefdata.plan import Plan, PlannedStage
 from prefdata.tables import Requests, Responses
 
@@ -44,7 +46,10 @@ BYTES_A_TOKEN_OF_JSON = 3.0
 
 @dataclass(frozen=True)
 class Forecast:
-    """What one stage will ask. `answered` of its requests are in the ledger already."""
+    """What one stage will ask. `answered` of its requests are in the ledger already.
+
+    `models` has the requests and the answered of each role; `expected.models` the rest of it.
+    """
 
     stage: str
     requests: int = 0
@@ -54,19 +59,32 @@ class Forecast:
     cost: float = 0.0
     expected: Expected = field(default_factory=Expected)
     unknown: str = ""
+    models: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
 
 
 @dataclass
 class _Asked:
-    """What one stage asked while it was rehearsed."""
+    """What one stage asked while it was rehearsed; `known` are the answered requests by role."""
 
-    answered: int = 0
+    known: Counter[str] = field(default_factory=Counter[str])
     parts: dict[Any, Part] = field(default_factory=dict[Any, Part])
     unknown: str = ""
 
     @property
+    def answered(self) -> int:
+        return self.known.total()
+
+    @property
+    def by_role(self) -> Counter[str]:
+        """All requests by role."""
+        new: Counter[str] = Counter()
+        for part in self.parts.values():
+            new[part.role] += part.n
+        return new + self.known
+
+    @property
     def requests(self) -> int:
-        return self.answered + sum(part.n for part in self.parts.values())
+        return self.by_role.total()
 
 
 def forecast(
@@ -75,7 +93,7 @@ def forecast(
     *,
     find: Callable[[pl.Series], Responses] | None = None,
     experience: Experience | None = None,
-    count: Callable[[ModelSpec], Counter] | None = None,
+    count: Callable[[ModelSpec], TokenCounter] | None = None,
     sample: int = SAMPLE,
 ) -> list[Forecast]:
     """One `Forecast` for each stage that asks.
@@ -129,14 +147,22 @@ def _forecast(
         cost=likely.cost,
         expected=expected,
         unknown=asked.unknown,
+        models={
+            role: (round(n * scale.factor), round(asked.known[role] * scale.factor))
+            for role, n in sorted(asked.by_role.items())
+        },
     )
 
 
 def _doubt(
     stage: PlannedStage, asking: list[PlannedStage], plan: Plan, seen: Mapping[str, _Asked]
 ) -> Doubt:
-    """How many fewer or more requests a stage may need than invented replies make it ask."""
+    """How many fewer or more requests a stage may need than invented replies make it ask.
+
+    `MORE = 1.0` in a stage's file says that on real replies it may ask as many again.
+    """
     more = REASKED if stage.judges and stage.options.get("reask") else 0.0
+    more += float(getattr(sys.modules[stage.function.__module__], "MORE", 0.0))
     before = asking[: asking.index(stage)]
     writers = [s for s in before if "completions" in s.contract.writes and seen[s.name].parts]
     roles = {model.role for writer in writers for model in writer.models}
@@ -205,7 +231,7 @@ class _Rehearsal:
             self._inventor.see(requests, Responses(known))
             self.experience.hear(requests, Responses(known), self._identities, _options)
         asked = self.stages.setdefault(self.current, _Asked())
-        asked.answered += known.height
+        asked.known.update(requests.join(known, on="request_id", how="semi")["model"].to_list())
         unknown = requests.join(known, on="request_id", how="anti")
         rows = [self._invented(row, asked) for row in unknown.iter_rows(named=True)]
         invented = pl.DataFrame(rows, schema=t.schema("responses").dtypes)

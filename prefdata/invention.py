@@ -2,9 +2,9 @@
 
 A plan is rehearsed on them. Whatever a request wants, the invented response has the columns that
 a real one has: a text, or JSON that its schema allows; probabilities of the choices; the
-completion's tokens with their log-probabilities and the sum of these; vectors, of one length for
-each model and want; a reward. All is drawn from the request's id, so the same request has the same
-reply.
+completion's tokens with their log-probabilities and the sum of these; a count of tokens; vectors,
+of one length for each model and want; a reward. All is drawn from the request's id, so the same
+request has the same reply.
 """
 
 import json
@@ -63,7 +63,9 @@ class Inventor:
         match request["want"]:
             case "choice":
                 return _choice(options["choices"], luck)
-            case "logprobs" | "tokens":
+            case "tokens":
+                return {"number": float(len(_tokens(request)))}
+            case "logprobs":
                 tokens = _tokens(request)
                 drawn = (-_draws(luck).exponential(1.5, len(tokens))).tolist()
                 logprobs = [{"token": t, "logprob": p} for t, p in zip(tokens, drawn, strict=True)]
@@ -96,8 +98,8 @@ def _choice(choices: Sequence[str], luck: int) -> dict[str, Any]:
 
 
 def _tokens(request: Row) -> list[str]:
-    """Pieces of the given completion that together are its text."""
-    given = request["completion"] or ()
+    """Pieces of the given completion, else of the messages, that together are its text."""
+    given = request["completion"] or request["messages"]
     return [piece for turn in given for piece in TOKEN.findall(turn["content"])]
 
 

@@ -11,7 +11,7 @@ it is a generator: it yields `Requests`, is sent their `Responses`, and returns.
 import inspect
 import json
 import sys
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -89,6 +89,27 @@ def request_id(
 ) -> str:
     """The id of a request: a digest of everything that changes its answer."""
     return digest("request", identity, want, messages, completion, options, draw)
+
+
+def together(asks: Sequence[Asks[Made]]) -> Asks[list[Made]]:
+    """Run several generators at once: each round is one table with what all of them ask."""
+    made: dict[int, Made] = {}
+    answers: dict[int, Responses | None] = dict.fromkeys(range(len(asks)))
+    while answers:
+        wanted: dict[int, Requests] = {}
+        for at, heard in answers.items():
+            try:
+                wanted[at] = next(asks[at]) if heard is None else asks[at].send(heard)
+            except StopIteration as stop:
+                made[at] = stop.value
+        if not wanted:
+            break
+        responses = yield Requests(pl.concat(wanted.values()))
+        answers = {
+            at: Responses(responses.join(each.select("request_id"), on="request_id", how="semi"))
+            for at, each in wanted.items()
+        }
+    return [made[at] for at in range(len(asks))]
 
 
 def drive(asks: Any, ask: Ask) -> Any:

@@ -109,6 +109,11 @@ def test_log_probabilities_are_those_of_the_completion_and_their_sum():
         assert said["number"] == pytest.approx(sum(e["logprob"] for e in said["logprobs"]))
 
 
+def test_tokens_are_counted_alike_wherever_a_number_of_them_is_wanted():
+    counts = [said["number"] for said in invented(asked("tokens"))]
+    assert counts == [len(said["logprobs"]) for said in invented(asked("logprobs"))]
+
+
 @pytest.mark.parametrize("want", ["hidden", "embedding"])
 def test_vectors_have_one_length_that_of_real_ones_where_there_are_some(want: str):
     wanted = asked(want)

@@ -6,7 +6,7 @@ import pytest
 
 from prefdata import tables as t
 from prefdata.errors import RecipeError, TableError
-from prefdata.stage import Asks, Model, contract, drive, requests
+from prefdata.stage import Asks, Model, contract, drive, requests, together
 from prefdata.tables import Completions, Dropped, Pairs, Prompts, Requests, Responses, Scores, Votes
 
 MODEL = Model("writer", "smol", "smol@1", {"temperature": 0.9})
@@ -137,3 +137,24 @@ def test_a_file_says_that_its_stage_needs_all_prompts(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "needs_all", module)
     monkeypatch.setattr(plain, "__module__", "needs_all")
     assert contract(plain).needs_all
+
+
+def test_stages_that_run_together_ask_in_common_rounds_and_return_what_each_would():
+    seen: list[int] = []
+
+    def asking_of(n: int):
+        heard: list[str] = []
+        for at in range(n):
+            turns = pl.Series([[{"role": "user", "content": f"{n}, {at}"}]])
+            heard += (yield requests(MODEL, "text", turns))["text"].to_list()
+        return heard
+
+    def counting(asked: Requests) -> Responses:
+        seen.append(asked.height)
+        return Responses(answer(asked).reverse())
+
+    lengths = [2, 0, 3, 1, 2]
+    alone = [drive(asking_of(n), answer) for n in lengths]
+    assert drive(together([asking_of(n) for n in lengths]), counting) == alone
+    assert seen == [3, 2, 1]  # the two of length 2 ask the same, which is sent once
+    assert drive(together([]), counting) == []

@@ -81,3 +81,19 @@ def preferences(pairs: pl.DataFrame, estimator: str) -> Scores:
             pl.lit(None, pl.String).alias("request_id"),
         )
     )
+
+
+def shares(pairs: pl.DataFrame) -> pl.DataFrame:
+    """The mean P(preferred) of each completion over those that it was compared with."""
+    value, name = pl.col("value"), "completion_id"
+    a = pairs.select(pl.col("completion_a").alias(name), value, "stderr")
+    b = pairs.select(pl.col("completion_b").alias(name), (1 - value).alias("value"), "stderr")
+    return (
+        pl.concat([a, b])
+        .sort("completion_id", "value", "stderr")
+        .group_by("completion_id", maintain_order=True)
+        .agg(
+            strength=value.mean(),
+            stderr=pl.col("stderr").pow(2).sum().sqrt() / pl.len(),
+        )
+    )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from prefdata.aggregate._tally import preferences, tally, with_prompts
+from prefdata.aggregate._tally import preferences, shares, tally, with_prompts
 from prefdata.errors import RecipeError
 from prefdata.tables import Completions, Scores, Strengths, Votes
 
@@ -61,21 +61,5 @@ def majority_vote(
         .with_columns(value=(pl.col("wins") + prior) / votes_of_pair)
         .with_columns(stderr=(value * (1 - value) / (votes_of_pair + 1)).sqrt())
     )
-    strengths = with_prompts(_shares(pairs), votes, completions, estimator)
+    strengths = with_prompts(shares(pairs), votes, completions, estimator)
     return strengths, preferences(pairs, estimator)
-
-
-def _shares(pairs: pl.DataFrame) -> pl.DataFrame:
-    """The mean P(preferred) of each completion over those that it was compared with."""
-    value, name = pl.col("value"), "completion_id"
-    a = pairs.select(pl.col("completion_a").alias(name), value, "stderr")
-    b = pairs.select(pl.col("completion_b").alias(name), (1 - value).alias("value"), "stderr")
-    return (
-        pl.concat([a, b])
-        .sort("completion_id", "value", "stderr")
-        .group_by("completion_id", maintain_order=True)
-        .agg(
-            strength=value.mean(),
-            stderr=pl.col("stderr").pow(2).sum().sqrt() / pl.len(),
-        )
-    )

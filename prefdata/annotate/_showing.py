@@ -1,4 +1,4 @@
-"""Which two completions are shown to an annotator, in which order, how often.
+"""Which completions are shown to an annotator, in which order, how often.
 
 For n completions of a prompt there are n(n-1)/2 pairs, each shown in both orders unless told
 otherwise: an annotator that likes the first place then gives opposite votes, which is measured
@@ -6,6 +6,9 @@ otherwise: an annotator that likes the first place then gives opposite votes, wh
 a cyclic design: the completions are put on a circle in an order drawn from the seed and their ids,
 neighbours are compared first, then those two apart, and so on. Every completion is then compared
 about equally often, and n-1 pairs already connect them all.
+
+A list of completions is shown in an order drawn from the seed and their ids, and the other way
+round: of each two, either is then the earlier one once.
 
 Source: the two orders follow Zheng et al. 2023, "Judging LLM-as-a-judge with MT-bench and Chatbot
 Arena"; the cyclic design David 1963, "The method of paired comparisons".
@@ -16,7 +19,7 @@ from typing import Literal
 import polars as pl
 
 from prefdata.errors import RecipeError
-from prefdata.tables import Completions, Prompts, digest
+from prefdata.tables import Completions, Pairs, Prompts, digest
 
 Orders = Literal["both", "random", "a_first"]
 
@@ -30,8 +33,11 @@ def shown(
     max_pairs: int | None,
     seed: int,
     stage: str,
+    pairs: Pairs | None = None,
 ) -> pl.DataFrame:
     """One row for each vote to ask for, those with a common beginning together.
+
+    If `pairs` are given, those are shown and no others.
 
     Columns: `prompt_id, completion_a, completion_b, draw, a_first`, and the texts in the order in
     which they are shown: `prompt, said_first, said_second`.
@@ -39,7 +45,12 @@ def shown(
     for option, value in (("draws", draws), ("max_pairs", max_pairs)):
         if value is not None and value < 1:
             raise RecipeError(f"{stage}: {option} = {value}; it is at least 1")
-    rows = _ordered(_pairs(completions, max_pairs, seed), orders, draws, seed)
+    design = _pairs(completions, max_pairs if pairs is None else None, seed)
+    if pairs is not None:
+        ids = ("chosen_id", "rejected_id")
+        two = {"completion_a": pl.min_horizontal(ids), "completion_b": pl.max_horizontal(ids)}
+        design = design.join(pairs.select(**two), on=list(two), how="semi")
+    rows = _ordered(design, orders, draws, seed)
     texts = completions.select("completion_id", "completion")
     first = texts.rename({"completion_id": "first", "completion": "said_first"})
     second = texts.rename({"completion_id": "second", "completion": "said_second"})
@@ -50,6 +61,25 @@ def shown(
         .sort("prompt_id", "first", "second", "draw")
         .drop("first", "second")
     )
+
+
+def lists(completions: Completions, *, orders: Orders, draws: int, seed: int) -> pl.DataFrame:
+    """One row for each list of all completions of a prompt, of at least two.
+
+    Columns: `prompt_id, draw, forward` and `shown`, the ids in the order in which they are shown.
+    """
+    directions = (True, False) if orders == "both" else (True,)
+    rows: list[tuple[str, int, bool, list[str]]] = []
+    ids = completions.select("prompt_id", "completion_id").sort("prompt_id", "completion_id")
+    for (prompt_id,), group in ids.group_by("prompt_id", maintain_order=True):
+        for draw in range(draws):
+            listed = group["completion_id"].to_list()
+            if orders != "a_first":
+                listed.sort(key=lambda each: digest("list", seed, draw, each))
+            for forward in directions if len(listed) > 1 else ():
+                rows.append((str(prompt_id), draw, forward, listed if forward else listed[::-1]))
+    types = {"prompt_id": pl.String, "draw": pl.Int64, "forward": pl.Boolean}
+    return pl.DataFrame(rows, {**types, "shown": pl.List(pl.String)}, orient="row")
 
 
 def _pairs(completions: Completions, max_pairs: int | None, seed: int) -> pl.DataFrame:

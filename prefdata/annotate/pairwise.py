@@ -55,9 +55,11 @@ def pairwise(
     texts = rows.select("prompt", "said_first", "said_second").rows()
     messages = tables.conversations("messages", (judge.render(*row) for row in texts))
     rows = rows.drop("prompt", "said_first", "said_second")
-    heard = yield from ask([(judge, rows.with_columns(messages))], model, reask=reask)
+    heard = yield from ask([(judge.form(), rows.with_columns(messages))], model, reask=reask)
     preference = pl.when("a_first").then("worth").otherwise(1 - pl.col("worth"))
     votes = heard.with_columns(
-        preference.alias("preference"), annotator=pl.lit(f"llm:{model.name}/{judge.name}")
+        preference.alias("preference"),
+        annotator=pl.lit(f"llm:{model.name}/{judge.name}"),
+        criterion=pl.lit(judge.criteria[0].name),
     )
     return Votes(votes.select(*tables.schema("votes").columns))

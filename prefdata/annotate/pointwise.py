@@ -55,9 +55,9 @@ def pointwise(
     )
     names = [criterion.name for criterion in judge.criteria]
     asking = [judge] if calls == "one" else [judge.only(name) for name in names]
-    asked = [(each, _rendered(each, rows)) for each in asking]
+    asked = [(each.form(), _rendered(each, rows)) for each in asking]
     heard = yield from ask(asked, model, reask=reask)
-    ratings = heard.rename({"worth": "rating"}).with_columns(
+    ratings = heard.rename({"key": "criterion", "worth": "rating"}).with_columns(
         annotator=pl.lit(f"llm:{model.name}/{judge.name}")
     )
     return Ratings(ratings.select(*tables.schema("ratings").columns))

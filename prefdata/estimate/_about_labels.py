@@ -9,6 +9,7 @@ from typing import Literal
 import polars as pl
 
 from prefdata.errors import RecipeError, nearest
+from prefdata.estimate._named import named
 
 Reading = Literal["p_flipped", "p_chosen", "signed"]
 
@@ -32,22 +33,12 @@ def read(frame: pl.DataFrame, score: str, *, where: str) -> pl.DataFrame:
     `RecipeError` for a score that says nothing about labels, that no pair has, or that several
     models gave.
     """
-    name, _, model = score.partition("@")
+    name = score.partition("@")[0]
     if name not in READINGS:
         raise RecipeError(
             f"{where}: the score {name!r} says nothing about labels; {nearest(name, READINGS)}"
         )
-    about = frame.filter((pl.col("subject") == "pair") & (pl.col("score") == name))
-    if about.is_empty() and frame.height:
-        there = frame["score"].unique().to_list()
-        raise RecipeError(f"{where}: no pair has a score {name!r}; {nearest(name, there)}")
-    if model:
-        about = about.filter(pl.col("model") == model)
-    if about["subject_id"].is_duplicated().any():
-        models = ", ".join(sorted(str(each) for each in about["model"].unique()))
-        raise RecipeError(
-            f"{where}: the score {name!r} is by {models}; say which, as in {name}@<model>"
-        )
+    about = named(frame, score, where=where)
     value = pl.col("value")
     reading = READINGS[name]
     doubt = value if reading == "p_flipped" else -value

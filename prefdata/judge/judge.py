@@ -2,23 +2,28 @@
 
 A judge is a TOML file, named by its stem:
 
-    kind = "pairwise"                 # or "pointwise"
+    kind = "pairwise"                 # or "pointwise", "combined", "listwise"
     description = "..."
     source = "..."                    # where the idea comes from
     reason = "none"                   # "first" or "last": a reason before or after the verdict
     max_tokens = 24                   # of a reply, where the model's own options say nothing
     system = "..."                    # optional; may hold {criteria} and {verdict}
     prompt = "... {criteria} ... {verdict} ... {prompt} ... {A} ... {B}"   # pointwise: {completion}
+                                      # combined and listwise: {completions}, each under a letter
+    [[roles]]                         # combined only: who argues in a debate
+    name = "..."
+    view = "..."                      # what this role looks for
 
-    [[criteria]]                      # exactly one for a pairwise judge
+    [[criteria]]                      # exactly one for a pairwise or a listwise judge
     name = "helpfulness"
     definition = "..."
     weight = 1.0
     [criteria.scale]
-    values = ["A", "B", "tie"]        # pointwise: whole numbers, rising
+    values = ["A", "B", "tie"]        # pointwise, combined: whole numbers, rising
+                                      # listwise: ["ranks"], ["ranks", "tie"] or ["best"]
     higher_is_better = true
-    not_applicable = false            # pointwise: may "N/A" be given
-    levels = ["...", "..."]           # pointwise: what each value means
+    not_applicable = false            # may "N/A" be given (not listwise)
+    levels = ["...", "..."]           # whole numbers: what each value means
 
 `{criteria}` is filled with the rubric and `{verdict}` with the sentence that says what a
 well-formed verdict is, both from the criteria: what is asked, what is accepted and what it is
@@ -30,39 +35,40 @@ put in, it stands in a fence of more backticks than any run in any of the texts,
 tokens of chat templates in it are broken by a space.
 """
 
-import json
 import re
-import tomllib
+import string
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any
 
 import tomli_w
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field as Limits
+from pydantic import ValidationError, model_validator
 
 from prefdata.errors import JudgeError, nearest
-from prefdata.judge import verdict
+from prefdata.judge._files import bundled, stated
+from prefdata.judge.form import Choice, Field, Form, Reason, Verdict
 from prefdata.judge.scale import Criterion, Kind, Scale, Strict
-from prefdata.judge.transcript import fence, harmless, transcript
+from prefdata.judge.transcript import fence, transcript
 from prefdata.tables import Messages, digest
 
-_COMPLETIONS = {"pairwise": ("A", "B"), "pointwise": ("completion",)}
+_SEVERAL = ("completions",)
+_COMPLETIONS = {
+    "pairwise": ("A", "B"),
+    "pointwise": ("completion",),
+    "combined": _SEVERAL,
+    "listwise": _SEVERAL,
+}
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
-_REPEATED = 2000  # characters of a reply that are shown again with the complaint
+LETTERS = string.ascii_uppercase
+TOKENS_A_KEY = 8  # what a further key adds to `max_tokens`, which is meant for two completions
 
 
-class Verdict(NamedTuple):
-    """What a reply says: a worth and the value as given for each criterion, in their order.
+class Role(Strict):
+    """Who argues in a debate, and what for."""
 
-    A criterion that does not apply has no worth. `unscored` says why the reply as a whole says
-    nothing; then both are empty.
-    """
-
-    worths: tuple[float | None, ...]
-    raws: tuple[str, ...]
-    reason: str | None
-    unscored: str | None
+    name: Annotated[str, Limits(pattern="^[a-z][a-z0-9_]*$")]
+    view: str
 
 
 class Judge(Strict):
@@ -72,21 +78,28 @@ class Judge(Strict):
     kind: Kind
     description: str
     source: str
-    criteria: Annotated[tuple[Criterion, ...], Field(min_length=1, strict=False)]
+    criteria: Annotated[tuple[Criterion, ...], Limits(min_length=1, strict=False)]
     prompt: str
     system: str = ""
-    reason: Literal["first", "last", "none"] = "none"
-    max_tokens: Annotated[int, Field(gt=0)] = 256
+    reason: Reason = "none"
+    max_tokens: Annotated[int, Limits(gt=0)] = 256
+    roles: Annotated[tuple[Role, ...], Limits(strict=False)] = ()
 
     @model_validator(mode="after")
     def _sound(self) -> "Judge":
         names = [criterion.name for criterion in self.criteria]
         if len(set(names)) < len(names):
             raise ValueError("two criteria have the same name")
-        if self.kind == "pairwise" and len(names) > 1:
-            raise ValueError("a pairwise judge has one criterion; write a judge for each other one")
+        if self.kind in ("pairwise", "listwise") and len(names) > 1:
+            raise ValueError(
+                f"a {self.kind} judge has one criterion; write a judge for each other one"
+            )
+        if self.roles and self.kind != "combined":
+            raise ValueError("roles belong to a combined judge")
+        if len({role.name for role in self.roles}) < len(self.roles):
+            raise ValueError("two roles have the same name")
         for criterion in self.criteria:
-            if criterion.scale.kind != self.kind:
+            if criterion.scale.kind != ("pointwise" if self.kind == "combined" else self.kind):
                 offered = criterion.scale.wording
                 raise ValueError(f"{criterion.name} has the values {offered}: not {self.kind}")
         shown = ("prompt", *_COMPLETIONS[self.kind])
@@ -98,64 +111,85 @@ class Judge(Strict):
     @property
     def digest(self) -> str:
         """A digest of everything that the file says."""
-        return digest("judge", self.model_dump(mode="json"))
+        # Without what is not there, so that a judge of before keeps its digest.
+        unset = {"roles"} if not self.roles else set[str]()
+        return digest("judge", self.model_dump(mode="json", exclude=unset))
 
     def to_toml(self) -> str:
         """The judge as a file that `load` reads back to an equal judge."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude={"name"}))
 
-    @property
-    def keys(self) -> dict[str, Scale]:
-        """The keys of a verdict that hold a value."""
+    def form(self, n: int = 2) -> Form:
+        """What a reply must be where `n` completions are shown.
+
+        Pairwise and best of a list: `verdict`. Pointwise: a key for each criterion. Combined: one
+        for the letter of each completion, with a value of the first criterion. Ranks: likewise,
+        with the completion's rank, 1 for the one with the most of the criterion.
+        """
+        scale = self.criteria[0].scale
+        letters = LETTERS[:n]
+        keys: Mapping[str, Field]
+        distinct = False
         if self.kind == "pairwise":
-            return {"verdict": self.criteria[0].scale}
-        return {criterion.name: criterion.scale for criterion in self.criteria}
+            keys = {"verdict": scale}
+        elif self.kind == "pointwise":
+            keys = {criterion.name: criterion.scale for criterion in self.criteria}
+        elif self.kind == "combined":
+            keys = dict.fromkeys(letters, scale)
+        elif scale.values == ("best",):
+            keys = {"verdict": Choice(tuple(letters))}
+        else:
+            ranks = Scale(
+                values=tuple(range(1, n + 1)), higher_is_better=not scale.higher_is_better
+            )
+            keys, distinct = dict.fromkeys(letters, ranks), scale.values == ("ranks",)
+        more = max(0, len(keys) - 2) if _COMPLETIONS[self.kind] == _SEVERAL else 0
+        return Form(keys, self.reason, self.max_tokens + TOKENS_A_KEY * more, distinct)
+
+    @property
+    def schema(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The JSON schema of a well-formed verdict, on two completions if several are shown."""
+        return self.form().schema
+
+    @property
+    def wording(self) -> str:
+        """The sentence that says what a well-formed verdict is, likewise."""
+        return self.form().wording
+
+    def read(self, reply: str | None, finish_reason: str | None = None) -> Verdict:
+        """The verdict of a reply, likewise."""
+        return self.form().read(reply, finish_reason)
 
     def only(self, criterion: str) -> "Judge":
         """This judge, asked for one of its criteria."""
         chosen = tuple(each for each in self.criteria if each.name == criterion)
         return self.model_copy(update={"criteria": chosen})
 
-    def _keyed(self, values: Mapping[str, Any], reason: Any) -> dict[str, Any]:
-        """The fields of a verdict in the order in which they are to be written."""
-        first = {"reason": reason} if self.reason == "first" else {}
-        last = {"reason": reason} if self.reason == "last" else {}
-        return {**first, **values, **last}
-
-    @property
-    def schema(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The JSON schema of a well-formed verdict; the order of its properties matters."""
-        values = {key: scale.schema for key, scale in self.keys.items()}
-        fields = self._keyed(values, {"type": "string"})
-        return {
-            "type": "object",
-            "properties": fields,
-            "required": list(fields),
-            "additionalProperties": False,
-        }
-
-    @property
-    def wording(self) -> str:
-        """The sentence that says what a well-formed verdict is."""
-        values = {key: scale.wording for key, scale in self.keys.items()}
-        fields = self._keyed(values, "one sentence")
-        keys = "; ".join(f"{json.dumps(key)}: {value}" for key, value in fields.items())
-        return f"Reply only with JSON with the key{'s' * (len(fields) > 1)} {keys}."
-
     def render(
-        self, prompt: Messages, *completions: Messages, wording: str | None = None
+        self,
+        prompt: Messages,
+        *completions: Messages,
+        wording: str | None = None,
+        criteria: str | None = None,
+        marks: str | None = None,
     ) -> list[dict[str, str]]:
         """The messages that ask for a verdict on the completions, in the order they are shown.
 
-        `wording` asks for a verdict in another form than the one that `read` reads.
+        `wording` asks for another form than `form`'s, `criteria` puts other criteria in the place
+        of the judge's own, `marks` is a longer fence than these texts need.
         """
-        marks = fence(prompt, *completions)
-        shown = [transcript(messages, marks) for messages in (prompt, *completions)]
+        marks = marks or fence(prompt, *completions)
+        said = [transcript(messages, marks) for messages in completions]
+        if _COMPLETIONS[self.kind] == _SEVERAL:
+            said = [
+                "\n".join(f"Reply {x}:\n{each}" for x, each in zip(LETTERS, said, strict=False))
+            ]
         names = ("prompt", *_COMPLETIONS[self.kind])
+        rubric = "\n".join(criterion.rubric for criterion in self.criteria)
         filling = {
-            "criteria": "\n".join(criterion.rubric for criterion in self.criteria),
-            "verdict": wording or self.wording,
-            **dict(zip(names, shown, strict=True)),
+            "criteria": rubric if criteria is None else criteria,
+            "verdict": wording or self.form(len(completions)).wording,
+            **dict(zip(names, [transcript(prompt, marks), *said], strict=True)),
         }
         parts = (("system", self.system), ("user", self.prompt))
         return [
@@ -163,37 +197,6 @@ class Judge(Strict):
             for role, text in parts
             if text
         ]
-
-    def again(self, asked: Messages, reply: str | None, why: str) -> list[dict[str, str]]:
-        """The messages that ask once more, with the complaint about the first reply."""
-        turns = [dict(turn) for turn in asked]
-        complaint = f"This was no verdict ({why}). {self.wording}"
-        if reply is None or not reply.strip():
-            turns[-1]["content"] += f"\n\n{complaint}"
-            return turns
-        said = {"role": "assistant", "content": harmless(reply[:_REPEATED])}
-        return [*turns, said, {"role": "user", "content": complaint}]
-
-    def read(self, reply: str | None, finish_reason: str | None = None) -> Verdict:
-        """The verdict of a reply, strictly; `prefdata.judge.verdict` states the rules."""
-        found, unscored = verdict.find(reply, self._fault, finish_reason)
-        if found is None:
-            return Verdict((), (), None, unscored)
-        values = [(found[key], scale) for key, scale in self.keys.items()]
-        reason = found.get("reason")
-        return Verdict(
-            tuple(scale.worths.get(value) for value, scale in values),
-            tuple(str(value) for value, _ in values),
-            None if reason is None else reason.encode("utf-8", "replace").decode(),
-            None,
-        )
-
-    def _fault(self, judged: verdict.Judged) -> str | None:
-        fields = self._keyed(self.keys, None)
-        if judged.keys() != fields.keys() or not isinstance(judged.get("reason", ""), str):
-            return verdict.MALFORMED
-        offered = all(scale.accepts(judged[key]) for key, scale in self.keys.items())
-        return None if offered else verdict.OFF_SCALE
 
 
 def _place(text: str, field: str, *, once: Sequence[str], known: Sequence[str] | None) -> None:
@@ -208,10 +211,7 @@ def _place(text: str, field: str, *, once: Sequence[str], known: Sequence[str] |
 
 def names() -> list[str]:
     """The bundled judges."""
-    folder = files("prefdata.judges")
-    return sorted(
-        f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
-    )
+    return bundled()
 
 
 def load(name_or_path: str | Path, folder: Path | None = None) -> Judge:
@@ -219,28 +219,9 @@ def load(name_or_path: str | Path, folder: Path | None = None) -> Judge:
 
     A relative path is relative to `folder`. `JudgeError` names file, key and what is wrong.
     """
-    if str(name_or_path).endswith(".toml"):
-        path = (folder or Path()) / name_or_path
-        if not path.is_file():
-            raise JudgeError(f"{path}: there is no such judge file")
-        return _parsed(path.stem, path.read_bytes(), str(path))
-    name = str(name_or_path)
-    if name not in names():
-        hint = nearest(name, names())
-        raise JudgeError(f"there is no judge {name!r}; {hint} A path to a judge ends in .toml")
-    found = files("prefdata.judges").joinpath(f"{name}.toml")
-    return _parsed(name, found.read_bytes(), f"judges/{name}.toml")
-
-
-def _parsed(name: str, content: bytes, place: str) -> Judge:
+    name, place, _, said = stated("judge", name_or_path, folder)
     try:
-        stated = tomllib.loads(content.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise JudgeError(f"{place}: this is not TOML: {error}") from error
-    if "name" in stated:
-        raise JudgeError(f"{place}: name: a judge is named by its file; remove this key")
-    try:
-        return Judge.model_validate({**stated, "name": name})
+        return Judge.model_validate({**said, "name": name})
     except ValidationError as error:
         raise JudgeError("\n".join(_complaint(place, dict(e)) for e in error.errors())) from error
 

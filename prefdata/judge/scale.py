@@ -14,7 +14,9 @@ NOT_APPLICABLE = "N/A"
 
 Value = int | str
 Listed = Field(strict=False)  # TOML and Python lists become tuples; their items stay strict
-Kind = Literal["pairwise", "pointwise"]
+Kind = Literal["pairwise", "pointwise", "combined", "listwise"]
+_COMPARED = (("A", "B"), ("A", "B", "tie"))
+_LISTED = (("ranks",), ("ranks", "tie"), ("best",))
 
 
 class Strict(BaseModel):
@@ -26,7 +28,8 @@ class Scale(Strict):
 
     Whole numbers rise from the least to the most of the criterion and are worth their share of
     the way, or what is left of it where less is better. "A", "B" and "tie" are worth P(A is
-    preferred): 1, 0 and 0.5, or 0, 1 and 0.5 where the one with less is better.
+    preferred): 1, 0 and 0.5, or 0, 1 and 0.5 where the one with less is better. "ranks", with
+    "tie" if equal ranks are allowed, and "best" say what is asked about a list.
     """
 
     values: Annotated[tuple[Value, ...], Listed]
@@ -38,10 +41,15 @@ class Scale(Strict):
     def _sound(self) -> "Scale":
         numbers = [value for value in self.values if isinstance(value, int)]
         if len(numbers) < len(self.values):
-            if self.values not in (("A", "B"), ("A", "B", "tie")):
-                raise ValueError('values are ["A", "B"], ["A", "B", "tie"] or whole numbers')
-            if self.not_applicable or self.levels:
-                raise ValueError("not_applicable and levels belong to whole numbers")
+            if self.values not in (*_COMPARED, *_LISTED):
+                raise ValueError(
+                    'values are ["A", "B"], ["A", "B", "tie"] or whole numbers; of a list '
+                    '["ranks"], ["ranks", "tie"] or ["best"]'
+                )
+            if self.levels or (self.not_applicable and self.values in _LISTED):
+                raise ValueError("levels belong to whole numbers, not_applicable not to a list")
+            if self.values == ("best",) and not self.higher_is_better:
+                raise ValueError("the best of a list is the one with the most: higher is better")
         elif len(numbers) < 2 or numbers != sorted(set(numbers)):
             raise ValueError("values are at least two whole numbers, each larger than the last")
         if self.levels and len(self.levels) != len(self.values):
@@ -50,6 +58,8 @@ class Scale(Strict):
 
     @property
     def kind(self) -> Kind:
+        if self.values in _LISTED:
+            return "listwise"
         return "pairwise" if isinstance(self.values[0], str) else "pointwise"
 
     @property
@@ -60,9 +70,11 @@ class Scale(Strict):
             low, high = numbers[0], numbers[-1]
             worths: dict[Value, float] = {v: (v - low) / (high - low) for v in numbers}
         else:
-            worths = {"A": 1.0, "B": 0.0, "tie": 0.5}
+            worths = {"A": 1.0, "B": 0.0, "tie": 0.5} if self.kind == "pairwise" else {}
         sign = 1 if self.higher_is_better else -1
-        return {v: worths[v] if sign > 0 else 1 - worths[v] for v in self.values}
+        return {
+            v: worth if sign > 0 else 1 - worth for v, worth in worths.items() if v in self.values
+        }
 
     @property
     def offered(self) -> list[Value]:
@@ -81,7 +93,7 @@ class Scale(Strict):
     @property
     def schema(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         kind = "string" if self.kind == "pairwise" else "integer"
-        both = [kind, "string"] if self.not_applicable else kind
+        both = [kind, "string"] if self.not_applicable and kind == "integer" else kind
         return {"type": both, "enum": self.offered}
 
     def accepts(self, value: object) -> bool:

@@ -24,9 +24,10 @@ EMPTY = "empty reply"
 NONE = "no verdict"
 MALFORMED = "malformed verdict"
 OFF_SCALE = "off the scale"
+REPEATED = "a value twice"
 TRUNCATED = "truncated"
 REFUSED = "refused"
-CURABLE = (EMPTY, NONE, MALFORMED, OFF_SCALE, TRUNCATED)  # worth asking once more
+CURABLE = (EMPTY, NONE, MALFORMED, OFF_SCALE, TRUNCATED, REPEATED)  # worth asking once more
 
 _BEGINS = re.compile(r'\{\s*"')
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+("?)|[{}\[\]]', re.DOTALL)

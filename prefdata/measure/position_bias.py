@@ -2,14 +2,15 @@
 
 import polars as pl
 
-from prefdata.tables import Measures, Votes
+from prefdata.measure._means import means, with_groups
+from prefdata.tables import Measures, Prompts, Votes
 
 SCOPE = "all"
 
 _KEY = ["annotator", "completion_a", "completion_b", "criterion", "draw"]
 
 
-def position_bias(votes: Votes) -> Measures:
+def position_bias(votes: Votes, prompts: Prompts | None = None) -> Measures:
     """Measure for each annotator how the order of showing moves its votes.
 
     - `first_shown_wins`: the mean preference for the completion shown first, over scored votes of
@@ -23,8 +24,9 @@ def position_bias(votes: Votes) -> Measures:
 
     A comparison is an annotator's on two completions, one criterion and one draw. `n` is the
     number of votes (`first_shown_wins`: scored and of known order; `unscored_share`: all) or of
-    comparisons scored in both orders. Of none the value is null. `stderr` is binomial,
-    sqrt(p (1 - p) / n), and that of a mean for `position_bias`.
+    comparisons scored in both orders. Of none the value is null. Votes on prompts of one group are
+    not independent: `stderr`, and Wilson's interval `low` to `high`, are those of a mean over
+    groups of prompts; of a single group there is neither.
 
     The subject is the annotator.
 
@@ -32,7 +34,8 @@ def position_bias(votes: Votes) -> Measures:
     consistency under swapped positions.
     """
     order = pl.when("a_first").then("preference").otherwise(1 - pl.col("preference"))
-    ordered = votes.with_columns(
+    ordered = with_groups(votes, prompts).with_columns(
+        subject=pl.col("annotator"),
         first=pl.when(pl.col("a_first").is_not_null()).then(order),
         missing=pl.col("preference").is_null().cast(pl.Float64),
     )
@@ -44,32 +47,11 @@ def position_bias(votes: Votes) -> Measures:
         bias=pl.col("first") + pl.col("first_swapped") - 1,
         same=(verdict == swapped).cast(pl.Float64),
     )
-    every = votes.select("annotator").unique()
+    every = ordered.select("subject").unique()
     made = [
-        _mean(known, "first", "first_shown_wins", every),
-        _mean(both, "bias", "position_bias", every),
-        _mean(both, "same", "swap_consistency", every),
-        _mean(ordered, "missing", "unscored_share", every),
+        means(known, "first", "first_shown_wins", every),
+        means(both, "bias", "position_bias", every, low=-1),
+        means(both, "same", "swap_consistency", every),
+        means(ordered, "missing", "unscored_share", every),
     ]
     return Measures(pl.concat(made).sort("measure", "subject"))
-
-
-def _mean(frame: pl.DataFrame, column: str, measure: str, annotators: pl.DataFrame) -> pl.DataFrame:
-    """The mean of a column for each annotator; a share has a binomial error."""
-    n, value = pl.len(), pl.col(column).mean()
-    if measure == "position_bias":
-        error = pl.when(n > 1).then(pl.col(column).std() / n.sqrt())
-    else:
-        error = (value * (1 - value) / n).sqrt()
-    means = (
-        frame.sort(column)
-        .group_by("annotator", maintain_order=True)
-        .agg(value=value, stderr=error, n=n.cast(pl.Int64))
-    )
-    return annotators.join(means, on="annotator", how="left").select(
-        pl.lit(measure).alias("measure"),
-        pl.col("annotator").alias("subject"),
-        "value",
-        "stderr",
-        pl.col("n").fill_null(0),
-    )

@@ -5,21 +5,27 @@ other, the right preference is known without asking anyone. For each annotator
 
     accuracy = mean over its votes on such pairs of  P(it prefers the one that passes)
 
-so a tie counts one half and a coin has 0.5. The standard error is that of a mean whose votes are
-grouped by pair: both orders of one pair, and repeated votes on it, are not independent.
+so a tie counts one half and a coin has 0.5. A pair counts once, by the mean of the votes on it.
+Pairs on prompts of one group are not independent: the standard error and Wilson's interval are
+those of a mean over groups of prompts.
 
 Source: the "verifiable reference" evaluation of judges, as in RewardBench and LLMBar.
 """
 
 import polars as pl
 
-from prefdata.tables import Measures, Ratings, Votes
+from prefdata.measure._means import means, with_groups
+from prefdata.tables import Measures, Prompts, Ratings, Votes
 
 SCOPE = "all"
 
 
 def reference_accuracy(
-    votes: Votes, ratings: Ratings, *, check: str = "rule:exact_match"
+    votes: Votes,
+    ratings: Ratings,
+    prompts: Prompts | None = None,
+    *,
+    check: str = "rule:exact_match",
 ) -> Measures:
     """Rows `reference_accuracy` with an annotator as subject; n counts pairs.
 
@@ -43,24 +49,10 @@ def reference_accuracy(
             .otherwise(1 - pl.col("preference"))
         )
     )
-    by_pair = decided.group_by("annotator", "completion_a", "completion_b").agg(
-        pl.col("hit").mean()
+    by_pair = (
+        with_groups(decided, prompts)
+        .group_by("annotator", "completion_a", "completion_b", "group")
+        .agg(pl.col("hit").sort().mean())
+        .rename({"annotator": "subject"})
     )
-    measured = (
-        by_pair.sort("annotator", "completion_a", "completion_b")
-        .group_by("annotator")
-        .agg(
-            value=pl.col("hit").mean(),
-            stderr=pl.when(pl.len() > 1).then(pl.col("hit").std() / pl.len().sqrt()).first(),
-            n=pl.len(),
-        )
-    )
-    return Measures(
-        measured.select(
-            measure=pl.lit("reference_accuracy"),
-            subject="annotator",
-            value="value",
-            stderr="stderr",
-            n="n",
-        )
-    )
+    return Measures(means(by_pair, "hit", "reference_accuracy"))

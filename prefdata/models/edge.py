@@ -12,7 +12,7 @@ import time
 from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -154,7 +154,10 @@ class Edge:
         self.refuse_stopped()
         wanted = Requests(requests.unique("request_id", maintain_order=True))
         self._check(wanted)
-        call = _Call(Progress(call=next(self._numbers), total=wanted.height))
+        call = _Call(
+            Progress(call=next(self._numbers), total=wanted.height),
+            is_shared=len(self._parts(wanted)) > 1,
+        )
         answers = [pl.DataFrame(tables.empty("responses"))]
         left = wanted
         while left.height:
@@ -166,6 +169,8 @@ class Edge:
             left = Requests(left.join(mine, on="request_id", how="anti"))
         self._account.show(call.progress)
         ids, said = wanted.select("request_id"), pl.concat(answers)
+        if call.broken and said["error"].count() == said.height:
+            raise call.broken[0]
         self._refuse_silence(wanted.join(said, on="request_id"))
         return Responses(ids.join(said, on="request_id", maintain_order="left"))
 
@@ -179,11 +184,14 @@ class Edge:
             self._client(role)
 
     def _refuse_silence(self, answered: pl.DataFrame) -> None:
-        """`ModelError` where a model answers none of several requests: that is no row's fault."""
+        """`ModelError` where a model answers none of several requests: that is no row's fault.
+
+        Where another model answered, as in a jury, what is lacking is one of several opinions.
+        """
         failed = pl.col("error").is_not_null()
-        for (role,), rows in answered.group_by("model"):
-            if rows.filter(~failed).height:
-                self._speaking.add(str(role))
+        heard = set(answered.filter(~failed)["model"].to_list())
+        self._speaking |= heard
+        for (role,), rows in () if heard else answered.group_by("model"):
             reasons = rows.filter(failed & ~pl.col("error").is_in(LIMITS))["error"]
             if str(role) in self._speaking or not SILENT <= len(reasons) == rows.height:
                 continue
@@ -197,12 +205,12 @@ class Edge:
         return self.ledger.find(i for i in ids if not self._fresh or i in self._refreshed)
 
     def _ask(self, rest: Requests, call: "_Call") -> list[Responses]:
-        """Ask every client its part at once; the first that cannot be used ends the others."""
+        """Ask every client its part at once."""
         parts = self._parts(rest)
         if len(parts) <= 1:
-            return [batch for part in parts for batch in self._converse(part, call)]
+            return [batch for part in parts for batch in self._hear(part, call)]
         with ThreadPoolExecutor(len(parts), thread_name_prefix="prefdata-model") as pool:
-            running = [pool.submit(self._converse, part, call) for part in parts]
+            running = [pool.submit(self._hear, part, call) for part in parts]
             try:
                 wait(running, return_when=FIRST_EXCEPTION)
                 call.stopped = any(each.done() and each.exception() for each in running)
@@ -218,9 +226,27 @@ class Edge:
             groups.setdefault(self.specs[role].served(), []).append(role)
         return [Requests(rest.filter(pl.col("model").is_in(roles))) for roles in groups.values()]
 
-    def _converse(self, part: Requests, call: "_Call") -> list[Responses]:
-        """Put one client's requests to it, what is free first, as far as the money goes."""
+    def _hear(self, part: Requests, call: "_Call") -> list[Responses]:
+        """The answers of one client. One that cannot be used fails its requests, and no others.
+
+        Where there are no others, that is a `ModelError`.
+        """
         answers: list[Responses] = []
+        try:
+            self._converse(part, call, answers)
+        except ModelError as error:
+            if not call.is_shared or self._closed or self._stopping:
+                raise
+            call.broken.append(error)
+            heard = pl.concat([tables.empty("responses"), *answers])
+            lost = part.join(heard, on="request_id", how="anti")["request_id"]
+            counts = Counts(asked=len(lost), failed=len(lost))
+            self._account.add(call.progress, counts, len(lost))
+            answers.append(responses(response(each, error=str(error)) for each in lost))
+        return answers
+
+    def _converse(self, part: Requests, call: "_Call", answers: list[Responses]) -> None:
+        """Put one client's requests to it, what is free first, as far as the money goes."""
         priced = [r for r, spec in self.specs.items() if spec.prices and not spec.prices.is_free]
         part = Requests(part.sort(pl.col("model").is_in(priced), maintain_order=True))
         while part.height and not call.stopped:
@@ -253,7 +279,6 @@ class Edge:
                 del self._talks[id(talk)]
                 if self._purse:
                     self._purse.settle(sum(held.values()), 0.0)
-        return answers
 
     def _take(
         self, asked: Requests, batch: Responses, call: "_Call", held: dict[str, float]
@@ -306,7 +331,8 @@ class Edge:
             self._refuse_closed()
             key = self.specs[role].served()
             if key not in self._clients:
-                self._clients[key] = open_client(self.specs[role], self.ledger)
+                alike = {r: spec for r, spec in self.specs.items() if spec.served() == key}
+                self._clients[key] = open_client(self.specs[role], self.ledger, alike)
             return self._clients[key]
 
     @contextmanager
@@ -346,10 +372,12 @@ class Edge:
 
 @dataclass
 class _Call:
-    """One call of an edge, while it runs."""
+    """One call of an edge, while it runs; `broken` says what some of several clients lack."""
 
     progress: Progress
+    is_shared: bool = False
     stopped: bool = False
+    broken: list[ModelError] = field(default_factory=list[ModelError])
 
 
 @dataclass
@@ -361,10 +389,11 @@ class _Talk:
     held: dict[str, float]
 
 
-def open_client(spec: ModelSpec, ledger: Ledger) -> Client:
-    """The client of a spec. Its engine or connections start with its first request.
+def open_client(spec: ModelSpec, ledger: Ledger, roles: Mapping[str, ModelSpec]) -> Client:
+    """The client of a spec and of all `roles` that are served alike.
 
-    What runs for hours elsewhere is remembered beside the ledger.
+    Its engine or connections start with its first request. What runs for hours elsewhere is
+    remembered beside the ledger.
     """
     match spec.client:
         case "openai" if spec.mode == "batch":
@@ -382,7 +411,11 @@ def open_client(spec: ModelSpec, ledger: Ledger) -> Client:
         case "vllm":
             from prefdata.models.vllm import VLLMClient
 
-            return VLLMClient(spec)
+            return VLLMClient(spec, roles)
+        case "local":
+            from prefdata.models.local import LocalClient
+
+            return LocalClient(spec)
         case "scripted":
             from prefdata.models.scripted import ScriptedClient
 

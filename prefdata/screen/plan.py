@@ -28,8 +28,9 @@ def plan_json(
 ) -> dict[str, Any]:
     """What would run, and what it would ask and cost. `cost` is null where a price is missing.
 
-    `interval` has the least and the most of each figure of the requests still to be asked, and
-    `basis` what these rest on; `limits` are those of the build, by default the recipe's.
+    `interval` has the least and the most of each figure of the requests still to be asked,
+    `by_model` the share of each of several models or members of a jury, and `basis` what these rest
+    on; `limits` are those of the build, by default the recipe's.
     """
     recipe = planned.recipe
     by_stage = {each.stage: each for each in forecasts}
@@ -81,10 +82,33 @@ def _planned(stage: PlannedStage, planned: Plan, forecast: Forecast | None) -> d
         "interval": _interval(
             expected.expected.low, expected.expected.high, priced=not (unknown or priceless)
         ),
+        "by_model": _by_model(stage, expected, priceless),
         "basis": [asdict(each) for each in expected.expected.basis],
         "unpriced": priceless if expected.requests else [],
         "unknown": unknown,
     }
+
+
+def _by_model(
+    stage: PlannedStage, forecast: Forecast, priceless: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The figures of each model that a stage asks, in the order of the stage's options."""
+    rows: list[dict[str, Any]] = []
+    for role in dict.fromkeys(model.role for model in stage.models):
+        requests, answered = forecast.models.get(role, (0, 0))
+        likely = forecast.expected.models.get(role, Figures())
+        rows.append(
+            {
+                "model": role,
+                "judges": [judge.name for judge in stage.judges_of(role)],
+                "requests": requests,
+                "answered": answered,
+                "tokens_in": round(likely.tokens_in),
+                "tokens_out": round(likely.tokens_out),
+                "cost": None if role in priceless and requests else likely.cost,
+            }
+        )
+    return rows
 
 
 def _price(prices: Prices | None) -> dict[str, Any] | None:
@@ -107,6 +131,8 @@ def draw_plan(plan: Mapping[str, Any], on: Console) -> None:
     table.expand = on.width <= 100
     for stage in (*plan["stages"], *plan["exports"]):
         table.add_row(_stage_cell(stage), *_figures(stage))
+        for each in stage["by_model"] if len(stage["by_model"]) > 1 else ():
+            table.add_row(_model_cell(each), *_figures({**each, "interval": {"cost": None}}))
     if len(plan["stages"]) > 1:
         table.add_row(Text("total", "bold"), *_figures(plan["total"], always=True))
     on.print(table)
@@ -159,10 +185,16 @@ def _draw_basis(stages: Sequence[Mapping[str, Any]], on: Console) -> None:
 def _stage_cell(stage: Mapping[str, Any]) -> RenderableType:
     who = [*(f"model {role}" for role in stage["models"])]
     who += [f"judge {name}" for name in stage["judges"]]
+    who = who if len(stage["models"]) < 2 else []
     lines = [write.text(flow(stage), "cyan")] + ([write.text(", ".join(who), "dim")] if who else [])
     return Group(
         write.text(stage["name"], "bold"), *(Padding(each, (0, 0, 0, 2)) for each in lines)
     )
+
+
+def _model_cell(share: Mapping[str, Any]) -> RenderableType:
+    said = ", ".join((share["model"], *share["judges"]))
+    return Padding(write.text(said, "dim"), (0, 0, 0, 2))
 
 
 def _figures(figures: Mapping[str, Any], *, always: bool = False) -> list[str]:

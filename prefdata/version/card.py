@@ -185,12 +185,13 @@ def _trust(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> s
                 row["measure"],
                 row["subject"],
                 _number(row["value"]),
-                _number(row["stderr"]),
+                _interval(row),
                 row["n"],
+                row["note"],
             )
             for row in measures.head(MEASURES_SHOWN).to_dicts()
         ]
-        parts.append(_grid(("measure", "of", "value", "standard error", "rows"), rows))
+        parts.append(_grid(("measure", "of", "value", "95 % interval", "rows", "note"), rows))
         if measures.height > MEASURES_SHOWN:
             parts.append(f"{measures.height - MEASURES_SHOWN} more in `measures.parquet`.")
     else:
@@ -250,6 +251,14 @@ def _words(said: Any) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    """The stated interval, else that of value and standard error; empty where neither is known."""
+    low, high, value, error = (row[name] for name in ("low", "high", "value", "stderr"))
+    if (low is None or high is None) and value is not None and error is not None:
+        low, high = value - 1.96 * error, value + 1.96 * error
+    return "" if low is None or high is None else f"{_number(low)} to {_number(high)}"
 
 
 def _plural(n: int, name: str) -> str:

@@ -287,7 +287,7 @@ def test_what_is_asked_is_what_is_accepted():
         assert list(fields) == judge.schema["required"]
         reply = {k: spec.get("enum", ["because"])[0] for k, spec in fields.items()}
         assert judge.read(json.dumps(reply)).unscored is None
-        for key, scale in judge.keys.items():
+        for key, scale in judge.form().keys.items():
             for value in fields[key]["enum"]:
                 assert judge.read(json.dumps({**reply, key: value})).unscored is None
                 assert scale.accepts(value)
@@ -377,7 +377,7 @@ def text(**changes: str) -> str:
 
 
 WRONG = [
-    (text(kind='"pairwize"'), "kind", "'pairwise' or 'pointwise'"),
+    (text(kind='"pairwize"'), "kind", "'combined' or 'listwise'"),
     (text(sytem='"x"'), "sytem", "did you mean 'system'?"),
     (text(name='"x"'), "name", "named by its file"),
     (text(source=""), "source", "required"),
@@ -401,7 +401,10 @@ WRONG = [
     (text(scale="values = [1]"), "criteria.0.scale", "at least two"),
     (text(scale="values = [1, true]"), "criteria.0.scale.values", "int"),
     (text(scale="values = [1, 2]\nlevels = ['x']"), "criteria.0.scale", "1 levels for 2 values"),
-    (text(scale='values = ["A", "B"]\nnot_applicable = true'), "criteria.0.scale", "belong"),
+    (text(scale='values = ["best"]\nnot_applicable = true'), "criteria.0.scale", "belong"),
+    (text(scale='values = ["A", "B"]\nlevels = ["x", "y"]'), "criteria.0.scale", "belong"),
+    (text(scale='values = ["best"]\nhigher_is_better = false'), "criteria.0.scale", "the most"),
+    (text(scale='values = ["ranks"]'), "judge", "not pairwise"),
     (text(scale='values = ["A", "B"]\nhigher_better = true'), "scale.higher_better", "higher_is_b"),
     ("kind = ", "", "TOML"),
     ("\xff", "", "TOML"),

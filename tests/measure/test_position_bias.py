@@ -5,8 +5,9 @@ import polars as pl
 import pytest
 
 from prefdata import tables
+from prefdata.aggregate.bradley_terry import bradley_terry
 from prefdata.measure.position_bias import position_bias
-from prefdata.tables import Votes
+from prefdata.tables import Prompts, Votes
 
 
 def votes_of(rows, annotator="llm:judge"):
@@ -19,7 +20,7 @@ def votes_of(rows, annotator="llm:judge"):
         pl.lit("quality").alias("criterion"),
         pl.lit(0).alias("draw"),
         pl.col("a_first").cast(pl.Boolean),
-        pl.lit("p").alias("prompt_id"),
+        pl.concat_str(pl.lit("p"), "unit").alias("prompt_id"),
         pl.col("preference").cast(pl.Float64),
         pl.when(pl.col("preference").is_null()).then(pl.lit("no verdict")).alias("unscored"),
     )
@@ -116,11 +117,71 @@ def test_without_a_known_order_there_is_nothing_to_say():
     tables.check("measures", made, where="here")
 
 
-def test_the_error_is_binomial():
-    made = position_bias(planted(3, says_first=0.4, n=50))
-    for row in made.filter(pl.col("measure") != "position_bias").iter_rows(named=True):
+def test_the_error_is_binomial_where_every_vote_is_a_group_of_its_own():
+    made = position_bias(Votes(planted(3, says_first=0.4, n=50).filter(pl.col("a_first"))))
+    for row in made.filter(pl.col("measure") == "first_shown_wins").iter_rows(named=True):
         share = row["value"]
-        assert row["stderr"] == pytest.approx(np.sqrt(share * (1 - share) / row["n"]))
+        assert row["stderr"] == pytest.approx(np.sqrt(share * (1 - share) / (row["n"] - 1)))
+
+
+def test_repeated_votes_and_prompts_of_one_group_do_not_make_it_surer():
+    votes = planted(6, says_first=0.3, n=60)
+    again = Votes(pl.concat([votes, votes.with_columns(draw=pl.col("draw") + 1)]))
+    one, two = position_bias(votes), position_bias(again)
+    assert np.allclose(one["stderr"], two["stderr"])
+    assert np.allclose(one["low"], two["low"])
+    assert (two["n"] == 2 * one["n"]).all()
+    ids = votes["prompt_id"].unique().sort()
+    asked = [[{"role": "user", "content": each}] for each in ids]
+    groups = [f"g{at // 6}" for at in range(len(ids))]
+    prompts = pl.DataFrame({"prompt_id": ids, "prompt": asked, "source": "s", "group": groups})
+    grouped = position_bias(votes, tables.typed(Prompts, prompts))
+    assert np.allclose(grouped["value"], one["value"])
+    single = position_bias(votes, tables.typed(Prompts, prompts.with_columns(group=pl.lit("g"))))
+    assert single["low"].is_null().all()
+    assert single["note"].str.contains("one prompt group").all()
+
+
+def test_every_interval_covers_what_was_planted():
+    """Where groups hold several votes that share a taste, over seeds 0 to 199."""
+    worlds = []
+    for seed in range(200):
+        draw = np.random.default_rng(seed)
+        blind = np.repeat(draw.random(40) < 0.3, 3)
+        better = np.repeat(draw.integers(0, 2, 40), 3).astype(float)
+        for a_first in (True, False):
+            said = np.where(blind, float(a_first), better)
+            rows = [(f"{seed}-{u}", a_first, p) for u, p in enumerate(said)]
+            worlds.append(votes_of(rows, f"llm:judge{seed:03}"))
+    votes = pl.concat(worlds)
+    at = pl.col("prompt_id").str.extract("-(.*)$").cast(pl.Int64) // 3
+    group = pl.concat_str(pl.lit("q"), pl.col("annotator"), at)
+    made = position_bias(Votes(votes.with_columns(prompt_id=group)))
+    for name, truth in (("position_bias", 0.3), ("swap_consistency", 0.7)):
+        mine = made.filter(pl.col("measure") == name)
+        assert mine.height == 200
+        assert mine["value"].is_between(0, 1).sum() >= 180
+        covered = ((mine["low"] <= truth) & (truth <= mine["high"])).sum()
+        assert 180 <= covered <= 198
+
+
+def test_a_judge_who_always_says_the_first_tells_strengths_nothing(world):
+    """Alone it leaves all completions equal; in a jury on equal terms it changes no order."""
+    made = world(8, 4)
+    honest = made["votes"]
+    both = pl.concat([honest, honest.with_columns(a_first=~pl.col("a_first"))])
+    blind = both.with_columns(
+        annotator=pl.lit("llm:blind/helpfulness"), preference=pl.col("a_first").cast(pl.Float64)
+    )
+    found = position_bias(Votes(blind)).filter(pl.col("measure") == "position_bias")
+    assert found["value"].to_list() == [1.0]
+    strengths, _ = bradley_terry(Votes(blind))
+    assert strengths["strength"].abs().max() < 1e-9
+    order = [
+        bradley_terry(Votes(votes))[0].sort("prompt_id", "strength")["completion_id"].to_list()
+        for votes in (both, pl.concat([both, blind]))
+    ]
+    assert order[0] == order[1]
 
 
 def test_invariance_to_names_row_order_and_swapped_sides():

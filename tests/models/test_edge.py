@@ -177,19 +177,49 @@ def test_progress_adds_up(server: Any, spec_of: SpecOf, ledger: Ledger):
     assert [each.done for each in second] == sorted(each.done for each in second)
 
 
-def test_an_unusable_model_stops_the_others_and_keeps_what_came(
+def test_an_unusable_model_leaves_the_others_as_they_are(
     server: Any, spec_of: SpecOf, ledger: Ledger
 ):
     good, bad = spec_of(concurrency=2), spec_of(temperature=0.9)
-    server.latency = 0.05
     server.fault("401", match="forbidden")
-    texts = [f"fine {i}" for i in range(200)]
-    both = [ask(good, texts, role="good"), ask(bad, ["forbidden"], role="bad")]
-    with Edge({"good": good, "bad": bad}, ledger) as edge:
-        with pytest.raises(ModelError, match="401"):
-            edge(Requests(pl.concat(both)))
-        assert edge.counts.asked < 100
-    assert ledger.find(both[0]["request_id"]).height == edge.counts.asked
+    texts = [f"fine {i}" for i in range(20)]
+    both = [ask(good, texts, role="good"), ask(bad, ["forbidden", "forbidden too"], role="bad")]
+    wanted = Requests(pl.concat(both))
+    for cached in (0, 20):  # the second time all that the good one would be asked is known
+        with Edge({"good": good, "bad": bad}, ledger) as edge:
+            said = edge(wanted).join(wanted, on="request_id").partition_by("model", as_dict=True)
+            assert said["good",]["error"].null_count() == 20
+            assert said["bad",]["error"].str.contains("401").to_list() == [True, True]
+            counts = edge.counts
+            assert (counts.cached, counts.asked, counts.failed) == (cached, 22 - cached, 2)
+    assert ledger.find(wanted["request_id"]).height == 20, "what failed is asked again"
+
+
+def test_an_unusable_model_alone_is_an_error(server: Any, spec_of: SpecOf, ledger: Ledger):
+    one, two = spec_of(), spec_of(temperature=0.9, concurrency=3)
+    server.fault("401")
+    both = [ask(one, ["a"], role="one"), ask(two, ["b"], role="two")]
+    with (
+        Edge({"one": one, "two": two}, ledger) as edge,
+        pytest.raises(ModelError, match="401"),
+    ):
+        edge(Requests(pl.concat(both)))
+    with Edge({"one": one}, ledger) as edge, pytest.raises(ModelError, match="401"):
+        edge(both[0])
+
+
+def test_silence_of_one_of_several_models_is_no_end(ledger: Ledger):
+    specs = {
+        "good": ModelSpec(client="scripted", model="good"),
+        "dead": ModelSpec(client="scripted", model="dead", failure_rate=1.0),
+        "gone": ModelSpec(client="scripted", model="gone", failure_rate=1.0),
+    }
+    asked = {role: ask(spec, TEXTS[:5], role=role) for role, spec in specs.items()}
+    with Edge(specs, ledger) as edge:
+        said = edge(Requests(pl.concat([asked["good"], asked["dead"]])))
+        assert said["error"].count() == 5
+        with pytest.raises(ModelError, match="answered none of 5"):
+            edge(Requests(pl.concat([asked["dead"], asked["gone"]])))
 
 
 def test_an_unknown_model_is_named(ledger: Ledger):

@@ -1,12 +1,16 @@
 """Several endpoints serve as one: the others go on where one is dead, full or locked."""
 
+import socket
+import socketserver
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from shutil import which
-from typing import Any
+from typing import Any, ClassVar
 
 import polars as pl
 import pytest
@@ -217,22 +221,72 @@ def test_no_proxy_goes_straight(
     assert answers(client_of(spec), ask(spec, TEXTS[:3]))["error"].null_count() == 3
 
 
-@pytest.mark.skipif(which("openssl") is None, reason="makes a certificate")
-def test_the_authorities_of_the_environment_are_trusted(
-    another: Another,
-    spec_of: SpecOf,
-    client_of: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-):
+@pytest.fixture
+def secure(another: Another, tmp_path: Path) -> tuple[Any, Path]:
+    """A server of TLS, and the certificate that it shows."""
+    if which("openssl") is None:
+        pytest.skip("openssl makes the certificate")
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     made = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test"]
     named = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
     subprocess.run(["openssl", *made, *named], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
-    spec = spec_of(base_url=another(secure=context).url)
+    return another(secure=context), cert
+
+
+def test_the_authorities_of_the_environment_are_trusted(
+    secure: tuple[Any, Path], spec_of: SpecOf, client_of: Any, monkeypatch: pytest.MonkeyPatch
+):
+    served, cert = secure
+    spec = spec_of(base_url=served.url)
     with pytest.raises(ModelError, match="SSL_CERT_FILE"):
         answers(client_of(spec), ask(spec, TEXTS[:3]))
     monkeypatch.setenv("SSL_CERT_FILE", str(cert))
     assert answers(client_of(spec), ask(spec, TEXTS[:3]))["error"].null_count() == 3
+
+
+class Tunnel(socketserver.StreamRequestHandler):
+    """A proxy that carries a TLS connection without seeing into it."""
+
+    asked: ClassVar[list[str]] = []
+
+    def handle(self) -> None:
+        line = self.rfile.readline().decode()
+        self.asked.append(line.strip())
+        while self.rfile.readline().strip():
+            pass
+        host, port = line.split()[1].split(":")
+        with socket.create_connection((host, int(port))) as there:
+            self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            back = threading.Thread(target=_carry, args=(there, self.connection), daemon=True)
+            back.start()
+            _carry(self.connection, there)
+            back.join(5)
+
+
+def _carry(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while some := source.recv(65536):
+            target.sendall(some)
+        target.shutdown(socket.SHUT_WR)
+
+
+def test_a_proxy_carries_tls_and_sees_only_where_it_goes(
+    secure: tuple[Any, Path], spec_of: SpecOf, client_of: Any, monkeypatch: pytest.MonkeyPatch
+):
+    served, cert = secure
+    monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+    monkeypatch.setattr(Tunnel, "asked", [])
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Tunnel) as proxy:
+        proxy.daemon_threads = True
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.server_address[1]}")
+        spec = spec_of(base_url=served.url)
+        client = client_of(spec)
+        assert answers(client, ask(spec, TEXTS[:3]))["error"].null_count() == 3
+        client.close()
+        proxy.shutdown()
+    where = served.url.removeprefix("https://").removesuffix("/v1")
+    assert set(Tunnel.asked) == {f"CONNECT {where} HTTP/1.1"}
+    assert len(served.requests) == 3

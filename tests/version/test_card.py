@@ -97,7 +97,23 @@ def test_measures_and_unscored_shares(carded, world):
     measures = tables.check("measures", measures, where="t")
     _, text = carded({"votes": votes, "measures": measures})
     assert "| votes | llm:judge/helpfulness | 60 | 15 | 25.0% |" in text
-    assert "| position_bias | llm:judge/helpfulness | 0.125 |  | 60 |" in text
+    assert "| position_bias | llm:judge/helpfulness | 0.125 |  | 60 |  |" in text
+
+
+def test_measures_have_intervals_and_notes(carded):
+    rows = [
+        ("of_two_ends", 0.5, 0.1, 0.25, 0.875, "3 groups"),
+        ("of_an_error", 0.5, 0.1, None, None, None),
+        ("of_nothing", None, None, None, None, "no | votes"),
+    ]
+    names = ["measure", "value", "stderr", "low", "high", "note"]
+    measures = pl.DataFrame(rows, schema=names, orient="row").with_columns(subject=pl.lit("all"))
+    measures = measures.with_columns(n=pl.lit(7, pl.Int64))
+    _, text = carded({"measures": tables.check("measures", measures, where="t")})
+    assert "| measure | of | value | 95 % interval | rows | note |" in text
+    assert "| of_two_ends | all | 0.5 | 0.25 to 0.875 | 7 | 3 groups |" in text
+    assert "| of_an_error | all | 0.5 | 0.304 to 0.696 | 7 |  |" in text
+    assert "| of_nothing | all |  |  | 7 | no \\| votes |" in text
 
 
 def test_what_was_not_measured_or_judged_by_people_is_said(carded):

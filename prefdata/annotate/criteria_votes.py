@@ -1,0 +1,103 @@
+"""Ask a judge for one vote by each principle or property on two completions of a prompt.
+
+Several principles are asked about in one call, each by its number, and each gets a vote of its
+own: for A, for B, a tie where it holds for both alike, or an abstention where it says nothing about
+them. These and a reply that cannot be read are four different things. The principles stand in an
+order drawn anew for each draw, the same for all pairs, so that an engine reads them once.
+
+Source: Findeis et al. 2024, "Inverse Constitutional AI: Compressing Preferences into Principles"
+(votes by principle, in one call, in a shuffled order); Dunlap et al. 2024, "VibeCheck: Discover and
+Quantify Qualitative Differences in Large Language Models" (each axis in both orders, with
+abstention).
+"""
+
+import polars as pl
+
+from prefdata import tables
+from prefdata.annotate._showing import Orders, shown
+from prefdata.errors import RecipeError
+from prefdata.judge import TOKENS_A_KEY, Form, Judge, ask
+from prefdata.judge.transcript import harmless
+from prefdata.stage import Asks, Model
+from prefdata.tables import Completions, Pairs, Principles, Prompts, Votes, digest
+
+
+def criteria_votes(
+    prompts: Prompts,
+    completions: Completions,
+    principles: Principles,
+    pairs: Pairs | None = None,
+    *,
+    judge: Judge,
+    model: Model,
+    per_call: int = 20,
+    orders: Orders = "both",
+    draws: int = 1,
+    max_pairs: int | None = None,
+    reask: bool = True,
+    seed: int = 0,
+) -> Asks[Votes]:
+    """One vote of `principle:<principle_id>/<model>` for each pair, order and draw.
+
+    Where there are pairs already, those are voted on, else all pairs of each prompt. An abstention
+    is unscored as "not applicable". A reply without a well-formed verdict leaves the votes of its
+    principles unscored with the reason, and is kept as their rationale; a failed request leaves
+    them unscored with "error: ...". The criterion is the judge's.
+
+    judge: a pairwise judge; the principles stand where its own criterion would. It offers "tie"
+        and "N/A" where a principle may hold for both or say nothing.
+    model: who is asked.
+    per_call: at most so many principles in one call.
+    orders: "both"; "random", one order a vote, drawn from the seed and the ids; or "a_first", the
+        smaller id first, which leaves the position bias in.
+    draws: votes for each pair, order and principle, each with another order of the principles.
+    max_pairs: where there are no pairs yet, at most so many of each prompt, by a cyclic design;
+        null: all.
+    reask: ask once more, with the complaint, where the first reply has no verdict.
+    seed: what orders and the choice of pairs come from.
+    """
+    if judge.kind != "pairwise":
+        raise RecipeError(
+            f"annotate.criteria_votes: judge = {judge.name!r} is a {judge.kind} judge; name a "
+            'pairwise one, such as "principles"'
+        )
+    if per_call < 1:
+        raise RecipeError(f"annotate.criteria_votes: per_call = {per_call}; it is at least 1")
+    rows = shown(
+        prompts, completions, orders=orders, draws=draws, max_pairs=max_pairs, seed=seed,
+        stage="annotate.criteria_votes", pairs=pairs,
+    )  # fmt: skip
+    known = principles.select("principle_id", "principle").rows()
+    asked: list[tuple[Form, pl.DataFrame]] = []
+    for (draw,), mine in rows.group_by("draw", maintain_order=True):
+        ordered = sorted(known, key=lambda each: digest("principles", seed, draw, each[0]))
+        for start in range(0, len(ordered), per_call):
+            chunk = ordered[start : start + per_call]
+            asked.append(_asked(judge, mine, chunk))
+    if not asked:
+        return Votes(tables.empty("votes"))
+    heard = yield from ask(asked, model, reask=reask)
+    by = pl.col("listed").list.get(pl.col("key").cast(pl.Int64) - 1)
+    preference = pl.when("a_first").then("worth").otherwise(1 - pl.col("worth"))
+    votes = heard.with_columns(
+        preference.alias("preference"),
+        annotator=pl.concat_str(pl.lit("principle:"), by, pl.lit(f"/{model.name}")),
+        criterion=pl.lit(judge.criteria[0].name),
+    )
+    return Votes(votes.select(*tables.schema("votes").columns))
+
+
+def _asked(
+    judge: Judge, rows: pl.DataFrame, principles: list[tuple[str, str]]
+) -> tuple[Form, pl.DataFrame]:
+    numbers = [str(at + 1) for at in range(len(principles))]
+    listed = zip(numbers, principles, strict=True)
+    criteria = "\n".join(f"{n}. {harmless(' '.join(text.split()))}" for n, (_, text) in listed)
+    room = judge.max_tokens + TOKENS_A_KEY * len(numbers)
+    form = Form(dict.fromkeys(numbers, judge.criteria[0].scale), judge.reason, room)
+    texts = rows.select("prompt", "said_first", "said_second").rows()
+    messages = [judge.render(*row, wording=form.wording, criteria=criteria) for row in texts]
+    ids = pl.lit(pl.Series([[id for id, _ in principles]], dtype=pl.List(pl.String))).first()
+    return form, rows.drop("prompt", "said_first", "said_second").with_columns(
+        tables.conversations("messages", messages), listed=ids
+    )

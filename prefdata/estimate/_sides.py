@@ -1,0 +1,58 @@
+"""What is known of completions, put beside the pairs that they are in."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import polars as pl
+
+from prefdata.stage import Asks, Model, requests
+from prefdata.tables import Completions, Pairs, Prompts, Requests
+
+# Vectors of so many pairs are held at once; what was answered waits in the ledger.
+PAIRS_AT_ONCE = 2048
+
+
+def parts(pairs: Pairs) -> Iterator[Pairs]:
+    """The pairs in an order of their own, `PAIRS_AT_ONCE` of them at a time, prompts together."""
+    ordered = pairs.sort("prompt_id", "pair_id", nulls_last=True)
+    return (Pairs(part) for part in ordered.iter_slices(PAIRS_AT_ONCE))
+
+
+def ask_about(
+    prompts: Prompts,
+    completions: Completions,
+    model: Model,
+    wants: Sequence[tuple[str, Mapping[str, Any]]],
+) -> Asks[list[pl.DataFrame]]:
+    """Ask the same of every completion, each once, all wants in one table.
+
+    How the model samples changes none of it, so it is no part of what is asked. A frame for each
+    want, with the columns `completion_id` and those of `responses`, by id.
+    """
+    reading = replace(model, options={})
+    shown = completions.join(prompts.select("prompt_id", "prompt"), on="prompt_id")
+    shown = shown.sort("completion_id")
+    asked = [
+        requests(reading, want, shown["prompt"], completion=shown["completion"], options=options)
+        for want, options in wants
+    ]
+    responses = yield Requests(pl.concat(asked))
+    return [
+        shown.select("completion_id")
+        .with_columns(each["request_id"])
+        .join(responses, on="request_id", how="left", maintain_order="left")
+        for each in asked
+    ]
+
+
+def beside(pairs: Pairs, known: pl.DataFrame) -> pl.DataFrame:
+    """Each pair whose sides are both in `known` (by `completion_id`), with the columns of either.
+
+    Columns are `pair_id` and those of `known` with `_chosen` and `_rejected`.
+    """
+    rows = pairs.select("pair_id", "chosen_id", "rejected_id")
+    for side in ("chosen", "rejected"):
+        named = known.rename(lambda name, side=side: f"{name}_{side}")
+        rows = rows.join(named, left_on=f"{side}_id", right_on=f"completion_id_{side}")
+    return rows.drop("chosen_id", "rejected_id").sort("pair_id")

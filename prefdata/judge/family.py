@@ -1,0 +1,49 @@
+"""Which family of models a name belongs to, so that a judge can be told from its own relatives.
+
+A judge favours what models of its own family wrote (`measure.self_preference` shows by how much).
+`families.toml` lists what the names of each family contain; a tuned model is of the family of the
+weights that it was trained from. A name that contains no entry, or two equally long ones of
+different families, is of no known family: nothing is guessed.
+
+Source: Panickssery, Bowman, Feng 2024, "LLM Evaluators Recognize and Favor Their Own Generations".
+"""
+
+import re
+import tomllib
+from functools import cache
+from importlib.resources import files
+
+
+def family_of(model_name: str) -> str | None:
+    """The family of a model by its name, as "gpt" for "openai/gpt-4o-mini"; None if unknown.
+
+    Of all entries that the name contains the longest decides. An entry is found where neither its
+    beginning nor its end cuts a word or a number in two: "yi" is in "Yi-34B" and not in "tayi-7b",
+    "o1" is in "o1-mini" and not in "o100". The organisation of a name ("google/...") counts only
+    where nothing behind the last slash is known.
+    """
+    name = _plain(model_name)
+    for part in dict.fromkeys((name.rpartition("/")[2], name)):
+        found = [(len(entry), family) for entry, family in _entries() if _inside(entry, part)]
+        longest = {family for size, family in found if size == max(found)[0]}
+        if longest:
+            return longest.pop() or None if len(longest) == 1 else None
+    return None
+
+
+def _plain(name: str) -> str:
+    """Lower case with one separator, so that "GPT_4" and "gpt 4" are one name."""
+    return re.sub(r"[^a-z0-9/]+", "-", name.lower()).strip("-/")
+
+
+def _inside(entry: str, name: str) -> bool:
+    """Whether the name contains the entry and not as a part of a longer word or number."""
+    before, after = ("a-z" if end.isalpha() else "0-9" for end in (entry[0], entry[-1]))
+    return re.search(f"(?<![{before}]){re.escape(entry)}(?![{after}])", name) is not None
+
+
+@cache
+def _entries() -> tuple[tuple[str, str], ...]:
+    text = files("prefdata.judge").joinpath("families.toml").read_text(encoding="utf-8")
+    listed: dict[str, list[str]] = tomllib.loads(text)
+    return tuple((entry, family) for family, entries in listed.items() for entry in entries)

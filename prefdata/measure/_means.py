@@ -1,0 +1,109 @@
+"""Means of rows that come in groups of prompts: their standard errors and 95 % intervals.
+
+Rows of one group are not independent. With s_g the sum and m_g the number of the rows of group g,
+of G groups and N rows,
+
+    mean = sum s_g / N,   stderr^2 = G / (G - 1) sum (s_g - mean m_g)^2 / N^2
+
+and the interval is Wilson's for a share of n = mean (1 - mean) / stderr^2 independent rows, with
+the quantile of Student's t of G - 1 degrees of freedom. Where no two groups differ it is that of G
+rows: a judge who never failed in ten groups may fail in the next one.
+
+Source: Cochran 1977, "Sampling Techniques" (a ratio of sums over clusters); Wilson 1927; Korn and
+Graubard 1998 for the number of independent rows.
+"""
+
+from typing import Any
+
+import polars as pl
+from scipy import special
+
+from prefdata.tables import Prompts
+
+SPECIAL: Any = special
+
+COLUMNS = {
+    "measure": pl.String,
+    "subject": pl.String,
+    "value": pl.Float64,
+    "stderr": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "note": pl.String,
+    "n": pl.Int64,
+}
+ONE_GROUP = "one prompt group: no interval"
+
+
+def with_groups(votes: pl.DataFrame, prompts: Prompts | None) -> pl.DataFrame:
+    """The rows with `group`: their prompt's, else the prompt, else what they are about."""
+    sides = [name for name in ("completion_a", "completion_b", "completion_id") if name in votes]
+    own = pl.coalesce(
+        pl.concat_str(pl.lit("prompt "), "prompt_id"),
+        pl.concat_str(pl.lit("sides "), *sides, separator=" "),
+    )
+    if prompts is None:
+        return votes.with_columns(group=own)
+    named = prompts.select("prompt_id", pl.concat_str(pl.lit("group "), "group").alias("group"))
+    joined = votes.join(named, on="prompt_id", how="left", maintain_order="left")
+    return joined.with_columns(group=pl.coalesce("group", own))
+
+
+def means(
+    frame: pl.DataFrame,
+    column: str,
+    measure: str,
+    subjects: pl.DataFrame | None = None,
+    *,
+    low: float = 0.0,
+    high: float = 1.0,
+    note: str | None = None,
+) -> pl.DataFrame:
+    """Rows of `measures`: the mean of a column between `low` and `high` for each `subject`.
+
+    `frame` has `subject`, `group` and the column. A subject of `subjects` without rows has a null.
+    """
+    scale = high - low
+    by_group = (
+        frame.select("subject", "group", x=(pl.col(column) - low) / scale)
+        .filter(pl.col("x").is_not_null())
+        .sort("subject", "group", "x")
+        .group_by("subject", "group", maintain_order=True)
+        .agg(s=pl.col("x").sum(), m=pl.len().cast(pl.Float64))
+    )
+    mean = pl.col("s").sum() / pl.col("m").sum()
+    away = (pl.col("s") - mean * pl.col("m")).pow(2).sum() / pl.col("m").sum() ** 2
+    groups = pl.len().cast(pl.Float64)
+    found = by_group.group_by("subject", maintain_order=True).agg(
+        mean=mean,
+        variance=pl.when(groups > 1).then(away * groups / (groups - 1)),
+        groups=groups,
+        n=pl.col("m").sum().cast(pl.Int64),
+    )
+    if subjects is not None:
+        found = subjects.select("subject").join(found, on="subject", how="left")
+    found = found.with_columns(quantile=student(found["groups"]))
+    u, spread, t = pl.col("mean"), pl.col("mean") * (1 - pl.col("mean")), pl.col("quantile")
+    known = (pl.col("variance") > 1e-15) & (spread > 1e-15)
+    n_free = pl.when(known).then(spread / pl.col("variance")).otherwise("groups")
+    shrunk = 1 + t**2 / n_free
+    middle = (u + t**2 / (2 * n_free)) / shrunk
+    half = t / shrunk * (spread / n_free + t**2 / (4 * n_free**2)).sqrt()
+    several = pl.col("groups") > 1
+    return found.select(
+        pl.lit(measure).alias("measure"),
+        "subject",
+        value=low + scale * u,
+        stderr=scale * pl.col("variance").sqrt(),
+        # Rounding must not part an end of the scale from the value that lies on it.
+        low=pl.when(several).then(low + scale * pl.min_horizontal(middle - half, u)),
+        high=pl.when(several).then(low + scale * pl.max_horizontal(middle + half, u)),
+        note=pl.when(pl.col("groups") == 1).then(pl.lit(ONE_GROUP)).otherwise(pl.lit(note)),
+        n=pl.col("n").fill_null(0),
+    )
+
+
+def student(groups: pl.Series) -> pl.Series:
+    """The 97.5 % quantile of Student's t with one degree of freedom less than groups."""
+    freedom = (groups - 1).cast(pl.Float64).to_numpy()
+    return pl.Series(SPECIAL.stdtrit(freedom, 0.975), dtype=pl.Float64).fill_nan(None)

@@ -1,0 +1,142 @@
+"""A conversation as a model reads it: the model's own chat template, token for token.
+
+A model without a template reads `PLAIN`: each turn is its role and a colon on one line, its text on
+the next, and a blank line. A completion that is one turn of the assistant begins where the
+model would begin to write. Another one, a turn of the user or several turns, stands where the
+template puts it, and its tokens are those from its first word to its last, with whatever the
+template writes between its turns.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+PLAIN = (
+    "{% for turn in messages %}{{ turn['role'] | capitalize }}:\n{{ turn['content'] }}\n\n"
+    "{% endfor %}{% if add_generation_prompt %}Assistant:\n{% endif %}"
+)
+Turns = Sequence[Mapping[str, str]]
+
+
+class Unreadable(Exception):
+    """A conversation that the model cannot be shown; the message is the row's reason."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """The tokens of a conversation; those of its completion begin at `start`."""
+
+    ids: list[int]
+    start: int
+
+
+class Template:
+    """Writes conversations for one tokenizer."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._own = bool(getattr(tokenizer, "chat_template", None))
+        first: list[int] = [] if self._own else tokenizer.encode("")
+        begin = getattr(tokenizer, "bos_token_id", None)
+        # A template writes its own first token; before plain text it is put as the tokenizer would.
+        self._lead: list[int] = [begin] if begin is not None and first[:1] == [begin] else []
+        self._pieces: dict[int, str] = {}
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the model has a template of its own."""
+        return self._own
+
+    def ask(self, messages: Turns, extra: Mapping[str, Any] | None = None) -> list[int]:
+        """The tokens after which the model would begin to write."""
+        return self._encode(self._write(messages, True, extra))
+
+    def read(self, messages: Turns, extra: Mapping[str, Any] | None = None) -> list[int]:
+        """The tokens of a conversation that is over."""
+        return self._encode(self._write(messages, False, extra))
+
+    def place(
+        self,
+        messages: Turns,
+        completion: Turns | None,
+        *,
+        end: bool = False,
+        extra: Mapping[str, Any] | None = None,
+    ) -> Placed:
+        """A completion behind its messages; with `end`, and the token that ends its last turn.
+
+        A completion is read in one piece with what is before it. Where that would join the last
+        sign of the one and the first of the other in one token, the two are read apart.
+        """
+        if not completion:
+            raise Unreadable("no completion was given")
+        before, said, tail = self._around(messages, completion, end, extra)
+        head = self._encode(before)
+        ids = self._encode(before + said)
+        if ids[: len(head)] != head:
+            ids = head + self._tokenizer.encode(said, add_special_tokens=False)
+        if len(ids) == len(head):
+            raise Unreadable("the completion has no tokens")
+        if not head:
+            raise Unreadable("nothing precedes the completion")
+        return Placed(ids + tail, len(head))
+
+    def piece(self, token: int) -> str:
+        """The text of one token."""
+        if token not in self._pieces:
+            self._pieces[token] = self._tokenizer.decode([token])
+        return self._pieces[token]
+
+    def _around(
+        self, messages: Turns, completion: Turns, end: bool, extra: Mapping[str, Any] | None
+    ) -> tuple[str, str, list[int]]:
+        """The text before a completion, its own, and the tokens of its end if they are wanted."""
+        first, last = completion[0]["content"], completion[-1]["content"]
+        alone = len(completion) == 1 and completion[0]["role"] == "assistant"
+        if alone and not end:
+            return self._write(messages, True, extra), first, []
+        whole = self._write([*messages, *completion], False, extra)
+        last = last if last in whole else last.strip()  # some templates strip what is said
+        stop = whole.rfind(last) + len(last)
+        tail = self._ending(whole[stop:]) if end else []
+        if alone:
+            return self._write(messages, True, extra), first, tail
+        start = whole.find(first.strip(), _common(whole, self._write(messages, False, extra)))
+        if not first.strip() or start < 0 or stop < start:
+            raise Unreadable("the chat template changes the completion: its tokens cannot be told")
+        return whole[:start], whole[start:stop], tail
+
+    def _ending(self, rest: str) -> list[int]:
+        """The tokens up to the first special one of what a template writes after a turn."""
+        special: set[int] = set(self._tokenizer.all_special_ids)
+        # The common ends of a turn are tokens of their own, whether or not they are called special.
+        special |= set(getattr(self._tokenizer, "added_tokens_decoder", {}))
+        ids = self._encode(rest)[len(self._lead) :]
+        at = next((at for at, token in enumerate(ids) if token in special), None)
+        if at is not None:
+            return ids[: at + 1]
+        finish = self._tokenizer.eos_token_id
+        return [] if finish is None else [finish]
+
+    def _write(self, messages: Turns, ask: bool, extra: Mapping[str, Any] | None) -> str:
+        plain = {} if self._own else {"chat_template": PLAIN}
+        turns = [dict(turn) for turn in messages]
+        try:
+            return self._tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=ask, **plain, **(extra or {})
+            )
+        except Exception as error:  # a template is a program of the model's maker
+            said = " ".join(str(error).split())[:300]
+            raise Unreadable(f"the chat template refuses the messages: {said}") from error
+
+    def _encode(self, text: str) -> list[int]:
+        return self._lead + self._tokenizer.encode(text, add_special_tokens=False)
+
+
+def _common(one: str, other: str) -> int:
+    """How many signs two texts begin with alike."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if one.startswith(other[:middle]) else (low, middle - 1)
+    return low

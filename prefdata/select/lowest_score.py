@@ -1,0 +1,49 @@
+"""The pairs that a score is lowest for."""
+
+import polars as pl
+
+from prefdata.errors import RecipeError
+from prefdata.estimate._named import named
+from prefdata.tables import Pairs, Scores
+
+SCOPE = "all"  # a share is one of all pairs
+
+
+def lowest_score(
+    pairs: Pairs,
+    scores: Scores,
+    *,
+    score: str,
+    keep: float | None = None,
+    count: int | None = None,
+) -> Pairs:
+    """Keep the pairs with the lowest values of a score, unchanged. A pair without it is not kept.
+
+    Of equal values the smaller pair_id is kept, so nothing depends on the order of rows.
+
+    With `score = "ln_ches"` and `keep = 0.05` it is the filter of the paper: it *keeps* the lowest
+    twentieth, of completions that are least alike from inside the model.
+
+    Options:
+    - `score`: the name of a score about pairs; `name@model` where several models gave one.
+    - `keep`: the share of the scored pairs to keep, in (0, 1], rounded down, but one at least.
+    - `count`: or how many pairs to keep, at least 1.
+
+    Raises `RecipeError` for both or none of the two, and for a score that no pair has or that
+    several models gave.
+
+    Source: Razin et al. (2025), Unintentional Unalignment: Likelihood Displacement in Direct
+    Preference Optimization.
+    """
+    if (keep is None) == (count is None):
+        raise RecipeError("select.lowest_score: give either keep, a share, or count, a number")
+    if (keep is not None and not 0 < keep <= 1) or (count is not None and count < 1):
+        raise RecipeError(
+            f"select.lowest_score: keep = {keep}, count = {count}; expected a share in (0, 1] or "
+            "a number of at least 1"
+        )
+    values = named(scores, score, where="select.lowest_score")
+    values = values.filter(pl.col("subject_id").is_in(pairs["pair_id"].implode()))
+    n = count if count is not None else max(1, int((keep or 0) * values.height + 1e-9))
+    lowest = values.sort("value", "subject_id").head(n)["subject_id"]
+    return Pairs(pairs.filter(pl.col("pair_id").is_in(lowest.implode())))

@@ -1,0 +1,134 @@
+"""CHES against its golden figures and a loop over states, whatever the order of rows."""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from prefdata import tables
+from prefdata.estimate import _sides
+from prefdata.estimate.ches import ches, similarity
+from prefdata.models.client import response, responses
+from prefdata.stage import Model, drive
+from prefdata.tables import Requests, Responses
+
+TRAINED = Model("trained", identity="planted", options={"temperature": 0.7})
+
+
+class States:
+    """A model whose hidden states are known: drawn from the completion's text."""
+
+    def __init__(self, fails: str = "") -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.fails = fails
+
+    @staticmethod
+    def of(text: str) -> np.ndarray:
+        draw = np.random.default_rng(list(text.encode()))
+        return draw.normal(0.5, 1.0, size=(int(draw.integers(1, 9)), 5))
+
+    def __call__(self, requests: Requests) -> Responses:
+        self.asked += requests.to_dicts()
+        return responses(self.reply(row) for row in requests.iter_rows(named=True))
+
+    def reply(self, row: dict[str, Any]) -> dict[str, Any]:
+        text = row["completion"][0]["content"]
+        if self.fails and self.fails in text:
+            return response(row["request_id"], error="planted failure")
+        states = self.of(text)
+        pooled = states.mean(0) if '"mean"' in row["options"] else states[-1]
+        return response(row["request_id"], vector=pooled.tolist(), number=float(len(states)))
+
+
+def values(scores: pl.DataFrame, name: str) -> dict[str, float]:
+    return dict(scores.filter(pl.col("score") == name).select("subject_id", "value").iter_rows())
+
+
+def test_the_papers_two_scores_of_a_worked_example():
+    chosen, rejected = np.array([[1, 0], [0, 1], [1, 1]]), np.array([[1, 0], [2, 0]])
+    whole, normed = similarity(
+        chosen.mean(0)[None], rejected.mean(0)[None], np.array([3.0]), np.array([2.0])
+    )
+    assert whole[0] == pytest.approx(-2.0)
+    assert normed[0] == pytest.approx(0.1111, abs=1e-4)
+    same, ln_same = similarity(
+        chosen.mean(0)[None], chosen.mean(0)[None], np.array([3.0]), np.array([3.0])
+    )
+    assert same[0] == ln_same[0] == 0
+
+
+def test_scores_are_those_of_sums_over_states_and_know_the_side(world: Any):
+    made = world(5, 4)
+    ask = States()
+    scores, measures = drive(
+        ches(made["pairs"], made["prompts"], made["completions"], model=TRAINED), ask
+    )
+    tables.check("scores", scores, where="test")
+    tables.check("measures", measures, where="test")
+    said = {
+        i: t[0]["content"]
+        for i, t in made["completions"].select("completion_id", "completion").iter_rows()
+    }
+    whole, normed, last = (values(scores, n) for n in ("ches", "ln_ches", "last_hidden_product"))
+    assert len(whole) == made["pairs"].height
+    lengths = []
+    for pair, won, lost in made["pairs"].select("pair_id", "chosen_id", "rejected_id").iter_rows():
+        h, g = States.of(said[won]), States.of(said[lost])
+        cross = sum(float(a @ b) for a in h for b in g)
+        own = sum(float(a @ b) for a in h for b in h)
+        assert whole[pair] == pytest.approx(cross - own, abs=1e-6)
+        expected = cross / (len(h) * len(g)) - own / len(h) ** 2
+        assert normed[pair] == pytest.approx(expected, abs=1e-6)
+        assert last[pair] == pytest.approx(float(h[-1] @ g[-1]), abs=1e-6)
+        lengths.append(len(g) - len(h))
+    told = measures.filter(pl.col("subject") == "ches")["value"][0]
+    ordered = [whole[pair] for pair in made["pairs"]["pair_id"]]
+    assert told == pytest.approx(np.corrcoef(ordered, lengths)[0, 1], abs=1e-6)
+
+
+def test_each_completion_is_read_once_and_sampling_is_no_part_of_it(world: Any):
+    made = world(5, 4)
+    ask = States()
+    drive(ches(made["pairs"], made["prompts"], made["completions"], model=TRAINED), ask)
+    assert len(ask.asked) == 2 * made["completions"].height < 4 * made["pairs"].height
+    assert not any("temperature" in each["options"] for each in ask.asked)
+
+
+def test_neither_order_nor_the_size_of_parts_matters(
+    world: Any, shuffled: Any, monkeypatch: pytest.MonkeyPatch
+):
+    made = world(5, 4)
+    whole, _ = drive(
+        ches(made["pairs"], made["prompts"], made["completions"], model=TRAINED), States()
+    )
+    monkeypatch.setattr(_sides, "PAIRS_AT_ONCE", 4)
+    mixed = {name: shuffled(table, 3) for name, table in made.items()}
+    parts, _ = drive(
+        ches(mixed["pairs"], mixed["prompts"], mixed["completions"], model=TRAINED), States()
+    )
+    key = ["score", "subject_id"]
+    assert whole.sort(key).drop("value").equals(parts.sort(key).drop("value"))
+    assert np.allclose(whole.sort(key)["value"], parts.sort(key)["value"], rtol=1e-12)
+
+
+def test_a_failed_request_costs_its_own_pairs_only(world: Any):
+    made = world(5, 3)
+    scores, _ = drive(
+        ches(made["pairs"], made["prompts"], made["completions"], model=TRAINED),
+        States(fails="answer 2"),
+    )
+    best = made["completions"].filter(
+        pl.col("completion").list.first().struct.field("content") == "answer 2"
+    )["completion_id"]
+    lost = made["pairs"].filter(pl.col("chosen_id").is_in(best.implode()))["pair_id"]
+    assert set(values(scores, "ches")) == set(made["pairs"]["pair_id"]) - set(lost)
+
+
+def test_no_pairs_no_scores(world: Any):
+    made = world(2, 2)
+    scores, measures = drive(
+        ches(made["pairs"].clear(), made["prompts"], made["completions"], model=TRAINED), States()
+    )
+    assert scores.is_empty()
+    assert measures.is_empty()

@@ -1,0 +1,75 @@
+"""The lowest of a score: how many, ties by id, and what is refused."""
+
+import polars as pl
+import pytest
+
+from prefdata import tables
+from prefdata.errors import RecipeError
+from prefdata.select.lowest_score import lowest_score
+from prefdata.tables import Pairs
+
+
+def pairs_of(n: int) -> Pairs:
+    frame = pl.DataFrame(
+        {
+            "pair_id": [f"pair{i:03}" for i in range(n)],
+            "chosen_id": [f"a{i}" for i in range(n)],
+            "rejected_id": [f"b{i}" for i in range(n)],
+            "soft_label": 0.75,
+            "n_votes": 1,
+        }
+    )
+    return tables.typed(Pairs, frame)
+
+
+def scores_of(values: list[float], model: str = "m") -> pl.DataFrame:
+    frame = pl.DataFrame({"value": values}).with_row_index("at")
+    frame = frame.select(
+        subject_id=pl.format("pair{}", pl.col("at").cast(pl.String).str.zfill(3)),
+        subject=pl.lit("pair"),
+        score=pl.lit("ln_ches"),
+        model=pl.lit(model),
+        value="value",
+    )
+    return tables.check("scores", frame, where="test")
+
+
+def test_the_papers_filter_keeps_nineteen_of_380_the_lowest():
+    values = [float((7 * i) % 380) for i in range(380)]
+    kept = lowest_score(pairs_of(380), scores_of(values), score="ln_ches", keep=0.05)
+    assert kept.height == 19
+    assert {values[int(each[4:])] for each in kept["pair_id"]} == set(map(float, range(19)))
+
+
+def test_equal_values_go_by_id_whatever_the_order(shuffled):
+    pairs, scores = pairs_of(10), scores_of([1.0] * 10)
+    kept = lowest_score(pairs, scores, score="ln_ches", count=3)
+    assert kept.equals(pairs[:3])
+    mixed = lowest_score(shuffled(pairs, 1), shuffled(scores, 2), score="ln_ches", count=3)
+    assert sorted(mixed["pair_id"]) == sorted(kept["pair_id"])
+
+
+def test_a_pair_without_the_score_is_not_kept_and_one_at_least_is():
+    kept = lowest_score(pairs_of(10), scores_of([3.0, 1.0, 2.0]), score="ln_ches", keep=0.1)
+    assert kept["pair_id"].to_list() == ["pair001"]
+    kept = lowest_score(pairs_of(10), scores_of([3.0, 1.0, 2.0]), score="ln_ches", keep=1)
+    assert kept.height == 3
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{}, {"keep": 0.1, "count": 2}, {"keep": 0.0}, {"keep": 1.1}, {"count": 0}],
+)
+def test_a_number_that_says_nothing_is_refused(how):
+    with pytest.raises(RecipeError, match="keep"):
+        lowest_score(pairs_of(3), scores_of([1.0, 2.0, 3.0]), score="ln_ches", **how)
+
+
+def test_a_score_that_nobody_or_two_models_gave_is_refused():
+    one, other = scores_of([1.0, 2.0]), scores_of([2.0, 1.0], model="n")
+    with pytest.raises(RecipeError, match="ln_ches"):
+        lowest_score(pairs_of(2), one, score="ln_chess", count=1)
+    both = pl.concat([one, other])
+    with pytest.raises(RecipeError, match="ln_ches@"):
+        lowest_score(pairs_of(2), both, score="ln_ches", count=1)
+    assert lowest_score(pairs_of(2), both, score="ln_ches@n", count=1)["pair_id"][0] == "pair001"

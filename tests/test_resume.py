@@ -47,11 +47,13 @@ n = 3
 use = "annotate.pairwise"
 judge = "helpfulness"
 model = "judge"
+allow_self = true
 
 [[stages]]
 use = "annotate.pointwise"
 judge = "ultrafeedback"
 model = "judge"
+allow_self = true
 
 [[stages]]
 use = "aggregate.bradley_terry"

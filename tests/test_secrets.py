@@ -36,6 +36,7 @@ model = "m"
 use = "annotate.pointwise"
 judge = "helpfulness-rating"
 model = "m"
+allow_self = true
 """
 # Every log of every library, as if somebody looked for a fault.
 RUN = """

@@ -1,6 +1,6 @@
 """Choices of people as arrays, for models of how people differ."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,8 @@ class Choices:
     """`x` (votes, columns) is what completion_a has more than completion_b, of size 1 in the mean.
 
     `user` numbers who voted (`names[user]`), `prefers_a` is the vote in [0, 1], `pair` numbers
-    the two completions, `vectors` are those of `completions`, in the scale of `x`.
+    the two completions, `vectors` are those of `completions`, in the scale of `x`; `sides`
+    (votes, 2) are the places there of completion_a and completion_b.
     """
 
     names: list[str]
@@ -31,17 +32,17 @@ class Choices:
     prefers_a: Floats
     completions: pl.DataFrame
     vectors: Floats
+    sides: Ints | None = None
 
     def only(self, kept: NDArray[np.bool_]) -> "Choices":
         """Some of the votes, of the same people."""
-        return Choices(
-            self.names,
-            self.user[kept],
-            self.pair[kept],
-            self.x[kept],
-            self.prefers_a[kept],
-            self.completions,
-            self.vectors,
+        return replace(
+            self,
+            user=self.user[kept],
+            pair=self.pair[kept],
+            x=self.x[kept],
+            prefers_a=self.prefers_a[kept],
+            sides=None if self.sides is None else self.sides[kept],
         )
 
 
@@ -52,10 +53,12 @@ def choices(
     model: Model,
     annotators: str,
     where: str,
+    squares: bool = False,
 ) -> Asks[Choices]:
     """The scored votes of these annotators on completions whose vectors are known.
 
-    Several votes of one person on the same two completions are their mean.
+    Several votes of one person on the same two completions are their mean. With `squares` the last
+    column is less a vector's square, over the root of the mean square.
     """
     own = _of(votes, annotators, where)
     rows = (
@@ -75,19 +78,36 @@ def choices(
         named = places.rename({"completion_id": side, "place": f"{side}_at"})
         rows = rows.join(named, on=side, how="inner", maintain_order="left")
     vectors = known.drop("completion_id", "prompt_id").to_numpy().astype(float)
-    a, b = (vectors[rows[f"{side}_at"].to_numpy()] for side in SIDES)
-    x = a - b
+    sides = rows.select(f"{side}_at" for side in SIDES).to_numpy().astype(np.int64)
+    x = vectors[sides[:, 0]] - vectors[sides[:, 1]]
     size = float(np.sqrt((x**2).mean())) if x.size else 1.0
+    x, vectors = x / (size or 1.0), vectors / (size or 1.0)
+    if squares:
+        square = (vectors**2).sum(1)
+        mean = float(np.sqrt(square.mean())) if len(square) else 1.0
+        vectors = np.column_stack([vectors, -square / (mean or 1.0)])
+        x = vectors[sides[:, 0]] - vectors[sides[:, 1]]
     names = rows["annotator"].unique().sort().to_list()
     return Choices(
         names,
         (rows["annotator"].rank("dense").to_numpy() - 1).astype(np.int64),
         (rows.select(pl.struct(*SIDES).rank("dense")).to_series().to_numpy() - 1).astype(np.int64),
-        x / (size or 1.0),
+        x,
         rows["preference"].to_numpy(),
         known.select("completion_id", "prompt_id"),
-        vectors / (size or 1.0),
+        vectors,
+        sides,
     )
+
+
+def rewards(seen: Choices, weights: Floats) -> Floats:
+    """The reward of each completion by each row of weights, of mean 0 in a prompt: (completions,
+    rows)."""
+    values = seen.vectors @ weights.T
+    prompts = (seen.completions["prompt_id"].rank("dense").to_numpy() - 1).astype(np.int64)
+    count = np.bincount(prompts)
+    means = np.stack([np.bincount(prompts, column) / count for column in values.T], 1)
+    return values - means[prompts]
 
 
 def _of(votes: Votes, annotators: str, where: str) -> pl.DataFrame:

@@ -22,7 +22,7 @@ from scipy.special import expit, log_expit
 
 from prefdata import tables
 from prefdata.errors import ConvergenceError, RecipeError
-from prefdata.estimate._people import Choices, choices, scores
+from prefdata.estimate._people import Choices, choices, rewards, scores
 from prefdata.estimate.label_error import fit_ridge
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Measures, Scores, Votes
@@ -195,26 +195,17 @@ def _is_sure(gain: Floats, users: Ints) -> bool:
     return bool(gain.mean() > 2 * error)
 
 
-def _rewards(seen: Choices, found: Groups) -> Floats:
-    """Each group's reward of each completion, of mean 0 in a prompt: (completions, groups)."""
-    rewards = seen.vectors @ found.weights.T
-    prompts = (seen.completions["prompt_id"].rank("dense").to_numpy() - 1).astype(np.int64)
-    count = np.bincount(prompts)
-    means = np.stack([np.bincount(prompts, column) / count for column in rewards.T], 1)
-    return rewards - means[prompts]
-
-
 def _scores(seen: Choices, found: Groups) -> Scores:
-    rewards = _rewards(seen, found)
+    reward = rewards(seen, found.weights)
     ids = seen.completions["completion_id"]
     made = [
         scores("annotator", seen.names, "group", found.belongs.argmax(1).astype(float)),
-        scores("completion", ids, "worst_group_reward", rewards.min(1)),
+        scores("completion", ids, "worst_group_reward", reward.min(1)),
     ]
     for k in range(len(found.share)):
         name = f"group:{k}"
         made.append(scores("annotator", seen.names, "group_probability", found.belongs[:, k], name))
-        made.append(scores("completion", ids, "group_reward", rewards[:, k], name))
+        made.append(scores("completion", ids, "group_reward", reward[:, k], name))
     return Scores(pl.concat(made))
 
 

@@ -44,7 +44,7 @@ import numpy as np
 import polars as pl
 
 from prefdata.errors import ModelError, RecipeError, nearest
-from prefdata.models.chat import TOP, choose
+from prefdata.models.chat import TOP, choose, cut
 from prefdata.models.client import response, responses
 from prefdata.models.spec import ModelSpec
 from prefdata.models.template import Template, Unreadable
@@ -439,7 +439,7 @@ class Embedder:
                 response(
                     rows[each]["request_id"],
                     tokens_in=len(read[each]),
-                    **_sound({"vector": _cut(vector, rows[each])}),
+                    **_sound({"vector": cut(vector, rows[each]["options"]).tolist()}),
                 )
                 for each, vector in zip(part, np.asarray(vectors, dtype=np.float64), strict=True)
             ]
@@ -450,16 +450,6 @@ class Embedder:
 
 
 KINDS: Mapping[str, Any] = {"embedding": Embedder, "reward": Rewarder, "tokens": Counter}
-
-
-def _cut(vector: Any, row: Row) -> list[float]:
-    """The first dimensions of a vector, where so many are wanted, at the vector's length."""
-    wanted = json.loads(row["options"]).get("dimensions")
-    if not wanted:
-        return vector.tolist()
-    kept = vector[: int(wanted)]
-    length = float(np.linalg.norm(kept))
-    return (kept * (float(np.linalg.norm(vector)) / length if length else 1.0)).tolist()
 
 
 def _sound(given: Answer) -> Answer:

@@ -11,7 +11,6 @@ from prefdata.aggregate.reliability import reliability
 from prefdata.errors import ConvergenceError, RecipeError, TableError
 from prefdata.tables import Completions, Samples, Votes
 
-
 DATA = Path(__file__).parents[1] / "data"
 
 

@@ -41,6 +41,7 @@ model = "m"
 use = "annotate.pointwise"
 judge = "helpfulness-rating"
 model = "m"
+allow_self = true
 """
 
 

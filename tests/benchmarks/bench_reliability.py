@@ -19,9 +19,8 @@ import polars as pl
 from crowdkit.aggregation import MACE, DawidSkene, MajorityVote
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.aggregate.test_reliability import calibration, llmbar, planted, preference, table
-
 from prefdata.aggregate.reliability import reliability
+from tests.aggregate.test_reliability import calibration, llmbar, planted, preference, table
 
 
 def timed(function):
@@ -43,8 +42,9 @@ def on_llmbar(strategies=None):
     effect = dict(measures.select("measure", "value").iter_rows())
     print(f"{votes.height:,} votes of {votes['annotator'].n_unique()} judges: {effect}")
     print(
-        f"  ours {((p > 0.5) == gold).mean():.3f} in {seconds:.2f} s, ECE {calibration(p, gold):.3f}; "
-        f"ECE of the vote share {calibration(share, gold):.3f}"
+        f"  ours {((p > 0.5) == gold).mean():.3f} in {seconds:.2f} s, "
+        f"ECE {calibration(p, gold):.3f}, "
+        f"of the vote share {calibration(share, gold):.3f}"
     )
     scored = votes.filter(pl.col("preference").is_not_null())
     theirs = pd.DataFrame(

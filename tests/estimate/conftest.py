@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from prefdata import tables as t
 from prefdata.stage import Ask
-from prefdata.tables import Completions, Pairs, Prompts, Requests, Responses
+from prefdata.tables import Completions, Pairs, Prompts, Requests, Responses, Votes
 
 
 @dataclass
@@ -93,6 +93,43 @@ def planted(
 @pytest.fixture(scope="session")
 def world_of_pairs() -> Callable[..., Planted]:
     return planted
+
+
+Floats = NDArray[np.float64]
+
+
+def cast(
+    first: Floats, other: Floats, people: list[str], prefers_first: Floats
+) -> tuple[Votes, Completions, Ask]:
+    """Votes on completions of these vectors, a prompt each two, as tables."""
+    prompt_ids = t.prompt_ids([[{"role": "user", "content": f"q{n}"}] for n in range(len(first))])
+    texts = [f"one {n}" for n in range(len(first))] + [f"other {n}" for n in range(len(first))]
+    known = dict(zip(texts, [*first.tolist(), *other.tolist()], strict=True))
+    said = [[{"role": "assistant", "content": text}] for text in texts]
+    completions = pl.DataFrame({"prompt_id": [*prompt_ids, *prompt_ids], "completion": said})
+    ids = t.completion_ids(completions["prompt_id"], completions["completion"])
+    one, two = ids[: len(first)], ids[len(first) :]
+    votes = pl.DataFrame({"one": one, "two": two, "p": prefers_first}).select(
+        completion_a=pl.min_horizontal("one", "two"),
+        completion_b=pl.max_horizontal("one", "two"),
+        prompt_id=pl.Series(prompt_ids),
+        annotator=pl.Series(people),
+        criterion=pl.lit("all"),
+        draw=0,
+        preference=pl.when(pl.col("one") < pl.col("two")).then("p").otherwise(1 - pl.col("p")),
+    )
+
+    def ask(requests: Requests) -> Responses:
+        vectors = [known[messages[-1]["content"]] for messages in requests["messages"].to_list()]
+        frame = pl.DataFrame({"request_id": requests["request_id"], "vector": vectors})
+        return t.typed(Responses, frame.with_columns(tokens_in=0, tokens_out=0))
+
+    return t.typed(Votes, votes), t.typed(Completions, completions.with_columns(ids)), ask
+
+
+@pytest.fixture(scope="session")
+def ballots() -> Callable[..., tuple[Votes, Completions, Ask]]:
+    return cast
 
 
 def area_under_roc(truth: NDArray[np.bool_], value: NDArray[np.float64]) -> float:

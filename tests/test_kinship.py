@@ -1,0 +1,140 @@
+"""A recipe whose judge is of the family of what it judges is refused, unless it says so."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from prefdata.errors import RecipeError
+from prefdata.plan import plan
+from prefdata.recipe import Recipe, bundled
+
+HEAD = """
+name = "kin"
+sources.prompts = "prompts.jsonl"
+"""
+SAMPLE = '[[stages]]\nuse = "generate.sample"\nmodel = "{}"\n'
+JUDGE = '[[stages]]\nuse = "annotate.pairwise"\njudge = "helpfulness"\nmodel = "judge"\n'
+GPT = 'client = "openai"\nmodel = "gpt-4.1-mini"'
+GPT_OLD = 'client = "openai"\nmodel = "openai/gpt-3.5-turbo"'
+QWEN = 'client = "openai"\nmodel = "Qwen/Qwen3-8B"'
+OWN = 'client = "openai"\nmodel = "my-own-model"'
+SCRIPTED = 'client = "scripted"'
+
+
+def resolve(
+    folder: Path, models: dict[str, str], *stages: str, files: dict[str, str] | None = None
+) -> None:
+    (folder / "prompts.jsonl").write_text('{"prompt": "why?"}\n')
+    for name, text in (files or {}).items():
+        (folder / name).write_text(text)
+    named = "\n\n".join(f"[models.{role}]\n{text}" for role, text in models.items())
+    (folder / "recipe.toml").write_text("\n\n".join((HEAD, named, *stages)))
+    plan(Recipe.load(folder / "recipe.toml"))
+
+
+def refused(folder: Path, models: dict[str, str], *stages: str, **more: dict[str, str]) -> str:
+    with pytest.raises(RecipeError) as error:
+        resolve(folder, models, *stages, **more)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("writer", "judge"),
+    [
+        (QWEN, GPT),
+        (GPT, QWEN),
+        (OWN + '\nfamily = "mine"', GPT),
+        (GPT + '\nfamily = "other"', GPT_OLD),
+        (SCRIPTED, SCRIPTED),
+        (SCRIPTED, OWN),
+        (OWN, SCRIPTED),
+        (SCRIPTED + '\nfamily = "a"', SCRIPTED + '\nfamily = "b"'),
+    ],
+)
+def test_another_family_may_judge(tmp_path: Path, writer: str, judge: str):
+    resolve(tmp_path, {"writer": writer, "judge": judge}, SAMPLE.format("writer"), JUDGE)
+
+
+@pytest.mark.parametrize(
+    ("writer", "judge", "said"),
+    [
+        (GPT_OLD, GPT, ["'judge' (gpt-4.1-mini)", "'writer' (openai/gpt-3.5-turbo)", "'gpt'"]),
+        (OWN + '\nfamily = " Qwen "', QWEN, ["'judge' (Qwen/Qwen3-8B)", "my-own-model", "'qwen'"]),
+        (SCRIPTED + '\nfamily = "x"', OWN + '\nfamily = "x"', ["both are of the family 'x'"]),
+        (OWN, OWN, ["'judge' (my-own-model) would judge its own completions", "'writer'"]),
+        (OWN, GPT, ["'writer' (my-own-model)", "not known", 'models.writer.family = "']),
+        (GPT, OWN, ["'judge' (my-own-model)", "not known", 'models.judge.family = "']),
+    ],
+)
+def test_its_own_family_may_not_unless_the_stage_allows_it(
+    tmp_path: Path, writer: str, judge: str, said: list[str]
+):
+    models = {"writer": writer, "judge": judge}
+    message = refused(tmp_path, models, SAMPLE.format("writer"), JUDGE)
+    for part in ("recipe kin: stages[1] (annotate.pairwise)", "allow_self = true", *said):
+        assert part in message
+    resolve(tmp_path, models, SAMPLE.format("writer"), JUDGE + "allow_self = true")
+
+
+def test_one_role_for_both_judges_its_own(tmp_path: Path):
+    message = refused(tmp_path, {"judge": GPT}, SAMPLE.format("judge"), JUDGE)
+    assert "would judge its own completions" in message
+
+
+def test_every_complaint_is_said_at_once(tmp_path: Path):
+    models = {"one": GPT_OLD, "two": OWN, "judge": GPT}
+    stages = (SAMPLE.format("one"), SAMPLE.format("two"), JUDGE)
+    lines = refused(tmp_path, models, *stages).splitlines()
+    assert len(lines) == 2
+    assert "stages[0] (generate.sample)" in lines[0]
+    assert "models.two.family" in lines[1]
+
+
+def test_what_is_written_after_it_was_judged_does_not_matter(tmp_path: Path):
+    models = {"one": QWEN, "late": GPT_OLD, "judge": GPT}
+    resolve(tmp_path, models, SAMPLE.format("one"), JUDGE, SAMPLE.format("late"))
+
+
+def test_each_member_of_a_jury_is_held_to_it(tmp_path: Path):
+    member = '[[members]]\njudge = "helpfulness"\nmodel = "{}"\n'
+    jury = 'description = "two"\n' + member.format("kin") + member.format("judge")
+    stage = '[[stages]]\nuse = "annotate.jury"\njury = "two.toml"\n'
+    models = {"writer": QWEN, "judge": GPT, "kin": QWEN + "\ntemperature = 0.5"}
+    made = (SAMPLE.format("writer"), stage)
+    message = refused(tmp_path, models, *made, files={"two.toml": jury})
+    assert "'kin' (Qwen/Qwen3-8B)" in message
+    assert "'judge'" not in message
+    resolve(tmp_path, models, *made[:1], stage + "allow_self = true", files={"two.toml": jury})
+
+
+def test_completions_that_are_imported_may_be_judged_by_anyone(tmp_path: Path):
+    row = '{"prompt": "why?", "completion": "so", "generator": "my-own-model"}\n'
+    (tmp_path / "completions.jsonl").write_text(row)
+    recipe = f'name = "kin"\nsources.completions = "completions.jsonl"\n[models.judge]\n{OWN}\n'
+    (tmp_path / "recipe.toml").write_text(recipe + JUDGE)
+    plan(Recipe.load(tmp_path / "recipe.toml"))
+
+
+def test_allow_self_without_a_judge_is_a_mistake(tmp_path: Path):
+    writer = SAMPLE.format("writer") + "allow_self = true"
+    assert "stages[0] (generate.sample): allow_self" in refused(
+        tmp_path, {"writer": QWEN, "judge": GPT}, writer, JUDGE
+    )
+    export = '[[exports]]\nuse = "export.listwise"\nallow_self = true'
+    models = {"writer": QWEN, "judge": GPT}
+    message = refused(tmp_path, models, SAMPLE.format("writer"), JUDGE, export)
+    assert re.search(r"exports\[0\].*allow_self|reads the table", message)
+
+
+def test_it_changes_no_version(tmp_path: Path):
+    models = {"writer": QWEN, "judge": GPT}
+    resolve(tmp_path, models, SAMPLE.format("writer"), JUDGE)
+    without = plan(Recipe.load(tmp_path / "recipe.toml")).resolved
+    resolve(tmp_path, models, SAMPLE.format("writer"), JUDGE + "allow_self = true")
+    assert plan(Recipe.load(tmp_path / "recipe.toml")).resolved == without
+
+
+@pytest.mark.parametrize("name", sorted(bundled()))
+def test_bundled_recipes_keep_it_or_say_so(name: str):
+    plan(Recipe.load(name))

@@ -36,6 +36,9 @@ from prefdata.judge.transcript import fence, transcript
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Messages, Prompts, Ratings
 
+# Each completion may be asked about once more; the calls that a rehearsal invents show nothing.
+MORE = 1.0
+
 Tool = Literal["calculator", "calendar", "unit", "lookup", "code"]
 
 SUPPORTS, CONTRADICTS, NOT_APPLICABLE = "supports", "contradicts", "not applicable"

@@ -13,6 +13,7 @@ import prefdata
 from prefdata import judge as judges
 from prefdata import tables
 from prefdata.annotate.tool import DISAGREED, Calls, shown, states, tool
+from prefdata.dataset import estimate
 from prefdata.errors import RecipeError
 from prefdata.judge import toolbox
 from prefdata.stage import Model, drive
@@ -191,9 +192,10 @@ def test_the_judge_may_say_that_the_evidence_does_not_bear_on_the_prompt():
 def test_a_tool_that_hangs_or_raises_is_a_reason(
     fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    does = {"hang": "while True: pass", "raise": "raise RuntimeError"}[fault]
+    does = {"hang": "time.sleep(60)", "raise": "raise RuntimeError"}[fault]
     program = tmp_path / "tools.py"
-    program.write_text(f"import sys\nsys.stdin.readline()\nsys.stdin.readline()\n{does}\n")
+    reads = "sys.stdin.readline()"
+    program.write_text(f"import sys, time\n{reads}\nprint(flush=True)\n{reads}\n{does}\n")
     faulty = {"program": program, "seconds": 0.5}
     monkeypatch.setattr(toolbox.run, "__kwdefaults__", faulty)
     (only,) = rate([("2+2?", "4")], lambda *_: [call("calculator", "2+2", "4")]).values()
@@ -294,6 +296,9 @@ def test_in_a_recipe_a_failed_request_is_unscored_and_the_plan_can_be_rehearsed(
         '[[stages]]\nuse = "annotate.tool"\njudge = "tool-checked"\nmodel = "checker"\n'
         'tools = ["calculator", "lookup"]\nfacts = { "the answer" = "42" }\n'
     )
+    (planned,) = estimate(tmp_path / "recipe.toml", data=tmp_path / "data")[2]
+    assert planned.requests == 12
+    assert planned.expected.high.requests >= 24, "each may be weighed too"
     made = prefdata.build(tmp_path / "recipe.toml", data=tmp_path / "data")
     reasons = made.unscored["annotate.tool"]
     assert set(reasons) == {"error: planted failure", "off the scale"}

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
+import tomli_w
 from pydantic import Field, ValidationError
 
 from prefdata.errors import JudgeError, nearest
@@ -68,6 +69,15 @@ class Jury:
     def kind(self) -> Kind:
         """Whether its members compare or rate."""
         return self.members[0].judge.kind
+
+    def to_toml(self) -> str:
+        """The jury as a file that `load` reads back, in a folder beside that of the judges."""
+        members = [
+            {"judge": f"../judges/{each.judge.name}.toml", "model": each.model.role, "by": each.by}
+            for each in self.members
+        ]
+        said = {"description": self.description, "source": self.source, "members": members}
+        return tomli_w.dumps(said)
 
 
 class Seat(Strict):

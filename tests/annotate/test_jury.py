@@ -19,6 +19,7 @@ from prefdata.annotate.pairwise import pairwise
 from prefdata.dataset import estimate
 from prefdata.errors import RecipeError
 from prefdata.judge import Jury, Member
+from prefdata.judge import jury as juries
 from prefdata.plan import plan
 from prefdata.recipe import Recipe
 from prefdata.screen.plan import draw_plan, plan_json
@@ -267,6 +268,9 @@ def test_from_prompts_through_a_jury_to_pairs(folder: Path):
     failed = votes.filter(pl.col("unscored").is_not_null())
     assert failed["annotator"].unique().to_list() == ["llm:poor/helpfulness"]
     assert failed["unscored"].unique().to_list() == ["error: planted failure"]
+    planned = plan(Recipe.load(folder / "recipe.toml"))
+    kept = juries.load("juries/planted.toml", planned.models, Path(made.path))
+    assert kept == planned.stages[1].options["jury"], "a version holds the jury that voted"
     pairs = prefdata.load(made.name, "pairs", data=folder / "data")
     assert pairs.height + made.dropped.get("pair.best_vs_worst", 0) == N
     sides = pairs.join(known, left_on="chosen_id", right_on="completion_id").join(
@@ -290,6 +294,18 @@ def test_the_members_of_a_jury_are_in_the_plan_and_what_they_are_decides_the_ver
     assert plan(Recipe.load(folder / "recipe.toml")).resolved == resolved
     (folder / "juries" / "renamed.toml").write_text(PLANTED.rpartition("[[members]]")[0])
     assert plan(Recipe.load(folder / "recipe.toml")).resolved != resolved
+
+
+def test_two_juries_do_not_share_a_name(folder: Path):
+    (folder / "other").mkdir()
+    (folder / "other" / "planted.toml").write_text(PLANTED.replace('"fair"', '"writer"'))
+    second = '[[stages]]\nuse = "annotate.jury"\njury = "{}/planted.toml"\nseed = 5\n'
+    text = RECIPE.replace("[[exports]]", second + "\n[[exports]]")
+    (folder / "recipe.toml").write_text(text.format("juries"))
+    plan(Recipe.load(folder / "recipe.toml"))
+    (folder / "recipe.toml").write_text(text.format("other"))
+    with pytest.raises(RecipeError, match="two juries are called 'planted'"):
+        plan(Recipe.load(folder / "recipe.toml"))
 
 
 def test_a_plan_says_what_each_member_will_ask_and_cost(

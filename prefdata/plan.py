@@ -334,9 +334,11 @@ def _check_judges(recipe: Recipe, planned: tuple[PlannedStage, ...]) -> None:
     for index, (spec, stage) in enumerate(zip(recipe.stages, planned, strict=True)):
         place = f"recipe {recipe.name}: stages[{index}] ({spec.use})"
         roles = tuple(model.role for model in stage.models)
-        is_writing = "completions" in stage.contract.writes
+        # A stage of another verb may pass completions on, but its models did not write them.
+        may_write = spec.use.startswith("generate.") or ":" in spec.use
+        is_writing = may_write and "completions" in stage.contract.writes
         is_judging = bool(stage.judges) and not is_writing
-        if spec.allow_self and not is_judging:
+        if spec.allow_self and not stage.judges:
             raise RecipeError(
                 f"{place}: allow_self says that a judge may judge its own family; this stage asks "
                 "no judge: remove it, or put it on the stage that does"

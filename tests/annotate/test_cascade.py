@@ -156,7 +156,6 @@ def random_calls(votes: Votes, n: int, seed: int) -> Votes:
 
 def test_llmbar_needs_three_fifths_of_the_calls_at_most():
     items, votes = llmbar()
-    full = accuracy(votes, items)
     got = replayed(votes)
     ours = accuracy(got, items)
     assert got.height <= 0.6 * votes.height

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 SECONDS = 10.0
+STARTING = 60.0
 MOST = 1000
 PROGRAM = Path(__file__).with_name("tools.py")
 
@@ -71,11 +72,19 @@ class _Process:
             stderr=subprocess.DEVNULL,
             env={},
         )
-        self._send(dict(facts))
+        try:
+            self._send(dict(facts))
+            self._line(STARTING)
+        except BaseException:
+            self.kill()
+            raise
 
     def result(self, call: Call, seconds: float) -> Result:
         # Cut, so that a pipe takes it at once; a tool refuses what is that long.
         self._send({name: text[:MOST] for name, text in call._asdict().items()})
+        return Result(**json.loads(self._line(seconds)))
+
+    def _line(self, seconds: float) -> bytes:
         until = time.monotonic() + seconds
         assert self._running.stdout is not None
         out, line = self._running.stdout.fileno(), b""
@@ -87,7 +96,7 @@ class _Process:
             if not read:
                 raise ValueError("it ended without a result")
             line += read
-        return Result(**json.loads(line))
+        return line
 
     def _send(self, said: object) -> None:
         assert self._running.stdin is not None

@@ -341,7 +341,7 @@ def result(call: Mapping[str, Any], facts: Mapping[str, str]) -> dict[str, str |
 
 
 def main() -> None:
-    """The facts in the first line, then a call a line; a result a line."""
+    """The facts in the first line, an empty line to say so, then a result for each call, a line."""
     try:
         import resource
 
@@ -349,6 +349,7 @@ def main() -> None:
     except (ImportError, ValueError, OSError):
         pass  # where there is no such limit, the bounds of the tools are the only ones
     facts = json.loads(sys.stdin.readline())
+    print(flush=True)
     for line in sys.stdin:
         sys.stdout.write(json.dumps(result(json.loads(line), facts)) + "\n")
         sys.stdout.flush()

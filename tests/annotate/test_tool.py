@@ -192,9 +192,10 @@ def test_the_judge_may_say_that_the_evidence_does_not_bear_on_the_prompt():
 def test_a_tool_that_hangs_or_raises_is_a_reason(
     fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    does = {"hang": "while True: pass", "raise": "raise RuntimeError"}[fault]
+    does = {"hang": "time.sleep(60)", "raise": "raise RuntimeError"}[fault]
     program = tmp_path / "tools.py"
-    program.write_text(f"import sys\nsys.stdin.readline()\nsys.stdin.readline()\n{does}\n")
+    reads = "sys.stdin.readline()"
+    program.write_text(f"import sys, time\n{reads}\nprint(flush=True)\n{reads}\n{does}\n")
     faulty = {"program": program, "seconds": 0.5}
     monkeypatch.setattr(toolbox.run, "__kwdefaults__", faulty)
     (only,) = rate([("2+2?", "4")], lambda *_: [call("calculator", "2+2", "4")]).values()

@@ -42,8 +42,8 @@ from prefdata.models.ledger import Ledger
 from prefdata.models.spec import ModelSpec
 
 PROMPTS, WRITTEN = 64, 48
-LONG, SIDES, WORDS = 14, 3, 520
-CACHE_BLOCKS = 24
+LONG, SIDES, WORDS = 10, 3, 900
+CACHE_BLOCKS = 22
 
 
 def weights(folder: Path) -> str:
@@ -139,8 +139,9 @@ def judging(spec: ModelSpec, folder: Path) -> None:
     def shuffled(requests: Any, _: Any) -> Any:
         return requests.sample(fraction=1.0, shuffle=True, seed=2)
 
-    orders = {"sorted": sort, "shuffled": shuffled, "as asked": lambda requests, _: requests}
+    orders = {"shuffled": shuffled, "sorted": sort, "as asked": lambda requests, _: requests}
     took: dict[str, float] = {}
+    cached = 0
     with Edge({"m": spec}, Ledger(folder / "judge")) as edge:
         edge(stage.requests(model, "text", prompts["prompt"].head(1), options={"max_tokens": 1}))
         (asked,) = edge._clients.values()
@@ -153,10 +154,21 @@ def judging(spec: ModelSpec, folder: Path) -> None:
             with Edge({"m": spec}, Ledger(folder / f"judge-{name}")) as mine:
                 mine._clients = edge._clients
                 work = logits(prompts, completions, judge=judge, model=model)  # pyright: ignore
-                took[name], votes = seconds(lambda: stage.drive(work, mine))  # noqa: B023
+                found: list[Any] = []
+
+                def ask(requests: Any) -> Any:
+                    found.append(mine(requests))  # noqa: B023
+                    return found[-1]  # noqa: B023
+
+                took[name], votes = seconds(lambda: stage.drive(work, ask))  # noqa: B023
+                cached = pl.concat(found)["tokens_cached"].sum()
                 read, n = mine.counts.tokens_in, votes.height
                 mine._clients = {}
-            print(f"  {name}: {took[name]:.1f} s; load {os.getloadavg()[0]:.1f}", flush=True)
+            print(
+                f"  {name}: {took[name]:.1f} s, {cached} of {read} tokens in the cache; "
+                f"load {os.getloadavg()[0]:.1f}",
+                flush=True,
+            )
         client.in_order = sort
     distinct = LONG * read // n
     print(

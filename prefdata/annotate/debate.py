@@ -66,7 +66,7 @@ def debate(
         smaller id first, which leaves the position bias in.
     draws: debates on each pair and order; of use where the models sample.
     max_pairs: at most so many pairs of each prompt, by a cyclic design; null: all.
-    argument_tokens: how long a contribution may be, where the model's own options say nothing.
+    argument_tokens: how long a contribution may be, whatever the model's own options say.
     reask: ask for scores once more, with the complaint, where the first reply has none.
     seed: what random orders and the choice of pairs come from.
     """

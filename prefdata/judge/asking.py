@@ -43,7 +43,7 @@ def say(rows: pl.DataFrame, model: Model, *, max_tokens: int) -> Asks[pl.DataFra
 
     It is null where the request failed or the text is blank.
     """
-    options = {"max_tokens": max_tokens, **model.options}
+    options = {"max_tokens": max_tokens}
     asked = requests(model, "text", rows["messages"], draw=rows["draw"], options=options)
     responses = yield asked
     text = pl.col("text").str.strip_chars()

@@ -41,7 +41,7 @@ from prefdata.models import weights
 from prefdata.models.chat import TOP, choose, cut
 from prefdata.models.client import response, responses
 from prefdata.models.spec import ModelSpec
-from prefdata.models.template import Placed, Template, Unreadable
+from prefdata.models.template import Placed, Template, Unreadable, pooled
 from prefdata.tables import Requests, Responses
 
 GENERATES = ("text", "choice", "logprobs", "tokens")
@@ -357,5 +357,4 @@ def _pooled(row: Row, placed: Placed, data: Any) -> dict[str, Any]:
     """The vector of an embedding, or the mean of the states that predict the completion."""
     if row["want"] == "embedding":
         return {"vector": cut(data.ravel(), row["options"]).tolist()}
-    own = data[placed.start - 1 : len(placed.ids) - 1]
-    return {"vector": own.mean(axis=0).tolist(), "number": float(len(own))}
+    return pooled(data[placed.start - 1 : len(placed.ids) - 1], json.loads(row["options"]))

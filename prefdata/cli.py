@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 # The files of `prefdata.commands`, in the order of the help.
-FILES = ("building", "catalogue", "versions", "ledger")
+FILES = ("building", "catalogue", "versions", "ledger", "serve")
 
 app = typer.Typer(
     name="prefdata",

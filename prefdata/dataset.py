@@ -133,6 +133,7 @@ def build(
         resolved=planned.resolved,
         judges={name: judge.to_toml() for name, judge in planned.judges.items()},
         judge_digests={name: judge.digest for name, judge in planned.judges.items()},
+        juries={jury.name: jury.to_toml() for stage in planned.stages for jury in stage.juries},
         counts={
             "stages": count.funnel,
             "unscored": count.unscored,

@@ -10,6 +10,7 @@ or two results under one name, comes to light before anything is spent.
 """
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -156,8 +157,12 @@ def _forecast(
 def _doubt(
     stage: PlannedStage, asking: list[PlannedStage], plan: Plan, seen: Mapping[str, _Asked]
 ) -> Doubt:
-    """How many fewer or more requests a stage may need than invented replies make it ask."""
+    """How many fewer or more requests a stage may need than invented replies make it ask.
+
+    `MORE = 1.0` in a stage's file says that on real replies it may ask as many again.
+    """
     more = REASKED if stage.judges and stage.options.get("reask") else 0.0
+    more += float(getattr(sys.modules[stage.function.__module__], "MORE", 0.0))
     before = asking[: asking.index(stage)]
     writers = [s for s in before if "completions" in s.contract.writes and seen[s.name].parts]
     roles = {model.role for writer in writers for model in writer.models}

@@ -5,8 +5,10 @@ to. A model is of the `family` that the recipe states, else of the one that its 
 (`prefdata.judge.family`). A scripted model, which has no taste but the planted one, is related to
 no other unless its `family` is stated.
 
-The rule is about completions made in the recipe. Those that are imported may be by anyone;
-`measure.self_preference` measures what the rule would prevent.
+The rule is about completions that earlier stages of the recipe made (`generate.*`, or a plug-in
+that writes completions) and stages that have a judge or a jury. Imported completions may be by
+anyone; `measure.self_preference` measures what the rule would prevent. A stage that both writes and
+judges is not held to it.
 
 Source: Panickssery, Bowman, Feng 2024, "LLM Evaluators Recognize and Favor Their Own Generations".
 """

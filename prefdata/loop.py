@@ -3,7 +3,8 @@
 1. A table that the stage did not read is added to: an equal row again changes nothing, the same key
    with other content is a `TableError`.
 2. A table that the stage read is replaced, and every key that is gone is recorded in `dropped`,
-   with what depended on it.
+   with what depended on it. The verbs in `ADDING` take nothing away: such a stage returns a table
+   that it read with all of its rows (`tables.union`), or it is a `TableError`.
 
 `follow` takes its effects as arguments: `ask` answers requests, `run` runs a stage over its shards.
 """
@@ -17,6 +18,9 @@ from prefdata import tables as t
 from prefdata.errors import PrefdataError, TableError
 from prefdata.plan import PlannedStage
 from prefdata.stage import Ask, drive
+
+# The verbs whose stages add to what they read and take nothing away.
+ADDING = ("generate", "annotate", "aggregate", "estimate", "order", "measure")
 
 Tables = dict[str, pl.DataFrame]
 Run = Callable[[PlannedStage, Sequence[Tables], Ask], Sequence[Tables]]
@@ -97,9 +101,19 @@ def settle(stage: PlannedStage, tables: Tables, made: Sequence[Tables]) -> Table
             lost = tables[name].join(
                 after[name], on=t.schema(name).key, how="anti", nulls_equal=True
             )
+            _refuse_loss(stage, name, lost)
             after = _record(after, name, lost, stage.name, stage.name)
             after = _cascade(after, name, lost, stage.name)
     return after
+
+
+def _refuse_loss(stage: PlannedStage, name: str, lost: pl.DataFrame) -> None:
+    if lost.height and stage.use.partition(".")[0] in ADDING:
+        raise TableError(
+            f"{stage.name} returned {name} without {lost.height} rows that it was given, first "
+            f"{t.keys(name, lost)[0]!r}; a stage of this kind returns the union of what it read "
+            "and what it made"
+        )
 
 
 def _record(tables: Tables, name: str, lost: pl.DataFrame, stage: str, reason: str) -> Tables:

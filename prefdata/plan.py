@@ -49,13 +49,17 @@ class PlannedStage:
         """The judges among its options, likewise."""
         return [each for each in _every(self.options.values()) if isinstance(each, Judge)]
 
+    @property
+    def juries(self) -> list[Jury]:
+        """The juries among its options."""
+        return [each for each in self.options.values() if isinstance(each, Jury)]
+
     def judges_of(self, role: str) -> list[Judge]:
         """The judges that ask this model: those of its seats in a jury, else all."""
-        given = self.options.values()
-        seats = [seat for jury in given if isinstance(jury, Jury) for seat in jury.members]
-        if any(seat.model.role == role for seat in seats):
-            return [seat.judge for seat in seats if seat.model.role == role]
-        return [each for each in given if isinstance(each, Judge)]
+        seats = [seat for jury in self.juries for seat in jury.members if seat.model.role == role]
+        if seats:
+            return [seat.judge for seat in seats]
+        return [each for each in self.options.values() if isinstance(each, Judge)]
 
 
 @dataclass(frozen=True)
@@ -230,7 +234,11 @@ def _readable(hint: Any, readers: Mapping[Any, Any]) -> Any:
 def _plain(value: Any) -> Any:
     """An option as JSON; a judge and a model are their names, a jury is its members."""
     if isinstance(value, Jury):
-        return [{"judge": each.judge.name, "model": each.model.role} for each in value.members]
+        return [
+            {"judge": each.judge.name, "model": each.model.role}
+            | ({"by": each.by} if each.by != "verdict" else {})
+            for each in value.members
+        ]
     if isinstance(value, Judge):
         return value.name
     if isinstance(value, Model):
@@ -305,7 +313,17 @@ def folder(export: PlannedStage) -> str:
 
 
 def _check_judges(recipe: Recipe, planned: tuple[PlannedStage, ...]) -> None:
-    """No judge is asked about its own family's completions, where the stage does not allow it."""
+    """No judge is asked about its own family's completions, where the stage does not allow it.
+
+    Nor do two juries share a name, under which a version keeps them.
+    """
+    named: dict[str, Jury] = {}
+    for jury in (jury for stage in planned for jury in stage.juries):
+        if named.setdefault(jury.name, jury) != jury:
+            raise RecipeError(
+                f"recipe {recipe.name}: two juries are called {jury.name!r}; rename one of their "
+                "files"
+            )
     asking: list[Asking] = []
     for index, spec in enumerate(recipe.exports):
         if spec.allow_self:
@@ -316,9 +334,11 @@ def _check_judges(recipe: Recipe, planned: tuple[PlannedStage, ...]) -> None:
     for index, (spec, stage) in enumerate(zip(recipe.stages, planned, strict=True)):
         place = f"recipe {recipe.name}: stages[{index}] ({spec.use})"
         roles = tuple(model.role for model in stage.models)
-        is_writing = "completions" in stage.contract.writes
+        # A stage of another verb may pass completions on, but its models did not write them.
+        may_write = spec.use.startswith("generate.") or ":" in spec.use
+        is_writing = may_write and "completions" in stage.contract.writes
         is_judging = bool(stage.judges) and not is_writing
-        if spec.allow_self and not is_judging:
+        if spec.allow_self and not stage.judges:
             raise RecipeError(
                 f"{place}: allow_self says that a judge may judge its own family; this stage asks "
                 "no judge: remove it, or put it on the stage that does"

@@ -99,9 +99,13 @@ class Recipe(BaseModel):
     def specs(self) -> dict[str, ModelSpec]:
         """The models, with relative paths to weights taken from the recipe's folder."""
         return {
-            role: spec.model_copy(update={"model": str((self.folder / spec.model).resolve())})
-            if spec.model.startswith(("./", "../"))
-            else spec
+            role: spec.model_copy(
+                update={
+                    name: str((self.folder / path).resolve())
+                    for name, path in (("model", spec.model), ("adapter", spec.adapter or ""))
+                    if path.startswith(("./", "../"))
+                }
+            )
             for role, spec in self.models.items()
         }
 

@@ -210,13 +210,13 @@ def _refuse(stated: Schema, rows: pl.DataFrame, where: str, column: str, rule: s
     )
 
 
-def union(name: str, *frames: pl.DataFrame, where: str) -> pl.DataFrame:
-    """All rows of several tables of one kind, once each.
+def union(name: str, *frames: pl.DataFrame | None, where: str) -> pl.DataFrame:
+    """All rows of several tables of one kind, once each; None is a table that is not there.
 
     Equal rows are one; one key with two contents raises `TableError`.
     """
     dtypes = schema(name).dtypes
-    whole = [_conform(schema(name), frame, where) for frame in frames]
+    whole = [_conform(schema(name), frame, where) for frame in frames if frame is not None]
     rows = pl.concat([pl.DataFrame(schema=dtypes), *whole]).unique(maintain_order=True)
     return check(name, rows, where=where)
 

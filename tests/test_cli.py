@@ -24,6 +24,7 @@ from typer.testing import CliRunner, Result
 
 from prefdata import cli, way
 from prefdata.judge import names as judge_names
+from prefdata.judge.jury import names as jury_names
 from prefdata.recipe import bundled, find_stage, stages
 from prefdata.stage import contract
 
@@ -281,6 +282,15 @@ def test_every_judge_is_shown_with_what_it_asks(folder: Path):
         drawn = run("judges", name).stdout
         assert shown["digest"] in drawn
         assert all(criterion["name"] in drawn for criterion in shown["criteria"])
+
+
+def test_juries_are_listed_with_their_members(folder: Path):
+    listed = answer("judges")["juries"]
+    assert [entry["name"] for entry in listed] == jury_names()
+    drawn = run("judges").stdout
+    for entry in listed:
+        assert entry["name"] in drawn
+        assert all(f"{seat['judge']}, {seat['model']}" in drawn for seat in entry["members"])
 
 
 def test_recipes_are_listed_and_their_schema_accepts_them(folder: Path):

@@ -116,6 +116,24 @@ def test_completions_that_are_imported_may_be_judged_by_anyone(tmp_path: Path):
     plan(Recipe.load(tmp_path / "recipe.toml"))
 
 
+def test_a_model_that_reads_logs_wrote_nothing(tmp_path: Path):
+    mining = '[[stages]]\nuse = "annotate.feedback_mining"\nmodel = "judge"\n'
+    resolve(tmp_path, {"writer": QWEN, "judge": GPT}, SAMPLE.format("writer"), mining, JUDGE)
+
+
+def test_a_plug_in_that_writes_completions_is_a_writer(tmp_path: Path):
+    (tmp_path / "own_writing.py").write_text(
+        "from prefdata.stage import Asks, Model\n"
+        "from prefdata.tables import Completions, Prompts\n\n\n"
+        "def write(prompts: Prompts, *, model: Model) -> Asks[Completions]:\n"
+        '    raise AssertionError("not run")\n'
+        "    yield\n"
+    )
+    plug_in = '[[stages]]\nuse = "own_writing:write"\nmodel = "writer"\n'
+    message = refused(tmp_path, {"writer": GPT_OLD, "judge": GPT}, plug_in, JUDGE)
+    assert "made by recipe kin: stages[0] (own_writing:write)" in message
+
+
 def test_allow_self_without_a_judge_is_a_mistake(tmp_path: Path):
     writer = SAMPLE.format("writer") + "allow_self = true"
     assert "stages[0] (generate.sample): allow_self" in refused(

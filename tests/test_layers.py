@@ -12,7 +12,10 @@ import prefdata
 from prefdata.recipe import VERBS
 
 PACKAGE = Path(prefdata.__file__).parent
-STAGE_MAY_IMPORT = {"numpy", "scipy", "polars", "sklearn", "torch"}
+STAGE_MAY_IMPORT = {
+    *("numpy", "scipy", "polars", "sklearn", "torch"),
+    *("jsonschema", "referencing", "py3langid"),  # of annotate._checks
+}
 STAGE_MAY_IMPORT_OF_PREFDATA = {"tables", "stage", "judge", "errors", *VERBS}
 TOUCHES_THE_WORLD = {
     "os", "io", "pathlib", "shutil", "socket", "subprocess", "urllib", "http", "requests", "time",

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -146,6 +147,14 @@ def test_rule_two_records_what_is_gone_and_counts_add_up():
     assert after["pairs"].height + dropped.height == tables["pairs"].height
     assert set(dropped["key"]) == set(tables["pairs"]["pair_id"]) - set(after["pairs"]["pair_id"])
     assert dropped.select("table", "stage").unique().rows() == [("pairs", "keep")]
+
+
+def test_an_estimate_that_forgets_what_it_was_given_is_named():
+    """Scores of other stages would be gone, and with them the evidence for every label."""
+    once = follow([planned(rate)], world(2), ask=nobody)
+    forgetful = replace(planned(rate), use="estimate.rate", name="estimate.rate")
+    with pytest.raises(TableError, match=r"estimate\.rate returned scores without 2 rows"):
+        follow([forgetful], once, ask=nobody)
 
 
 def test_what_depends_on_a_dropped_row_goes_with_it():

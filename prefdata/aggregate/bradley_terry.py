@@ -4,18 +4,17 @@ Components of the comparison graph are independent problems. Small ones are solv
 as stacks of dense matrices, a large one on its own by conjugate gradients.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
-from scipy import linalg, sparse
-from scipy.sparse import csgraph
 from scipy.sparse import linalg as sparse_linalg
 from scipy.special import expit
 
+from prefdata.aggregate import _graph
+from prefdata.aggregate._graph import SMALL, Block, Floats, Ints, Laplacian
 from prefdata.aggregate._tally import preferences, tally, with_prompts
 from prefdata.errors import ConvergenceError, RecipeError
 from prefdata.tables import Completions, Scores, Strengths, Votes
@@ -23,20 +22,8 @@ from prefdata.tables import Completions, Scores, Strengths, Votes
 # A criterion that some prompts lack is no mistake; one that all lack is.
 SCOPE = "all"
 
-Floats = NDArray[np.floating[Any]]
-Ints = NDArray[np.int64]
-
-# These modules come without types.
-LAPACK: Any = linalg.lapack
-GRAPHS: Any = csgraph
-SPARSE: Any = sparse
+# This module comes without types.
 SOLVERS: Any = sparse_linalg
-
-# Up to SMALL items a component is a dense matrix in a stack of at most STACK numbers. Above LARGE
-# the inverse of its information would not fit into memory.
-SMALL = 64
-STACK = 1 << 20
-LARGE = 10_000
 
 
 @dataclass(frozen=True)
@@ -57,35 +44,6 @@ class Fit:
     component: Ints
     residual: float
     iterations: int
-
-
-@dataclass(frozen=True)
-class Block:
-    """Components of one size, their items numbered from 0, component after component."""
-
-    items: Ints
-    size: int
-    rows: Ints
-    one: Ints
-    other: Ints
-    wins: Floats
-    losses: Floats
-
-    def only(self, kept: NDArray[np.bool_]) -> "Block":
-        """The kept components, renumbered."""
-        number = np.cumsum(kept) - 1
-        owner = self.one // self.size
-        row = kept[owner]
-        shift = (number[owner] - owner)[row] * self.size
-        return replace(
-            self,
-            items=self.items.reshape(-1, self.size)[kept].ravel(),
-            rows=self.rows[row],
-            one=self.one[row] + shift,
-            other=self.other[row] + shift,
-            wins=self.wins[row],
-            losses=self.losses[row],
-        )
 
 
 def fit_bradley_terry(
@@ -110,17 +68,19 @@ def fit_bradley_terry(
     Raises `ConvergenceError` after `max_iterations`, and with prior 0 where a finite optimum does
     not exist: some items of a component never lose to the others.
     """
-    component = _components(one, other, wins, losses, n_items, prior)
+    component = _graph.components(one, other, n_items)
+    if prior == 0:
+        _check_optimum(one, other, wins, losses, component)
     theta = np.zeros(n_items)
     iterations = 0
-    for block in _blocks(component, one, other, wins, losses):
-        found, steps = _maximise(block, prior, tolerance, max_iterations)
+    for block in _graph.blocks(component, one, other):
+        found, steps = _maximise(block, wins, losses, prior, tolerance, max_iterations)
         theta[block.items] = found
         iterations = max(iterations, steps)
-    everything = Block(np.arange(n_items), n_items, one, one, other, wins, losses)
-    residual = float(np.abs(_gradient(everything, theta, prior)).max(initial=0.0))
-    centre = np.bincount(component, theta) / np.bincount(component)
-    return Fit(theta - centre[component], -centre[component], component, residual, iterations)
+    _, gradient = _slopes(one, other, wins, losses, theta, prior)
+    residual = float(np.abs(gradient).max(initial=0.0))
+    strengths, mean = _graph.centred(theta, component)
+    return Fit(strengths, -mean, component, residual, iterations)
 
 
 def standard_errors(
@@ -131,181 +91,116 @@ def standard_errors(
     From the inverse of the observed information (with the prior's) at the optimum, projected on
     strengths of mean 0. NaN in components of more than `LARGE` items.
     """
-    of_item, of_difference = np.full(len(fit.strengths), np.nan), np.full(len(one), np.nan)
-    for block in _blocks(fit.component, one, other, wins, losses):
-        if block.size > LARGE:
-            continue
-        theta = (fit.strengths - fit.anchor)[block.items]
-        inverse = _inverse(_information(block, theta, prior))
-        diagonal = np.einsum("cii->ci", inverse)
-        mean = inverse.mean(2)
-        variance = diagonal - 2 * mean + mean.mean(1, keepdims=True)
-        of_item[block.items] = np.sqrt(np.maximum(variance.ravel(), 0))
-        cross = inverse[block.one // block.size, block.one % block.size, block.other % block.size]
-        apart = diagonal.ravel()[block.one] + diagonal.ravel()[block.other] - 2 * cross
-        of_difference[block.rows] = np.sqrt(np.maximum(apart, 0))
-    return of_item, of_difference
+    theta = fit.strengths - fit.anchor
+    p = expit(theta[one] - theta[other])
+    each = (wins + losses) * p * (1 - p)
+    errors = _graph.standard_errors(fit.component, one, other, each, _of_prior(theta, prior))
+    return errors[:2]
 
 
-def _components(
-    one: Ints, other: Ints, wins: Floats, losses: Floats, n_items: int, prior: float
-) -> Ints:
-    """The component of each item; without a prior, each must have an optimum."""
-
-    def groups(left: Ints, right: Ints, connection: str) -> tuple[int, Ints]:
-        edges = (np.ones(len(left)), (left, right))
-        graph = SPARSE.coo_array(edges, shape=(n_items, n_items))
-        return GRAPHS.connected_components(graph, connection=connection)
-
-    n_weak, component = groups(one, other, "weak")
-    if prior == 0:
-        winner = np.concatenate([one[wins > 0], other[losses > 0]])
-        loser = np.concatenate([other[wins > 0], one[losses > 0]])
-        n_strong, strong = groups(winner, loser, "strong")
-        if n_strong > n_weak:
-            parts = np.unique(np.stack([component, strong]), axis=1)[0]
-            worst = int(np.flatnonzero(np.bincount(parts) > 1)[0])
-            first = np.flatnonzero(component == worst)[:3].tolist()
-            raise ConvergenceError(
-                f"Bradley-Terry with prior 0 has no finite optimum: {n_strong} groups of items "
-                f"never lose to others in {n_weak} components, first with items {first}; "
-                "residual inf after 0 iterations; give a prior above 0"
-            )
-    return component.astype(np.int64)
-
-
-def _blocks(
-    component: Ints, one: Ints, other: Ints, wins: Floats, losses: Floats
-) -> Iterator[Block]:
-    """The components in blocks of one size, small ones many to a block, a large one alone."""
-    size = np.bincount(component)[component] if len(component) else component
-    order = np.lexsort((component, size))
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    size, rows = size[order], np.argsort(place[one], kind="stable")
-    first = place[one[rows]]
-    start = 0
-    while start < len(order):
-        k = int(size[start])
-        same = int(np.searchsorted(size, k, side="right")) - start
-        many = min(same, k * max(1, STACK // k**2)) if k <= SMALL else k
-        low, high = np.searchsorted(first, [start, start + many])
-        mine = rows[low:high]
-        yield Block(
-            order[start : start + many], k, mine,
-            place[one[mine]] - start, place[other[mine]] - start, wins[mine], losses[mine],
-        )  # fmt: skip
-        start += many
+def _check_optimum(one: Ints, other: Ints, wins: Floats, losses: Floats, component: Ints) -> None:
+    """Without a prior, each component must have an optimum."""
+    found = _graph.one_sided(one, other, wins, losses, component)
+    if found is not None:
+        n_strong, n_weak, first = found
+        raise ConvergenceError(
+            f"Bradley-Terry with prior 0 has no finite optimum: {n_strong} groups of items "
+            f"never lose to others in {n_weak} components, first with items {first}; "
+            "residual inf after 0 iterations; give a prior above 0"
+        )
 
 
 def _maximise(
-    block: Block, prior: float, tolerance: float, max_iterations: int
+    block: Block,
+    wins: Floats,
+    losses: Floats,
+    prior: float,
+    tolerance: float,
+    max_iterations: int,
 ) -> tuple[Floats, int]:
     """Strengths of a block's items on the scale where the prior's opponent has 0, and steps."""
-    theta = _start(block, prior)
+    won, lost = wins[block.rows], losses[block.rows]
+    theta = _start(block, won, lost, prior)
     live, rest = np.arange(len(theta)).reshape(-1, block.size), block
-    solve: Callable[[Block, Floats, Floats, float], Floats]
-    solve = _solve_stack if block.size <= SMALL else _solve_large
+    large = Laplacian(block.one, block.other, len(theta)) if block.size > SMALL else None
     for iteration in range(1, max_iterations + 1):
         here = theta[live.ravel()]
-        gradient = _gradient(rest, here, prior)
-        step = solve(rest, here, gradient, prior).reshape(live.shape)
+        p, gradient = _slopes(rest.one, rest.other, won, lost, here, prior)
+        votes = won + lost
+        each = votes * p * (1 - p)
+        of_prior = _of_prior(here, prior)
+        if large is None:
+            matrix = _graph.information(rest, each, of_prior)
+            step = np.linalg.solve(matrix, gradient.reshape(-1, block.size, 1))[:, :, 0]
+        else:
+            step = _solve_large(large, each, of_prior, gradient)[None]
         low, high = step.min(1), step.max(1)
         if prior > 0:
             low, high = np.minimum(low, 0), np.maximum(high, 0)
         reach = np.maximum(high - low, 1e-300)
         theta[live] += step * (np.log1p(reach) / reach)[:, None]
         # Where the likelihood is flat to the last bit no step can be told from noise.
-        votes = np.bincount(rest.one, rest.wins + rest.losses, minlength=live.size)
-        noise = 1e-15 * (votes + prior).reshape(live.shape).max(1)
+        of_one = np.bincount(rest.one, votes, minlength=live.size)
+        noise = 1e-15 * (of_one + prior).reshape(live.shape).max(1)
         kept = (reach > tolerance) & (np.abs(gradient).reshape(live.shape).max(1) > noise)
         if not kept.any():
             return theta, iteration
         if not kept.all():
             live, rest = live[kept], rest.only(kept)
-    residual = float(np.abs(_gradient(block, theta, prior)).max())
+            won, lost = wins[rest.rows], losses[rest.rows]
+    _, gradient = _slopes(
+        block.one, block.other, wins[block.rows], losses[block.rows], theta, prior
+    )
     raise ConvergenceError(
-        f"Bradley-Terry did not converge: residual {residual:.3g} votes after {max_iterations} "
-        f"iterations in {len(live)} components, first with items {rest.items[:3].tolist()}; "
-        "allow more iterations or give a larger prior"
+        f"Bradley-Terry did not converge: residual {np.abs(gradient).max():.3g} votes after "
+        f"{max_iterations} iterations in {len(live)} components, first with items "
+        f"{rest.items[:3].tolist()}; allow more iterations or give a larger prior"
     )
 
 
-def _start(block: Block, prior: float) -> Floats:
+def _start(block: Block, wins: Floats, losses: Floats, prior: float) -> Floats:
     """The log odds of each item's share of wins: near the optimum where all meet all."""
     n = len(block.items)
-    won = np.bincount(block.one, block.wins, n) + np.bincount(block.other, block.losses, n)
-    lost = np.bincount(block.one, block.losses, n) + np.bincount(block.other, block.wins, n)
+    won = np.bincount(block.one, wins, n) + np.bincount(block.other, losses, n)
+    lost = np.bincount(block.one, losses, n) + np.bincount(block.other, wins, n)
     odds = (won + prior + 0.5) / (lost + prior + 0.5)
     return np.log(odds) * (block.size - 1) / block.size
 
 
-def _gradient(block: Block, theta: Floats, prior: float) -> Floats:
-    """Observed less expected wins of each item."""
-    apart = theta[block.one] - theta[block.other]
-    more = block.wins * expit(-apart) - block.losses * expit(apart)
+def _slopes(
+    one: Ints, other: Ints, wins: Floats, losses: Floats, theta: Floats, prior: float
+) -> tuple[Floats, Floats]:
+    """P(one wins) of each comparison, and observed less expected wins of each item."""
+    p = expit(theta[one] - theta[other])
+    more = wins - (wins + losses) * p
     n = len(theta)
-    of_votes = np.bincount(block.one, more, n) - np.bincount(block.other, more, n)
-    return of_votes - prior * np.tanh(theta / 2)
+    of_votes = np.bincount(one, more, n) - np.bincount(other, more, n)
+    return p, of_votes - prior * np.tanh(theta / 2)
 
 
-def _curvature(block: Block, theta: Floats, prior: float) -> tuple[Floats, Floats]:
-    """The information of each comparison, and the diagonal of the information matrix."""
-    apart = theta[block.one] - theta[block.other]
-    each = (block.wins + block.losses) * expit(apart) * expit(-apart)
-    n = len(theta)
-    diagonal = np.bincount(block.one, each, n) + np.bincount(block.other, each, n)
-    return each, diagonal + 2 * prior * expit(theta) * expit(-theta)
+def _of_prior(theta: Floats, prior: float) -> Floats:
+    """The information of the prior on each strength."""
+    return 2 * prior * expit(theta) * expit(-theta)
 
 
-def _information(block: Block, theta: Floats, prior: float) -> Floats:
-    """The information matrix of each component; without a prior made regular along the ones.
-
-    What is added there changes neither a step, which is orthogonal to it, nor the centred errors.
-    """
-    k = block.size
-    each, diagonal = _curvature(block, theta, prior)
-    cells = block.one * k + block.other % k, block.other * k + block.one % k
-    off = np.bincount(np.concatenate(cells), np.concatenate([-each, -each]), len(theta) * k)
-    matrix = off.astype(np.float64, copy=False).reshape(-1, k, k)
-    np.einsum("cii->ci", matrix)[:] = diagonal.reshape(-1, k)
-    if prior == 0:
-        matrix += np.maximum(diagonal.reshape(-1, k).mean(1), 1e-300)[:, None, None] / k
-    return matrix
-
-
-def _solve_stack(block: Block, theta: Floats, gradient: Floats, prior: float) -> Floats:
-    matrix = _information(block, theta, prior)
-    return np.linalg.solve(matrix, gradient.reshape(-1, block.size, 1)).ravel()
-
-
-def _solve_large(block: Block, theta: Floats, gradient: Floats, prior: float) -> Floats:
-    each, diagonal = _curvature(block, theta, prior)
-    n = len(theta)
+def _solve_large(graph: Laplacian, each: Floats, of_prior: Floats, gradient: Floats) -> Floats:
+    """A Newton step by conjugate gradients; what it lacks the next step makes good."""
+    diagonal = graph.diagonal(each) + of_prior
+    off = graph.off_diagonal(each)
 
     def times(x: Floats) -> Floats:
-        flow = each * (x[block.one] - x[block.other])
-        of_votes = np.bincount(block.one, flow, n) - np.bincount(block.other, flow, n)
-        return of_votes + of_prior * x
+        return diagonal * x + off @ x
 
-    if prior == 0:
+    def scaled(x: Floats) -> Floats:
+        return x / diagonal
+
+    if not of_prior.any():
         # What rounding leaves along the ones has no solution, and would be sought for ever.
         gradient = gradient - gradient.mean()
-    of_prior = 2 * prior * expit(theta) * expit(-theta)
-    matrix = SOLVERS.LinearOperator((n, n), matvec=times, dtype=np.float64)
-    scale = SPARSE.diags_array(1 / diagonal)
-    return SOLVERS.cg(matrix, gradient, rtol=1e-8, maxiter=20 * n, M=scale)[0]
-
-
-def _inverse(matrix: Floats) -> Floats:
-    if matrix.shape[1] <= SMALL:
-        return np.linalg.inv(matrix)
-    # LAPACK counts columns first; the transpose of a symmetric matrix spares it a copy.
-    factor, failed = LAPACK.dpotrf(matrix[0].T, lower=1, overwrite_a=1)
-    if failed:
-        return np.full_like(matrix, np.nan)
-    lower: Floats = np.tril(LAPACK.dpotri(factor, lower=1, overwrite_c=1)[0])
-    return (lower + np.tril(lower, -1).T)[None]
+    shape = graph.n, graph.n
+    matrix = SOLVERS.LinearOperator(shape, matvec=times, dtype=np.float64)
+    scale = SOLVERS.LinearOperator(shape, matvec=scaled, dtype=np.float64)
+    return SOLVERS.cg(matrix, gradient, rtol=1e-4, maxiter=20 * graph.n, M=scale)[0]
 
 
 def bradley_terry(
@@ -359,7 +254,7 @@ def bradley_terry(
         raise RecipeError(f"aggregate.bradley_terry: prior is {prior}; give 0 or a number above")
     pairs = tally(votes, criteria, weights)
     ids = pl.concat([pairs["completion_a"], pairs["completion_b"]]).unique().sort()
-    one, other = (_numbers(pairs[side], ids) for side in ("completion_a", "completion_b"))
+    one, other = (_graph.numbers(pairs[side], ids) for side in ("completion_a", "completion_b"))
     counts = one, other, pairs["wins"].to_numpy(), pairs["losses"].to_numpy()
     fit = fit_bradley_terry(*counts, n_items=len(ids), prior=prior, max_iterations=max_iterations)
     of_item, of_difference = standard_errors(fit, *counts, prior=prior)
@@ -373,7 +268,3 @@ def bradley_terry(
         with_prompts(strengths, votes, completions, estimator),
         preferences(scored, estimator),
     )
-
-
-def _numbers(names: pl.Series, ids: pl.Series) -> Ints:
-    return names.cast(pl.Enum(ids)).to_physical().cast(pl.Int64).to_numpy()

@@ -11,6 +11,7 @@ Diverse Models".
 import polars as pl
 
 from prefdata.annotate._showing import Orders
+from prefdata.annotate.logits import logits
 from prefdata.annotate.pairwise import pairwise
 from prefdata.errors import RecipeError
 from prefdata.judge import Jury
@@ -31,7 +32,8 @@ def jury(
 ) -> Asks[Votes]:
     """One vote of each member, `llm:<model>/<judge>`, for each pair, order and draw.
 
-    The votes are those that `annotate.pairwise` gives for each member by itself; the requests of
+    The votes are those that `annotate.pairwise` gives for each member by itself, or, for one that
+    is asked by "logits", those of `annotate.logits` (`...:logits`, one draw); the requests of
     all members are under way at once. What one of them does not answer are unscored votes of that
     member, with "error: ..."; the others' votes are as they are.
 
@@ -53,6 +55,11 @@ def jury(
         pairwise(
             prompts, completions, judge=member.judge, model=member.model,
             orders=orders, draws=draws, max_pairs=max_pairs, reask=reask, seed=seed,
+        )
+        if member.by == "verdict"
+        else logits(
+            prompts, completions, judge=member.judge, model=member.model,
+            orders=orders, max_pairs=max_pairs, seed=seed,
         )
         for member in jury.members
     ]  # fmt: skip

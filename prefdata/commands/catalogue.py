@@ -58,7 +58,7 @@ def judges(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the judges, or show what one asks."""
+    """List the judges and juries, or show what a judge asks."""
     with reported(as_json):
         from prefdata.screen import catalogue, write
 
@@ -69,6 +69,8 @@ def judges(
             else:
                 catalogue.draw_judge(found, write.out())
         elif as_json:
-            write.print_json({"judges": catalogue.judge_list()})
+            lists = {"judges": catalogue.judge_list(), "juries": catalogue.jury_list()}
+            write.print_json(lists)
         else:
             catalogue.draw_judges(catalogue.judge_list(), write.out())
+            catalogue.draw_juries(catalogue.jury_list(), write.out())

@@ -80,7 +80,7 @@ def ensemble_strength(
     )  # fmt: skip
     n_groups = len(np.unique(seen.groups))
     if n_groups < 2:
-        return Scores(tables.empty("scores"))
+        return Scores(tables.union("scores", scores, where="estimate.ensemble_strength"))
     heads = fit_ensemble(seen, n_heads=n_heads, n_folds=min(n_folds, n_groups), seed=seed)
     mean, spread = heads.mean(0), heads.std(0)
     decile = np.ceil(10 * (mean.argsort(kind="stable").argsort() + 1) / len(mean))
@@ -92,7 +92,7 @@ def ensemble_strength(
     ]
     if keep_heads:
         made += [_scores(seen, "head_margin", f"head:{m}", z) for m, z in enumerate(heads)]
-    return Scores(pl.concat(made))
+    return Scores(tables.union("scores", scores, *made, where="estimate.ensemble_strength"))
 
 
 def fit_ensemble(seen: Evidence, *, n_heads: int, n_folds: int, seed: int) -> Floats:

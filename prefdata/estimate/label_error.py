@@ -91,10 +91,13 @@ def label_error(
     if n_groups < 2:
         note = f"{n_groups} prompt groups: nothing can be held out"
         nothing = Rate(np.nan, 0.0, 0.5, len(seen.x), note)
-        return Scores(tables.empty("scores")), measures("flip_rate", [("label_error", nothing)])
+        told = measures("flip_rate", [("label_error", nothing)])
+        return Scores(tables.union("scores", scores, where="estimate.label_error")), told
     z = fit_held_out(seen, n_folds=min(n_folds, n_groups), seed=seed).z
     found = fit_errors(z)
-    return _scores(seen, found.flipped, model), _measures(z, found)
+    made = _scores(seen, found.flipped, model)
+    both = tables.union("scores", scores, made, where="estimate.label_error")
+    return Scores(both), _measures(z, found)
 
 
 class HeldOut(NamedTuple):

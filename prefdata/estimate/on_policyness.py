@@ -20,6 +20,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.stats import norm, t
 
+from prefdata import tables
 from prefdata.errors import RecipeError
 from prefdata.estimate._sides import beside
 from prefdata.tables import Completions, Pairs, Samples, Scores
@@ -89,7 +90,7 @@ def on_policyness(
             )
             for name, value in values.items()
         ]
-    return Scores(pl.concat(made))
+    return Scores(tables.union("scores", scores, *made, where="estimate.on_policyness"))
 
 
 def predictive_z(value: Floats, mean: Floats, deviation: Floats, n: Floats) -> Floats:

@@ -72,7 +72,7 @@ def ranking_accuracy(
         raise RecipeError("estimate.ranking_accuracy: beta is above 0")
     rows, who = _known(pairs, prompts, scores, model)
     if rows.is_empty():
-        return Scores(tables.empty("scores")), Measures(tables.empty("measures"))
+        return scores, Measures(tables.empty("measures"))
     raw, normed = (rows[a].to_numpy() - rows[b].to_numpy() for a, b in (RAW, NORMALISED))
     share = rows["soft_label"].to_numpy()
     values = {
@@ -103,7 +103,8 @@ def ranking_accuracy(
         {"measure": name, "subject": subject, "n": rows.height, **_mean(hit, group)}
         for (name, subject), hit in hits.items()
     ]
-    return Scores(pl.concat(made)), Measures(pl.DataFrame(measures))
+    both = tables.union("scores", scores, *made, where="estimate.ranking_accuracy")
+    return Scores(both), Measures(pl.DataFrame(measures))
 
 
 def difficulty(margin: Floats, beta: float) -> Floats:

@@ -38,6 +38,22 @@ def ask(asked: Asked, model: Model, *, reask: bool) -> Asks[pl.DataFrame]:
     return pl.concat(heard).drop("messages", "reply", "why", "again").explode(*_OPINION)
 
 
+def say(rows: pl.DataFrame, model: Model, *, max_tokens: int) -> Asks[pl.DataFrame]:
+    """Ask for a text by `messages` and `draw`; the rows with it as `said`.
+
+    It is null where the request failed or the text is blank.
+    """
+    options = {"max_tokens": max_tokens}
+    asked = requests(model, "text", rows["messages"], draw=rows["draw"], options=options)
+    responses = yield asked
+    text = pl.col("text").str.strip_chars()
+    told = responses.filter(pl.col("error").is_null() & (text != ""))
+    rows = rows.with_columns(asked["request_id"])
+    told = told.select("request_id", said=text)
+    rows = rows.join(told, on="request_id", how="left", maintain_order="left")
+    return rows.drop("request_id")
+
+
 def _round(asked: Asked, model: Model) -> Asks[list[pl.DataFrame]]:
     wanted = [
         requests(model, "text", rows["messages"], draw=rows["draw"], options=_options(form, model))

@@ -5,9 +5,9 @@ obeys, the second question after a bad reply and what is accepted all come from 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 from prefdata.judge import verdict
 from prefdata.judge.scale import Scale
@@ -179,8 +179,9 @@ def _worth(field: Field, value: Any) -> float | None:
 
 def _plain(value: Any) -> str:
     if isinstance(value, list):
-        unique: Sequence[str] = list(dict.fromkeys(value))  # pyright: ignore[reportUnknownArgumentType]
-        return json.dumps([_encodable(each) for each in unique], ensure_ascii=False)
+        said = cast(list[Any], value)
+        unique = [each for at, each in enumerate(said) if each not in said[:at]]
+        return _encodable(json.dumps(unique, ensure_ascii=False))
     return str(value)
 
 

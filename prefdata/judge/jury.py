@@ -12,16 +12,22 @@ A jury is a TOML file, named by its stem:
     [[members]]
     judge = "helpfulness"
     model = "large"
+    by = "logits"               # how it is asked, see below; if left out, "verdict"
+
+By "verdict" a member writes its verdict; by "logits" its opinion is read off the probabilities of
+the letters A and B, which is a pairwise judge's and gets more out of a small model.
 
 All judges are of one kind. No two members are alike, with the same judge asked of the same model
-with the same options: the second would repeat the first, and its votes would count twice.
+with the same options in the same way: the second would repeat the first, and its votes would count
+twice.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
+import tomli_w
 from pydantic import Field, ValidationError
 
 from prefdata.errors import JudgeError, nearest
@@ -33,17 +39,21 @@ from prefdata.stage import Model
 
 FOLDER = "juries"
 
+By = Literal["verdict", "logits"]
+
 
 class Member(NamedTuple):
-    """A judge and the model that it asks."""
+    """A judge, the model that it asks, and how."""
 
     judge: Judge
     model: Model
+    by: By = "verdict"
 
     @property
     def annotator(self) -> str:
         """Under which name it votes or rates."""
-        return f"llm:{self.model.name}/{self.judge.name}"
+        way = "" if self.by == "verdict" else f":{self.by}"
+        return f"llm:{self.model.name}/{self.judge.name}{way}"
 
 
 @dataclass(frozen=True)
@@ -60,16 +70,30 @@ class Jury:
         """Whether its members compare or rate."""
         return self.members[0].judge.kind
 
+    def to_toml(self) -> str:
+        """The jury as a file that `load` reads back, in a folder beside that of the judges."""
+        members = [
+            {"judge": f"../judges/{each.judge.name}.toml", "model": each.model.role, "by": each.by}
+            for each in self.members
+        ]
+        said = {"description": self.description, "source": self.source, "members": members}
+        return tomli_w.dumps(said)
 
-class _Seat(Strict):
+
+class Seat(Strict):
+    """A member as the file states it, by names."""
+
     judge: str
     model: str
+    by: By = "verdict"
 
 
-class _File(Strict):
+class File(Strict):
+    """What a jury file says."""
+
     description: str
     source: str = ""
-    members: Annotated[tuple[_Seat, ...], Field(min_length=2, strict=False)]
+    members: Annotated[tuple[Seat, ...], Field(min_length=2, strict=False)]
 
 
 def names() -> list[str]:
@@ -83,11 +107,7 @@ def load(name_or_path: str | Path, models: Mapping[str, Model], folder: Path | N
     `models` are those of the recipe, by role. A relative path is relative to `folder`.
     `JudgeError` names file, key and what is wrong.
     """
-    name, place, home, said = stated("jury", name_or_path, folder, FOLDER)
-    try:
-        file = _File.model_validate(said)
-    except ValidationError as error:
-        raise JudgeError("\n".join(_complaint(place, dict(e)) for e in error.errors())) from error
+    name, place, home, file = _read(name_or_path, folder)
     seats = enumerate(file.members)
     members = tuple(_member(f"{place}: members.{at}", seat, models, home) for at, seat in seats)
     _refuse_mixed(place, members)
@@ -95,16 +115,34 @@ def load(name_or_path: str | Path, models: Mapping[str, Model], folder: Path | N
     return Jury(name, members, file.description, file.source)
 
 
-def _member(at: str, seat: _Seat, models: Mapping[str, Model], home: Path | None) -> Member:
+def read(name_or_path: str | Path, folder: Path | None = None) -> File:
+    """What a jury file says, without a recipe's models; see `load`."""
+    return _read(name_or_path, folder)[3]
+
+
+def _read(name_or_path: str | Path, folder: Path | None) -> tuple[str, str, Path | None, File]:
+    name, place, home, said = stated("jury", name_or_path, folder, FOLDER)
+    try:
+        return name, place, home, File.model_validate(said)
+    except ValidationError as error:
+        raise JudgeError("\n".join(_complaint(place, dict(e)) for e in error.errors())) from error
+
+
+def _member(at: str, seat: Seat, models: Mapping[str, Model], home: Path | None) -> Member:
     if seat.model not in models:
         raise JudgeError(
             f"{at}.model: no model {seat.model!r} in the recipe's [models]; "
             f"{nearest(seat.model, models)}"
         )
     try:
-        return Member(load_judge(seat.judge, home), models[seat.model])
+        judge = load_judge(seat.judge, home)
     except JudgeError as error:
         raise JudgeError(f"{at}.judge: {error}") from error
+    if seat.by == "logits" and judge.kind != "pairwise":
+        raise JudgeError(
+            f'{at}.by: "logits" is for pairwise judges; {judge.name!r} is a {judge.kind} judge'
+        )
+    return Member(judge, models[seat.model], seat.by)
 
 
 def _refuse_mixed(place: str, members: tuple[Member, ...]) -> None:
@@ -127,7 +165,7 @@ def _refuse_alike(place: str, members: tuple[Member, ...]) -> None:
 
 
 def _asks(member: Member) -> Any:
-    return member.judge.digest, member.model.identity, dict(member.model.options)
+    return member.judge.digest, member.by, member.model.identity, dict(member.model.options)
 
 
 def _complaint(place: str, error: Mapping[str, Any]) -> str:
@@ -135,7 +173,7 @@ def _complaint(place: str, error: Mapping[str, Any]) -> str:
     key = ".".join(str(part) for part in at) or "jury"
     match error["type"]:
         case "extra_forbidden":
-            known = (_Seat if len(at) > 1 else _File).model_fields
+            known = (Seat if len(at) > 1 else File).model_fields
             return f"{place}: {key}: there is no such key; {nearest(str(at[-1]), known)}"
         case "missing":
             return f"{place}: {key}: this key is missing"

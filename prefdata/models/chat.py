@@ -202,3 +202,13 @@ def choose(top: Sequence[tuple[str, float]], choices: Sequence[str]) -> dict[str
         return {"text": None, "logprobs": None, "error": "no choice among the likely tokens"}
     shares = [{"token": c, "logprob": math.log(mass[c] / total)} for c in choices if mass.get(c)]
     return {"text": max(mass, key=mass.__getitem__), "logprobs": shares}
+
+
+def cut(vector: Any, said: str) -> Any:
+    """The first `dimensions` of a vector, where so few are wanted, at the vector's length."""
+    wanted = json.loads(said).get("dimensions")
+    if not wanted:
+        return vector
+    kept = vector[: int(wanted)]
+    length, whole = (math.sqrt(float(each @ each)) for each in (kept, vector))
+    return kept * (whole / length) if length else kept

@@ -331,7 +331,8 @@ class Edge:
             self._refuse_closed()
             key = self.specs[role].served()
             if key not in self._clients:
-                self._clients[key] = open_client(self.specs[role], self.ledger)
+                alike = {r: spec for r, spec in self.specs.items() if spec.served() == key}
+                self._clients[key] = open_client(self.specs[role], self.ledger, alike)
             return self._clients[key]
 
     @contextmanager
@@ -388,10 +389,11 @@ class _Talk:
     held: dict[str, float]
 
 
-def open_client(spec: ModelSpec, ledger: Ledger) -> Client:
-    """The client of a spec. Its engine or connections start with its first request.
+def open_client(spec: ModelSpec, ledger: Ledger, roles: Mapping[str, ModelSpec]) -> Client:
+    """The client of a spec and of all `roles` that are served alike.
 
-    What runs for hours elsewhere is remembered beside the ledger.
+    Its engine or connections start with its first request. What runs for hours elsewhere is
+    remembered beside the ledger.
     """
     match spec.client:
         case "openai" if spec.mode == "batch":
@@ -409,7 +411,7 @@ def open_client(spec: ModelSpec, ledger: Ledger) -> Client:
         case "vllm":
             from prefdata.models.vllm import VLLMClient
 
-            return VLLMClient(spec)
+            return VLLMClient(spec, roles)
         case "local":
             from prefdata.models.local import LocalClient
 

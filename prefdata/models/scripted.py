@@ -12,6 +12,8 @@ qualities are; else with `tie_rate` a tie; else the better one with probability 
     P(first named | first better) = bias + (1 - bias)(1 - ties) accuracy .
 
 A rating is the true quality on the scale's steps with probability `accuracy`, else any step.
+A reward is the quality of what is given or, with the option `pair`, by how much the next to last
+mark is above the last. The log-probability of each word of a given text is accuracy * quality - 2.
 Any other text request is answered as a writer: a text whose quality is drawn from a normal
 distribution around `quality` with deviation `spread`, cut to [0, 1]. `malformed_rate` and
 `failure_rate` are the shares of unreadable replies and of failed requests. Every draw comes from
@@ -83,12 +85,22 @@ class ScriptedClient:
                 return response(
                     request_id, text=best, logprobs=spread, tokens_in=read, tokens_out=1
                 )
-            case "embedding" | "hidden":
+            case "embedding":
                 return response(request_id, vector=_vector(text), tokens_in=read)
+            case "hidden":
+                n = float(len(_given(row).split()))
+                return response(request_id, vector=_vector(text), number=n, tokens_in=read)
+            case "logprobs":
+                words = _given(row).split()
+                each = self._spec.accuracy * (qualities(_given(row)) or [0.5])[-1] - 2.0
+                told = [{"token": word, "logprob": each} for word in words]
+                return response(request_id, logprobs=told, number=each * len(words), tokens_in=read)
             case "reward":
-                given = "".join(turn["content"] for turn in row["completion"] or ())
-                known = qualities(given or text)
-                return response(request_id, number=known[-1] if known else 0.5, tokens_in=read)
+                known = qualities(_given(row) or text) or [0.5]
+                number = known[-1]
+                if options.get("pair"):
+                    number = known[-2] - known[-1] if len(known) > 1 else 0.0
+                return response(request_id, number=number, tokens_in=read)
             case want:
                 return response(request_id, error=f"a scripted model gives no {want}")
 
@@ -147,6 +159,11 @@ class ScriptedClient:
                 missed = free * (1 - ties) * (1 - self._spec.accuracy)
                 shares[side] += right if place == best else missed / max(wrong, 1)
         return shares
+
+
+def _given(row: Mapping[str, Any]) -> str:
+    """The given completion, whole."""
+    return "".join(turn["content"] for turn in row["completion"] or ())
 
 
 def qualities(text: str) -> list[float]:

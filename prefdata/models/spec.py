@@ -51,6 +51,11 @@ SPEED = frozenset(
         "swap_space",
         "enable_prefix_caching",
         "cpu_offload_gb",
+        "num_gpu_blocks_override",
+        "kv_cache_memory_bytes",
+        "max_loras",
+        "max_cpu_loras",
+        "distributed_executor_backend",
         "disable_log_stats",
         "download_dir",
     }
@@ -65,6 +70,7 @@ OWN_ENGINE_MAX_TOKENS = 1024
 class ModelSpec(BaseModel):
     """One model of a recipe.
 
+    `revision` is one of the model hub's. `adapter` is a LoRA adapter of `vllm`: a folder or a name.
     `temperature`, `top_p`, `max_tokens`, `seed`, `stop` and the table `options` (whatever else
     the engine samples with) change answers. All these do not: `base_url` and `api_key_env` (each
     one or a list: the endpoints of the model, and the variables that hold their keys);
@@ -87,6 +93,7 @@ class ModelSpec(BaseModel):
     client: Name
     model: str = Field(default="", description="the served model: a name, or a path to its weights")
     revision: str | None = None
+    adapter: str | None = None
     family: str | None = None
     base_url: str | list[str] | None = None
     api_key_env: str | list[str] | None = None
@@ -140,6 +147,8 @@ class ModelSpec(BaseModel):
         self.endpoints()
         if self.mode == "batch" and self.client != "openai":
             raise ValueError(f"`mode` = \"batch\" is for the client 'openai', not {self.client!r}")
+        if self.adapter and self.client != "vllm":
+            raise ValueError(f"`adapter` is for the client 'vllm', not {self.client!r}")
         planted = sorted(self.model_fields_set & set(PLANTED))
         if planted and self.client != "scripted":
             raise ValueError(f"{planted[0]!r} is for the client 'scripted', not {self.client!r}")
@@ -179,6 +188,9 @@ class ModelSpec(BaseModel):
         parts = [f"weights:{served}" if path else served]
         if self.revision and not path:
             parts.append(f"@{self.revision}")
+        if self.adapter:
+            folder = weights.folder(self.adapter)
+            parts.append(f"+{f'weights:{weights.digest(folder)}' if folder else self.adapter}")
         own = {k: v for k, v in sorted(self.engine.items()) if k not in SPEED}
         if own:
             parts.append(f"({','.join(f'{k}={v!r}' for k, v in own.items())})")

@@ -24,8 +24,7 @@ def locate(spec: "ModelSpec") -> Path | None:
         return None
     if spec.client == "embedded" and spec.model in PACKAGED:
         return _packaged(spec.model)
-    path = Path(spec.model).expanduser()
-    if path.exists():
+    if path := folder(spec.model):
         return path
     if spec.client == "embedded":
         raise RecipeError(
@@ -33,6 +32,12 @@ def locate(spec: "ModelSpec") -> Path | None:
             f"or a packaged model; {nearest(spec.model, PACKAGED)}"
         )
     return None
+
+
+def folder(name: str) -> Path | None:
+    """The path that a name is; None where it names something of the model hub."""
+    path = Path(name).expanduser()
+    return path if path.exists() else None
 
 
 def _packaged(name: str) -> Path:

@@ -12,6 +12,7 @@ from rich.table import Table
 from prefdata import judge as judges
 from prefdata.errors import PrefdataError, RecipeError, nearest
 from prefdata.judge import Judge
+from prefdata.judge import jury as juries
 from prefdata.recipe import Recipe, bundled, find_stage, stages
 from prefdata.screen import write
 from prefdata.stage import Contract, contract
@@ -168,6 +169,24 @@ def judge_list() -> list[dict[str, Any]]:
         }
         for each in found
     ]
+
+
+def jury_list() -> list[dict[str, Any]]:
+    """The bundled juries."""
+    return [{"name": name, **juries.read(name).model_dump(mode="json")} for name in juries.names()]
+
+
+def draw_juries(found: list[dict[str, Any]], on: Console) -> None:
+    table = write.table("jury", "judge, and the role of its model", "what it judges")
+    for entry in found:
+        seats = [f"{seat['judge']}, {seat['model']}" for seat in entry["members"]]
+        table.add_row(
+            write.text(entry["name"], "bold"),
+            write.text("\n".join(seats), "cyan", lines=True),
+            write.text(entry["description"]),
+        )
+    on.print()
+    on.print(table)
 
 
 def draw_judges(found: list[dict[str, Any]], on: Console) -> None:

@@ -4,6 +4,7 @@
       manifest.json      what it is, how it was made, every file with its size and digest
       recipe.toml        the recipe as it was written
       judges/*.toml      what judges were asked
+      juries/*.toml      who sat in juries, if any
       *.parquet          every table that has rows
       quarantine.jsonl   source rows that could not be read, with their reasons, if any
       <export>/          a `datasets.DatasetDict` folder, one for each export
@@ -39,7 +40,7 @@ from prefdata.version.content import FORMAT, table_digest
 from prefdata.version.splits import assign_splits, part
 from prefdata.version.stored import MANIFEST, NAME, file_state, is_whole, manifest_id
 
-RESERVED = {"judges", "recipe.toml", "quarantine.jsonl", "readme.md", MANIFEST}
+RESERVED = {"judges", "juries", "recipe.toml", "quarantine.jsonl", "readme.md", MANIFEST}
 ABANDONED = 24 * 3600  # seconds after which whoever wrote a folder aside is gone
 
 
@@ -62,6 +63,7 @@ def write(
     resolved: Mapping[str, Any],
     judges: Mapping[str, str] | None = None,
     judge_digests: Mapping[str, str] | None = None,
+    juries: Mapping[str, str] | None = None,
     counts: Mapping[str, Any] | None = None,
     quarantined: Iterable[Mapping[str, Any]] = (),
     splits: Mapping[str, float] | None = None,
@@ -75,12 +77,13 @@ def write(
     `resolved` is the recipe as plan resolved it, as JSON, without what cannot change an answer or
     differs between machines (base_url, time-outs, prices, absolute paths): all of it goes into the
     id. `judges` maps a judge's name to its file's text, `judge_digests` to the digest of what it
-    says (by default that of the text), which goes into the id. `counts` and `quarantined` rows are
-    kept and are no part of the id; of `counts`, the card reads `stages`, a list of {use, table, in,
-    out, dropped}, and `requests`, `tokens` and `cost`. Splits are assigned here, to
-    `pairs` and to the rows of every export; rows keep their order. `licenses` maps a source to its
-    licence; `description` is the recipe's, for the card. `partial` is given where a limit ended the
-    asking: its `missing`, requests by stage, goes into the id.
+    says (by default that of the text), which goes into the id. `juries` maps a jury's name to its
+    file's text; who sits is in `resolved` too. `counts` and `quarantined` rows are kept and are no
+    part of the id; of `counts`, the card reads `stages`, a list of {use, table, in, out, dropped},
+    and `requests`, `tokens` and `cost`. Splits are assigned here, to `pairs` and to the rows of
+    every export; rows keep their order. `licenses` maps a source to its licence; `description` is
+    the recipe's, for the card. `partial` is given where a limit ended the asking: its `missing`,
+    requests by stage, goes into the id.
 
     Raises `TableError` if a table breaks its schema or refers to a row that is not there,
     `RecipeError` if something looks like a secret, `VersionError` if a name is none.
@@ -90,8 +93,10 @@ def write(
         **{name: digest("judge", text) for name, text in judges.items()},
         **(judge_digests or {}),
     }
-    _refuse_names(name, exports, judges)
-    said = {"recipe": [recipe_text, resolved], "judges": judges, "counts": counts}
+    juries = dict(juries or {})
+    _refuse_names(name, exports, {**judges, **juries})
+    asked = [judges, juries]
+    said = {"recipe": [recipe_text, resolved], "judges": asked, "counts": counts}
     refuse_secrets("version", said)
     frames = _split(_checked(tables), splits, seed)
     refuse_dangling(frames)
@@ -119,6 +124,7 @@ def write(
         "recipe.toml": recipe_text,
         "README.md": card(manifest, frames),
         **{f"judges/{judge}.toml": text for judge, text in judges.items()},
+        **{f"juries/{jury}.toml": text for jury, text in juries.items()},
         **({"quarantine.jsonl": "\n".join(quarantine) + "\n"} if quarantine else {}),
     }
     aside = _aside(home)

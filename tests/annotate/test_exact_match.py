@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefdata import tables
-from prefdata.annotate.exact_match import exact_match, number
+from prefdata.annotate._answers import number
+from prefdata.annotate.exact_match import exact_match
 from prefdata.tables import Completions, Prompts, Ratings
 
 

@@ -1,6 +1,7 @@
 """A jury's votes are those of its members, asked at once, each under its own name."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ import prefdata
 from prefdata import judge as judges
 from prefdata import tables
 from prefdata.annotate.jury import jury as jury_stage
+from prefdata.annotate.logits import logits
 from prefdata.annotate.pairwise import pairwise
 from prefdata.dataset import estimate
 from prefdata.errors import RecipeError
 from prefdata.judge import Jury, Member
+from prefdata.judge import jury as juries
 from prefdata.plan import plan
 from prefdata.recipe import Recipe
 from prefdata.screen.plan import draw_plan, plan_json
@@ -136,6 +139,38 @@ def test_votes_depend_on_neither_row_order_nor_shards_nor_the_order_of_members(
     assert tables.typed(Votes, drive(stage, answering([]))).equals(whole)
 
 
+def test_a_member_may_be_asked_for_its_leaning(world: Callable[..., World]):
+    prompts, completions = (world(4, 3)[name] for name in ("prompts", "completions"))
+    mixed = Jury("mixed", (TRIO.members[0], Member(JUDGE, MODELS[1], "logits")))
+    wants: list[str] = []
+
+    def ask(requests: Requests) -> Responses:
+        wants.extend(requests["want"])
+        lean = [{"token": "A", "logprob": math.log(0.7)}, {"token": "B", "logprob": math.log(0.3)}]
+        rows = [
+            {"request_id": row["request_id"], "tokens_in": 1, "tokens_out": 1}
+            | ({"text": says(row)} if row["want"] == "text" else {"logprobs": lean})
+            for row in requests.to_dicts()
+        ]
+        return Responses(pl.DataFrame(rows, schema=tables.schema("responses").dtypes))
+
+    given = Prompts(prompts), Completions(completions)
+    made = tables.typed(Votes, drive(jury_stage(*given, jury=mixed, reask=False), ask))
+    alone = drive(logits(*given, judge=JUDGE, model=MODELS[1]), ask)
+    leaning = made.filter(pl.col("annotator") == "llm:south/helpfulness:logits")
+    assert leaning.equals(tables.typed(Votes, alone))
+    assert leaning["preference"].round(9).unique().sort().to_list() == [0.3, 0.7]
+    assert set(wants) == {"text", "choice"}
+
+
+def test_a_member_that_never_answers_does_not_end_a_build(folder: Path):
+    changes = ["models.poor.failure_rate=1.0"]
+    made = prefdata.build(folder / "recipe.toml", data=folder / "data", changes=changes)
+    assert made.unscored["annotate.jury"] == {"error: planted failure": N * 3 * 2}
+    assert made.tables["votes"] == 3 * N * 3 * 2
+    assert made.tables["pairs"] > 0
+
+
 def test_a_jury_that_rates_is_refused(world: Callable[..., World]):
     rating = judges.load("helpfulness-rating")
     jury = Jury("raters", tuple(Member(rating, model) for model in MODELS))
@@ -233,6 +268,9 @@ def test_from_prompts_through_a_jury_to_pairs(folder: Path):
     failed = votes.filter(pl.col("unscored").is_not_null())
     assert failed["annotator"].unique().to_list() == ["llm:poor/helpfulness"]
     assert failed["unscored"].unique().to_list() == ["error: planted failure"]
+    planned = plan(Recipe.load(folder / "recipe.toml"))
+    kept = juries.load("juries/planted.toml", planned.models, Path(made.path))
+    assert kept == planned.stages[1].options["jury"], "a version holds the jury that voted"
     pairs = prefdata.load(made.name, "pairs", data=folder / "data")
     assert pairs.height + made.dropped.get("pair.best_vs_worst", 0) == N
     sides = pairs.join(known, left_on="chosen_id", right_on="completion_id").join(
@@ -256,6 +294,18 @@ def test_the_members_of_a_jury_are_in_the_plan_and_what_they_are_decides_the_ver
     assert plan(Recipe.load(folder / "recipe.toml")).resolved == resolved
     (folder / "juries" / "renamed.toml").write_text(PLANTED.rpartition("[[members]]")[0])
     assert plan(Recipe.load(folder / "recipe.toml")).resolved != resolved
+
+
+def test_two_juries_do_not_share_a_name(folder: Path):
+    (folder / "other").mkdir()
+    (folder / "other" / "planted.toml").write_text(PLANTED.replace('"fair"', '"writer"'))
+    second = '[[stages]]\nuse = "annotate.jury"\njury = "{}/planted.toml"\nseed = 5\n'
+    text = RECIPE.replace("[[exports]]", second + "\n[[exports]]")
+    (folder / "recipe.toml").write_text(text.format("juries"))
+    plan(Recipe.load(folder / "recipe.toml"))
+    (folder / "recipe.toml").write_text(text.format("other"))
+    with pytest.raises(RecipeError, match="two juries are called 'planted'"):
+        plan(Recipe.load(folder / "recipe.toml"))
 
 
 def test_a_plan_says_what_each_member_will_ask_and_cost(

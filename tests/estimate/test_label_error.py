@@ -133,7 +133,9 @@ def test_scores_of_pairs_are_evidence_too(world_of_pairs: Callable[..., Planted]
     scores = t.typed(Scores, scores.with_columns(subject=pl.lit("pair"), score=pl.lit("reward")))
     given = (world.pairs, world.prompts, world.completions, scores)
     found, _ = drive(label_error(*given, margins=["reward"]), nobody)
-    truth, value = against(world, found)
+    own = pl.col("score") == "label_error"
+    assert found.filter(~own).equals(scores.select(found.columns)), "what others scored stays"
+    truth, value = against(world, found.filter(own))
     assert area_under_roc(truth, value) > 0.9
     with pytest.raises(RecipeError, match="no pair has a score 'rewards'"):
         drive(label_error(*given, margins=["rewards"]), nobody)

@@ -80,6 +80,8 @@ def test_gradients_and_scenarios_of_pairs(world: Any):
     scores = on_policyness(
         made["completions"], made["samples"], made["scores"], made["pairs"], generator="policy"
     )
+    given = made["scores"]
+    assert given.join(scores, on=given.columns, how="anti", nulls_equal=True).is_empty()
     logp = dict(
         made["scores"].filter(pl.col("score") == "logp").select("subject_id", "value").iter_rows()
     )

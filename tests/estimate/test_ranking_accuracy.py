@@ -68,6 +68,7 @@ def test_lengths_make_sums_and_means_disagree(world: Any):
     n = pairs.height
     scores = scored(pairs, [-20.0] * n, [-10.0] * n, np.full(n, 40), np.full(n, 5))
     made_scores, measures = ranking_accuracy(pairs, made["prompts"], scores)
+    assert scores.join(made_scores, on=scores.columns, how="anti", nulls_equal=True).is_empty()
     tables.check("scores", made_scores, where="test")
     tables.check("measures", measures, where="test")
     assert measured(measures, "ranking_accuracy")["value"] == 0

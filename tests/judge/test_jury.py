@@ -70,6 +70,7 @@ MISTAKES = [
      ["members", "'helpfulness-rating' is pointwise", "'helpfulness' is pairwise"]),
     ('model = "small"', 'model = "large"', ["members.1", "members.0", "would repeat"]),
     ('model = "small"', 'model = "again"', ["members.1", "'again' and 'large'", "would repeat"]),
+    ('model = "small"', 'model = "small"\nby = "guess"', ["members.0.by", "'verdict' or 'logits'"]),
     ('model = "small"', 'modle = "small"', ["members.0.modle", "no such key", "'model'"]),
     ('model = "small"\n', "", ["members.0.model", "missing"]),
     ('model = "small"', "model = 3", ["members.0.model", "string"]),
@@ -89,6 +90,17 @@ def test_a_mistake_is_said_with_file_and_key(
         load(tmp_path, GOOD.replace(found, mistake, 1))
     for part in ("two.toml", *said):
         assert part in str(refused.value)
+
+
+def test_the_same_judge_and_model_may_be_asked_in_two_ways(tmp_path: Path):
+    jury = load(tmp_path, GOOD.replace('model = "small"', 'model = "large"\nby = "logits"'))
+    assert [each.annotator for each in jury.members] == [
+        "llm:large-1/helpfulness:logits",
+        "llm:large-1/helpfulness",
+    ]
+    rating = GOOD.replace("helpfulness", "helpfulness-rating")
+    with pytest.raises(JudgeError, match=r'members\.1\.by: "logits" is for pairwise judges'):
+        load(tmp_path, rating + 'by = "logits"')
 
 
 def test_one_judge_is_no_jury(tmp_path: Path):

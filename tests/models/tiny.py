@@ -58,6 +58,43 @@ def causal(folder: Path, *, template: bool = True, tied: bool = False) -> Path:
     return folder
 
 
+def adapter(folder: Path, base: Path, seed: int = 5) -> Path:
+    """A LoRA adapter in PEFT's layout, and in `...-merged` the model that it makes of `base`."""
+    import json
+
+    import torch
+    from safetensors.torch import save_file
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    rank, alpha = 4, 8
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    weights: dict[str, Any] = {}
+    with torch.no_grad():
+        for name, module in model.named_modules():
+            if name.endswith(("q_proj", "v_proj")):
+                a = 0.3 * torch.randn(rank, module.in_features)
+                b = 0.3 * torch.randn(module.out_features, rank)
+                weights[f"base_model.model.{name}.lora_A.weight"] = a
+                weights[f"base_model.model.{name}.lora_B.weight"] = b
+                module.weight += alpha / rank * (b @ a)
+    model.save_pretrained(folder.with_name(f"{folder.name}-merged"))
+    AutoTokenizer.from_pretrained(base).save_pretrained(folder.with_name(f"{folder.name}-merged"))
+    folder.mkdir()
+    save_file(weights, folder / "adapter_model.safetensors")
+    told = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": "tiny",
+        "r": rank,
+        "lora_alpha": alpha,
+        "target_modules": ["q_proj", "v_proj"],
+        "bias": "none",
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(told))
+    return folder
+
+
 def reward(folder: Path, *, pad: int | None = None, labels: int = 1) -> Path:
     import torch
     from transformers import LlamaForSequenceClassification

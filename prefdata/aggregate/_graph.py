@@ -1,0 +1,226 @@
+"""The graph of who was compared with whom: its components, and linear algebra on each of them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import linalg, sparse
+from scipy.sparse import csgraph
+
+Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.int64]
+
+# These modules come without types.
+LAPACK: Any = linalg.lapack
+GRAPHS: Any = csgraph
+SPARSE: Any = sparse
+
+# Up to SMALL items a component is a dense matrix in a stack of at most STACK numbers. Above LARGE
+# the inverse of its information would not fit into memory.
+SMALL = 64
+STACK = 1 << 20
+LARGE = 10_000
+
+
+@dataclass(frozen=True)
+class Block:
+    """Components of one size, their items numbered from 0, component after component.
+
+    `rows` are the comparisons within them, and `one` and `other` their items.
+    """
+
+    items: Ints
+    size: int
+    rows: Ints
+    one: Ints
+    other: Ints
+
+    def only(self, kept: NDArray[np.bool_]) -> "Block":
+        """The kept components, renumbered."""
+        number = np.cumsum(kept) - 1
+        owner = self.one // self.size
+        row = kept[owner]
+        shift = (number[owner] - owner)[row] * self.size
+        return Block(
+            items=self.items.reshape(-1, self.size)[kept].ravel(),
+            size=self.size,
+            rows=self.rows[row],
+            one=self.one[row] + shift,
+            other=self.other[row] + shift,
+        )
+
+
+def numbers(names: pl.Series, ids: pl.Series) -> Ints:
+    """The place of each name in the sorted `ids`."""
+    return names.cast(pl.Enum(ids)).to_physical().cast(pl.Int64).to_numpy()
+
+
+def sorting(values: Ints, n: int) -> Ints:
+    """The stable order of whole numbers from 0 to n - 1; few of them sort many times faster."""
+    return np.argsort(values.astype(np.uint16) if n <= 1 << 16 else values, kind="stable")
+
+
+def _by_row(row: Ints, column: Ints, n: int) -> tuple[Ints, NDArray[np.int32], NDArray[np.int32]]:
+    """The order by rows, and the columns and bounds of the rows in it."""
+    order = sorting(row, n)
+    indptr = np.zeros(n + 1, np.int32)
+    np.cumsum(np.bincount(row, minlength=n), out=indptr[1:])
+    return order, column[order].astype(np.int32), indptr
+
+
+def components(one: Ints, other: Ints, n_items: int) -> Ints:
+    """The component of each item, numbered by its first item."""
+    return groups(one, other, n_items, "weak")[1]
+
+
+def groups(left: Ints, right: Ints, n_items: int, connection: str) -> tuple[int, Ints]:
+    """How many components arrows from left to right make, and that of each item."""
+    # As coordinates: the search would never end where an arrow stands twice in a row.
+    graph = SPARSE.coo_array((np.ones(len(left)), (left, right)), shape=(n_items, n_items))
+    count, label = GRAPHS.connected_components(graph, connection=connection)
+    return count, label.astype(np.int64)
+
+
+def one_sided(
+    one: Ints, other: Ints, wins: Floats, losses: Floats, component: Ints
+) -> tuple[int, int, list[int]] | None:
+    """Where some items never lose to others of their component, so that no strengths are finite.
+
+    Gives the number of groups within which everyone is somehow beaten by everyone, the number of
+    components and the first items of one that has several groups; None where there is none.
+    """
+    n_items, n_weak = len(component), len(np.unique(component))
+    winner = np.concatenate([one[wins > 0], other[losses > 0]])
+    loser = np.concatenate([other[wins > 0], one[losses > 0]])
+    n_strong, strong = groups(winner, loser, n_items, "strong")
+    if n_strong == n_weak:
+        return None
+    parts = np.unique(np.stack([component, strong]), axis=1)[0]
+    worst = int(np.flatnonzero(np.bincount(parts) > 1)[0])
+    return n_strong, n_weak, np.flatnonzero(component == worst)[:3].tolist()
+
+
+def blocks(component: Ints, one: Ints, other: Ints) -> Iterator[Block]:
+    """The components in blocks of one size, small ones many to a block, a large one alone."""
+    size = np.bincount(component)[component] if len(component) else component
+    order = np.lexsort((component, size))
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    size, rows = size[order], sorting(place[one], len(order))
+    first = place[one[rows]]
+    start = 0
+    while start < len(order):
+        k = int(size[start])
+        same = int(np.searchsorted(size, k, side="right")) - start
+        many = min(same, k * max(1, STACK // k**2)) if k <= SMALL else k
+        low, high = np.searchsorted(first, [start, start + many])
+        mine = rows[low:high]
+        items = order[start : start + many]
+        yield Block(items, k, mine, place[one[mine]] - start, place[other[mine]] - start)
+        start += many
+
+
+def centred(values: Floats, component: Ints) -> tuple[Floats, Floats]:
+    """Values less the mean of their component, and that mean for each item."""
+    mean = (np.bincount(component, values) / np.bincount(component))[component]
+    return values - mean, mean
+
+
+def information(block: Block, each: Floats, of_prior: Floats) -> Floats:
+    """The information matrix of each component, from that of each comparison and of each prior.
+
+    Without a prior it is made regular along the ones. What is added there changes neither a step,
+    which is orthogonal to it, nor the centred errors.
+    """
+    k, n = block.size, len(of_prior)
+    diagonal = np.bincount(block.one, each, n) + np.bincount(block.other, each, n) + of_prior
+    cells = block.one * k + block.other % k, block.other * k + block.one % k
+    off = np.bincount(np.concatenate(cells), np.concatenate([-each, -each]), n * k)
+    matrix = off.astype(np.float64, copy=False).reshape(-1, k, k)
+    np.einsum("cii->ci", matrix)[:] = diagonal.reshape(-1, k)
+    if not of_prior.any():
+        matrix += np.maximum(diagonal.reshape(-1, k).mean(1), 1e-300)[:, None, None] / k
+    return matrix
+
+
+def standard_errors(
+    component: Ints,
+    one: Ints,
+    other: Ints,
+    each: Floats,
+    of_prior: Floats,
+    shared: tuple[Floats, float] | None = None,
+) -> tuple[Floats, Floats, float]:
+    """Errors of strengths of mean 0 in each component, of the differences one[k] - other[k], and
+    of a parameter that all comparisons share.
+
+    `each` and `of_prior` are the information of a comparison on its difference and of the prior on
+    a strength; `shared` is that of a comparison on its difference and the parameter together, and
+    the information on the parameter alone. NaN in components of more than `LARGE` items, and
+    everywhere where one of them matters to the parameter.
+    """
+    of_item, of_difference = np.full(len(component), np.nan), np.full(len(one), np.nan)
+    # By components, the shared parameter known: variances, and what its error adds to strengths.
+    slope = np.full(len(component), np.nan)
+    left = shared[1] if shared else 1.0
+    variance = np.full(len(component), np.nan)
+    of_pair = np.full(len(one), np.nan)
+    for block in blocks(component, one, other):
+        if block.size > LARGE:
+            left = np.nan if shared else left
+            continue
+        inverse = _inverse(information(block, each[block.rows], of_prior[block.items]))
+        diagonal = np.einsum("cii->ci", inverse)
+        mean = inverse.mean(2)
+        apart = diagonal - 2 * mean + mean.mean(1, keepdims=True)
+        variance[block.items] = apart.ravel()
+        k = block.size
+        cross = inverse[block.one // k, block.one % k, block.other % k]
+        flat = diagonal.ravel()
+        of_pair[block.rows] = flat[block.one] + flat[block.other] - 2 * cross
+        if shared:
+            both, n = shared[0][block.rows], len(block.items)
+            border = np.bincount(block.one, both, n) - np.bincount(block.other, both, n)
+            moved = np.einsum("cij,cj->ci", inverse, border.reshape(-1, k))
+            left -= float((moved * border.reshape(-1, k)).sum())
+            slope[block.items] = moved.ravel()
+    if shared:
+        moved, _ = centred(slope, component)
+        variance += moved**2 / left
+        of_pair += (slope[one] - slope[other]) ** 2 / left
+    of_item[:] = np.sqrt(np.maximum(variance, 0))
+    of_difference[:] = np.sqrt(np.maximum(of_pair, 0))
+    return of_item, of_difference, float(np.sqrt(1 / left)) if left > 0 else float("nan")
+
+
+def _inverse(matrix: Floats) -> Floats:
+    if matrix.shape[1] <= SMALL:
+        return np.linalg.inv(matrix)
+    # LAPACK counts columns first; the transpose of a symmetric matrix spares it a copy.
+    factor, failed = LAPACK.dpotrf(matrix[0].T, lower=1, overwrite_a=1)
+    if failed:
+        return np.full_like(matrix, np.nan)
+    lower: Floats = np.tril(LAPACK.dpotri(factor, lower=1, overwrite_c=1)[0])
+    return (lower + np.tril(lower, -1).T)[None]
+
+
+class Laplacian:
+    """x -> sum_k each[k] (x_one - x_other), for weights that change on comparisons that do not."""
+
+    def __init__(self, one: Ints, other: Ints, n_items: int) -> None:
+        self.n = n_items
+        self.one, self.other = one, other
+        row, column = np.concatenate([one, other]), np.concatenate([other, one])
+        order, self.indices, self.indptr = _by_row(row, column, n_items)
+        self.take = order % max(len(one), 1)
+
+    def off_diagonal(self, each: Floats) -> Any:
+        data = -each[self.take]
+        return SPARSE.csr_array((data, self.indices, self.indptr), shape=(self.n, self.n))
+
+    def diagonal(self, each: Floats) -> Floats:
+        of_both = np.bincount(self.one, each, self.n) + np.bincount(self.other, each, self.n)
+        return of_both.astype(np.float64, copy=False)

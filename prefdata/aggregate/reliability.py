@@ -1,0 +1,352 @@
+"""One model of all annotators: how strong completions are, and how much each vote says about it.
+
+    logit P(u prefers a to b) =
+        alpha_u (theta_a - theta_b) + beta_u first + gamma_u length + phi_u own
+
+u is an annotator on a criterion, alpha its discrimination; first is 1 where a was shown first and
+-1 where b was, length the log-ratio of the lengths of a and b, own 1 where a comes from a model of
+the annotator's family and b does not, -1 in the converse case. Strengths theta, and the effects,
+are normal around 0 and alpha around 1, all with variance 1: no prior was tuned on data.
+
+Votes are not independent, and the model says so in three places.
+
+- A vote counts its annotator's repeatability: the correlation of its own votes on the same two in
+  another order or draw, the most that the truth can explain of it. Where gold votes are, the
+  squared correlation with gold takes its place in proportion to their number.
+- Annotators of one group, and copies, whose votes correlate nearly perfectly, share one vote.
+- What else is shared shows in residuals: their correlation rho gives each pair a design effect,
+  1 + (n - 1) rho for n equal annotators, by which its votes are divided before P is stated.
+
+Source: Raykar et al. 2010, "Learning From Crowds"; Chen et al. 2013, "Pairwise Ranking Aggregation
+in a Crowdsourced Setting", for alpha; Birnbaum 1968 for its model of two parameters; Jaakkola and
+Jordan 2000, "Bayesian parameter estimation via variational methods"; Kish 1965, "Survey Sampling".
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse import csgraph
+
+from prefdata import tables
+from prefdata.aggregate._criteria import weigh
+from prefdata.aggregate._reliability_model import (
+    GOLD_VOTES,
+    Evidence,
+    Fit,
+    fit_reliability,
+    probability,
+    repeatability,
+    shared_error,
+    tempered,
+    validity,
+)
+from prefdata.aggregate._tally import preferences, with_prompts
+from prefdata.errors import RecipeError, nearest
+from prefdata.judge.family import family_of
+from prefdata.tables import Completions, Measures, Samples, Scores, Strengths, Votes
+
+# An annotator's reliability is estimated from its votes on all prompts.
+SCOPE = "all"
+
+Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.int64]
+SPARSE: Any = sparse
+GRAPHS: Any = csgraph
+
+EFFECTS = ["position_effect", "length_effect", "self_family_effect"]
+SIDES = ["completion_a", "completion_b"]
+# Fewer common pairs than this do not make two annotators copies.
+ENOUGH = 20
+
+
+def reliability(
+    votes: Votes,
+    completions: Completions | None = None,
+    samples: Samples | None = None,
+    *,
+    gold: str | None = None,
+    groups: Mapping[str, str] | None = None,
+    copies: float = 0.98,
+    families: Mapping[str, str] | None = None,
+    criteria: Sequence[str] | None = None,
+    weights: Mapping[str, float] | None = None,
+    max_iterations: int = 500,
+    estimator: str = "reliability",
+) -> tuple[Strengths, Scores, Measures]:
+    """Estimate strengths of completions and the reliability of annotators from all votes together.
+
+    A tie is half a vote each way. Unscored votes (abstentions, replies without a verdict, failures)
+    are left out. Completions that no votes connect are estimated apart, each component around 0;
+    one that always wins has a finite strength, by the prior.
+
+    - `strengths`: theta on the log scale of an annotator of discrimination 1, of mean 0 over the
+      completions that votes connect, and its posterior standard deviation (null where more than
+      2,000 are connected).
+    - `scores` of pairs: `preference`, P(the smaller completion_id is the stronger), in [0, 1]; its
+      stderr is what not knowing the discriminations exactly adds, and no more.
+    - `scores` of annotators, under the model "<estimator>:<criterion>": `discrimination` (near 0
+      guesses, below 0 votes against the others), `position_effect` (log-odds for the first shown),
+      `length_effect` (log-odds per factor e of length), `self_family_effect` (log-odds for the
+      own family), each with its standard error and only where votes could show it;
+      `repeatability` in [0, 1], what a vote counts; `copies`, how many annotators share its vote.
+    - `measures` of subject "all": `shared_error` rho in [0, 1], and `design_effect`, the mean by
+      which the votes of a pair were divided, at least 1.
+
+    The length effect needs `completions`, the self-family effect `samples`.
+
+    Options:
+    - `gold`: the annotators whose votes are the truth, one or a pattern as "human:gold*"; they
+      anchor the strengths and are not estimated.
+    - `groups`: the group of annotators by a pattern on the name, as {"llm:gpt-4/*" = "gpt-4"}; the
+      first that fits counts. The votes of a group on a pair count as one.
+    - `copies`: annotators whose votes on at least 20 common pairs correlate at least so highly are
+      a group too; above 0; above 1 never. 0.98 is one other verdict in a hundred. Good judges
+      agree as well: lowering it takes from those who are right together.
+    - `families`: the family of annotators and generators by a pattern on the name; default by
+      `families.toml` of the judges.
+    - `criteria`: the criteria whose votes count; default all.
+    - `weights`: votes that one vote on a criterion counts for; default 1 each.
+    - `max_iterations`: steps before giving up.
+    - `estimator`: the result's name in `strengths.estimator` and `scores.model`.
+
+    Raises `ConvergenceError`; `RecipeError` for gold annotators or a criterion without votes, or an
+    option out of range; `TableError` where the prompt of a completion cannot be found.
+
+    Source: Raykar et al. (2010), Learning From Crowds; Chen et al. (2013), Pairwise Ranking
+    Aggregation in a Crowdsourced Setting.
+    """
+    if not copies > 0:
+        raise RecipeError(f"aggregate.reliability: copies is {copies}; give a number above 0")
+    rows = weigh(votes, criteria, weights).filter(pl.col("preference").is_not_null())
+    rows = rows.sort(*tables.schema("votes").key)
+    ids = pl.concat([rows[side] for side in SIDES]).unique().sort()
+    unit_names = rows.select("annotator", "criterion").unique().sort("annotator", "criterion")
+    named = unit_names.with_row_index("unit")
+    rows = rows.join(named, on=["annotator", "criterion"], maintain_order="left")
+    pairs = rows.select(*SIDES).unique().sort(*SIDES)
+    rows = rows.join(pairs.with_row_index("pair"), on=SIDES, maintain_order="left")
+    is_gold = _gold(unit_names["annotator"], gold)
+    pair_one, pair_other = (_numbers(pairs[side], ids) for side in SIDES)
+    seen = Evidence(
+        pair_one=pair_one,
+        pair_other=pair_other,
+        n_items=len(ids),
+        pair=rows["pair"].cast(pl.Int64).to_numpy(),
+        unit=rows["unit"].cast(pl.Int64).to_numpy(),
+        n_units=unit_names.height,
+        y=rows["preference"].to_numpy(),
+        effects=_effects(rows, completions, samples, families),
+        weight=rows["weight"].to_numpy(),
+        worth=np.ones(unit_names.height),
+        gold=is_gold,
+    )
+    repeat = np.where(is_gold, 1.0, repeatability(seen))
+    shared, sharing = _sharing(seen, unit_names["annotator"], groups, copies)
+    worth = validity(seen, repeat)
+    made = _weighed(seen, worth, shared)
+    fit = fit_reliability(made, max_iterations=max_iterations)
+    rho, effect = shared_error(made, fit)
+    final = tempered(made, fit, effect)
+    value, error = probability(made, final)
+    strengths = pl.DataFrame(
+        {
+            "completion_id": ids,
+            "strength": final.strength,
+            "stderr": np.sqrt(final.strength_variance),
+        },
+        schema_overrides={"completion_id": pl.String},
+    )
+    scores = pl.concat(
+        [
+            preferences(pairs.with_columns(value=value, stderr=error), estimator),
+            _of_annotators(unit_names, seen, fit, repeat, sharing, estimator),
+        ]
+    )
+    return (
+        with_prompts(strengths, votes, completions, estimator),
+        Scores(scores),
+        _measures(rho, effect, len(rows)),
+    )
+
+
+def _numbers(names: pl.Series, ids: pl.Series) -> Ints:
+    return names.cast(pl.Enum(ids)).to_physical().cast(pl.Int64).to_numpy()
+
+
+def _gold(annotators: pl.Series, pattern: str | None) -> NDArray[np.bool_]:
+    names = annotators.to_list()
+    found = [pattern is not None and fnmatchcase(name, pattern) for name in names]
+    if pattern is not None and names and not any(found):
+        raise RecipeError(
+            f"aggregate.reliability: no votes of gold = {pattern!r}; {nearest(pattern, names)}"
+        )
+    return np.array(found, dtype=bool)
+
+
+def _first(name: str, patterns: Mapping[str, str]) -> str | None:
+    return next((to for pattern, to in patterns.items() if fnmatchcase(name, pattern)), None)
+
+
+def _effects(
+    rows: pl.DataFrame,
+    completions: Completions | None,
+    samples: Samples | None,
+    families: Mapping[str, str] | None,
+) -> Floats:
+    """What may move a vote besides the difference: (votes, 3), positive in favour of a."""
+    first = pl.col("a_first").cast(pl.Float64) * 2 - 1
+    place = rows.select(first.fill_null(0.0)).to_series().to_numpy()
+    columns: list[Floats] = [place, np.zeros(rows.height), np.zeros(rows.height)]
+    if completions is not None:
+        content = pl.element().struct.field("content").str.len_chars()
+        size = pl.col("completion").list.eval(content).list.sum()
+        known = completions.select("completion_id", size=(size + 1).log())
+        a, b = (_looked_up(rows[side], known).fill_null(0.0).to_numpy() for side in SIDES)
+        columns[1] = a - b
+    if samples is not None:
+        columns[2] = _own_family(rows, samples, families)
+    return np.stack(columns, 1)
+
+
+def _looked_up(ids: pl.Series, known: pl.DataFrame) -> pl.Series:
+    names = ids.rename("completion_id").to_frame()
+    return names.join(known, on="completion_id", how="left", maintain_order="left").to_series(1)
+
+
+def _own_family(rows: pl.DataFrame, samples: Samples, families: Mapping[str, str] | None) -> Floats:
+    def family(name: str) -> str | None:
+        if families is not None:
+            return _first(name, families)
+        return family_of(name)
+
+    def judged(name: str) -> str | None:
+        # Only a model has a family; the judge's own name after the slash may hold another's.
+        kind, _, rest = name.partition(":")
+        if families is not None:
+            return _first(name, families)
+        return family_of(rest.rpartition("/")[0] or rest) if kind in ("llm", "reward") else None
+
+    made = samples.select("completion_id", "generator").unique()
+    of_generator = {name: family(name) for name in made["generator"].unique()}
+    made = made.with_columns(
+        family=pl.col("generator").replace_strict(of_generator, return_dtype=pl.String)
+    )
+    # A completion that models of several families gave is nobody's own.
+    one = pl.col("family").n_unique() == 1
+    known = made.group_by("completion_id").agg(family=pl.when(one).then(pl.col("family").first()))
+    of_annotator = {name: judged(name) for name in rows["annotator"].unique()}
+    mine = rows["annotator"].replace_strict(of_annotator, return_dtype=pl.String)
+    a, b = ((_looked_up(rows[side], known) == mine).fill_null(False) for side in SIDES)
+    return a.cast(pl.Float64).to_numpy() - b.cast(pl.Float64).to_numpy()
+
+
+def _sharing(
+    seen: Evidence, annotators: pl.Series, groups: Mapping[str, str] | None, copies: float
+) -> tuple[Floats, Ints]:
+    """The share of a vote that each vote keeps, and how many units are in each unit's group."""
+    names = annotators.to_list()
+    given = [_first(name, groups or {}) for name in names]
+    same = {name: place for place, name in enumerate(given) if name is not None}
+    links = [(place, same[name]) for place, name in enumerate(given) if name is not None]
+    i, j = np.array(links, dtype=np.int64).reshape(-1, 2).T
+    k, m = _copies(seen, names, copies)
+    n = seen.n_units
+    edges = SPARSE.coo_array((np.ones(len(i) + len(k)), (np.r_[i, k], np.r_[j, m])), shape=(n, n))
+    _, group = GRAPHS.connected_components(edges, directed=False)
+    group = group.astype(np.int64)
+    # Of those of a group that voted on this pair, each has an equal part.
+    cells = np.unique(seen.pair * n + seen.unit)
+    code, count = np.unique((cells // n) * n + group[cells % n], return_counts=True)
+    present = count[np.searchsorted(code, seen.pair * n + group[seen.unit])]
+    return 1 / present, np.bincount(group, minlength=n)[group]
+
+
+def _copies(seen: Evidence, names: list[str], least: float) -> tuple[Ints, Ints]:
+    """Units whose mean votes on the pairs that both voted on correlate at least so highly.
+
+    Of one annotator's criteria none is a copy of another: they may well agree.
+    """
+    signed = 2 * seen.y - 1
+    shape = (seen.n_pairs, seen.n_units)
+    where = (seen.pair, seen.unit)
+
+    def table(values: Floats) -> Any:
+        return SPARSE.csr_array(SPARSE.coo_array((values, where), shape=shape))
+
+    n_votes = table(np.ones(len(signed)))
+    mean = table(signed)
+    mean.data = mean.data / n_votes.data
+    there, squared = n_votes.copy(), mean.copy()
+    there.data = np.ones_like(there.data)
+    squared.data = mean.data**2
+    common = (there.T @ there).tocoo()
+    i, j = common.coords
+    kept = (i < j) & (common.data >= ENOUGH)
+    i, j = i[kept].astype(np.int64), j[kept].astype(np.int64)
+    if not len(i):
+        return i, j
+    # Uncentred, so that which completion is called a does not matter.
+    both = np.asarray((mean.T @ mean).tocsr()[i, j]).ravel()
+    left = np.asarray((squared.T @ there).tocsr()[i, j]).ravel()
+    right = np.asarray((there.T @ squared).tocsr()[i, j]).ravel()
+    close = both >= least * np.sqrt(np.maximum(left * right, 1e-300))
+    person = np.unique(np.array(names), return_inverse=True)[1]
+    close &= (person[i] != person[j]) & ~seen.gold[i] & ~seen.gold[j]
+    return i[close], j[close]
+
+
+def _weighed(seen: Evidence, worth: Floats, shared: Floats) -> Evidence:
+    gold = seen.gold[seen.unit]
+    weight = seen.weight * np.where(gold, GOLD_VOTES, worth[seen.unit] * shared)
+    return replace(
+        seen, weight=weight, worth=worth, effects=np.where(gold[:, None], 0.0, seen.effects)
+    )
+
+
+def _of_annotators(
+    names: pl.DataFrame, seen: Evidence, fit: Fit, repeat: Floats, sharing: Ints, estimator: str
+) -> pl.DataFrame:
+    base = names.select(
+        pl.col("annotator").alias("subject_id"),
+        pl.lit("annotator").alias("subject"),
+        pl.format("{}:{}", pl.lit(estimator), "criterion").alias("model"),
+    )
+    nothing = np.full(seen.n_units, np.nan)
+    columns = [("discrimination", fit.coefficients[:, 0], fit.errors[:, 0], ~seen.gold)]
+    for place, name in enumerate(EFFECTS):
+        moved = np.bincount(seen.unit, np.abs(seen.effects[:, place]), seen.n_units) > 0
+        columns.append(
+            (name, fit.coefficients[:, place + 1], fit.errors[:, place + 1], moved & ~seen.gold)
+        )
+    columns.append(("repeatability", repeat, nothing, ~seen.gold))
+    columns.append(("copies", sharing.astype(float), nothing, ~seen.gold))
+    made = [
+        base.with_columns(
+            pl.lit(name).alias("score"),
+            pl.Series("value", value),
+            pl.Series("stderr", error).fill_nan(None),
+            pl.lit(None, pl.String).alias("request_id"),
+        ).filter(pl.Series(shown))
+        for name, value, error, shown in columns
+    ]
+    return pl.concat(made).select(*tables.schema("scores").columns)
+
+
+def _measures(rho: float, effect: Floats, n: int) -> Measures:
+    if not n:
+        return Measures(tables.empty("measures"))
+    frame = pl.DataFrame(
+        {
+            "measure": ["shared_error", "design_effect"],
+            "subject": ["all", "all"],
+            "value": [rho, float(effect.mean())],
+            "n": [n, n],
+        }
+    )
+    return Measures(tables.check("measures", frame, where="aggregate.reliability"))

@@ -1,0 +1,146 @@
+"""vLLM in process on tiny models: what it says of given texts is what transformers says."""
+
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from prefdata import tables
+from prefdata.models.edge import Edge
+from prefdata.models.ledger import Ledger
+from prefdata.models.spec import ModelSpec
+from tests.models.conftest import ask, load
+
+INSTALLED = importlib.util.find_spec("vllm") is not None
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not INSTALLED, reason="vllm is not installed (make test-slow)"),
+]
+PROMPTS = ["Name a colour.", "Say hello to all of them, please.", "2+2?", "Why is the sky blue?"]
+ANSWERS = ["Red.", "Hello everybody, and good day to you!", "4", "Because of Rayleigh. " * 9]
+ENGINE = {"max_model_len": 512, "enforce_eager": True, "dtype": "float32"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    return tmp_path_factory.mktemp("tiny")
+
+
+@pytest.fixture(scope="module")
+def causal(folder: Path) -> Path:
+    return load("tiny").causal(folder / "causal")
+
+
+@pytest.fixture(scope="module")
+def specs(folder: Path, causal: Path) -> dict[str, ModelSpec]:
+    tiny = load("tiny")
+    plain = {"client": "vllm", "model": str(causal), "engine": ENGINE}
+    one, two = (tiny.adapter(folder / f"lora{seed}", causal, seed) for seed in (5, 6))
+    return {
+        "writer": ModelSpec(**plain, temperature=0.7, max_tokens=16),
+        "judge": ModelSpec(**plain, temperature=0.0),
+        "one": ModelSpec(**plain, adapter=str(one)),
+        "two": ModelSpec(**plain, adapter=str(two)),
+    }
+
+
+@pytest.fixture(scope="module")
+def edge(specs: dict[str, ModelSpec], folder: Path) -> Iterator[Edge]:
+    with Edge(specs, Ledger(folder / "ledger")) as asked:
+        yield asked
+
+
+@pytest.fixture(scope="module")
+def by_transformers(folder: Path) -> Callable[..., Any]:
+    def make(weights: Path, want: str, column: str) -> Any:
+        spec = ModelSpec(client="local", model=str(weights), engine={"device": "cpu"})
+        with Edge({"m": spec}, Ledger(folder / "local")) as asked:
+            return asked(ask(spec, PROMPTS, want=want, completion=completions()))[column]
+
+    return make
+
+
+def completions() -> pl.Series:
+    turns = [[{"role": "assistant", "content": text}] for text in ANSWERS]
+    return pl.Series("completion", turns, dtype=tables.MESSAGES)
+
+
+def test_logprobs_of_given_completions_agree(
+    edge: Edge, causal: Path, by_transformers: Callable[..., Any]
+):
+    spec = edge.specs["writer"]
+    said = edge(ask(spec, PROMPTS, "writer", want="logprobs", completion=completions()))
+    np.testing.assert_allclose(
+        said["number"], by_transformers(causal, "logprobs", "number"), atol=1e-3
+    )
+    for row, answer in zip(said.iter_rows(named=True), ANSWERS, strict=True):
+        assert "".join(each["token"] for each in row["logprobs"]) == answer
+    counted = edge(ask(spec, PROMPTS, "writer", want="tokens", completion=completions()))
+    assert counted["number"].to_list() == [len(each) for each in said["logprobs"]]
+
+
+def test_adapters_share_an_engine_and_answer_as_their_merged_models(
+    edge: Edge, folder: Path, causal: Path, by_transformers: Callable[..., Any]
+):
+    found: dict[str, Any] = {}
+    asked = [
+        ask(edge.specs[role], PROMPTS, role, want="logprobs", completion=completions())
+        for role in ("writer", "one", "two")
+    ]
+    said = edge(pl.concat(asked))
+    for role, part in zip(("writer", "one", "two"), said.iter_slices(len(PROMPTS)), strict=True):
+        found[role] = part["number"]
+    for role, weights in (
+        ("writer", causal),
+        ("one", folder / "lora5-merged"),
+        ("two", folder / "lora6-merged"),
+    ):
+        expected = by_transformers(weights, "logprobs", "number")
+        np.testing.assert_allclose(found[role], expected, atol=1e-3)
+    assert not np.allclose(found["one"], found["writer"], atol=0.1)
+    assert not np.allclose(found["one"], found["two"], atol=0.1)
+    assert len(edge._clients) == 1
+
+
+def test_a_writer_and_a_judge_of_one_model_share_its_engine(edge: Edge):
+    written = edge(ask(edge.specs["writer"], PROMPTS, "writer"))
+    choices = {"choices": [chr(code) for code in range(33, 127)]}
+    judged = edge(ask(edge.specs["judge"], PROMPTS, "judge", want="choice", options=choices))
+    assert written["error"].null_count() == judged["error"].null_count() == len(PROMPTS)
+    assert len(edge._clients) == 1
+
+
+def test_what_several_begin_with_is_read_once(edge: Edge):
+    """In a shuffled table of two long prefixes all but the first of each find theirs read."""
+    texts = [f"{start * 300} and {end}" for end in "0123456789" for start in "xy"]
+    said = edge(ask(edge.specs["judge"], texts, "judge", options={"max_tokens": 1}))
+    cached = said["tokens_cached"].fill_null(0).to_list()
+    assert sum(each >= 256 for each in cached) == len(texts) - 2
+    again = edge(ask(edge.specs["judge"], [texts[0]], "judge", options={"max_tokens": 1}, draw=1))
+    assert again["tokens_cached"][0] >= 256
+
+
+def test_a_pooling_engine_gives_states_and_embeddings(
+    folder: Path, causal: Path, by_transformers: Callable[..., Any]
+):
+    engine = {**ENGINE, "runner": "pooling", "convert": "embed"}
+    spec = ModelSpec(client="vllm", model=str(causal), engine=engine)
+    with Edge({"m": spec}, Ledger(folder / "pooled")) as pooled:
+        said = pooled(ask(spec, PROMPTS, want="hidden", completion=completions()))
+        vectors = pooled(ask(spec, [*PROMPTS, PROMPTS[0] + " "], want="embedding"))["vector"]
+    np.testing.assert_allclose(
+        said["vector"].to_list(),
+        by_transformers(causal, "hidden", "vector").to_list(),
+        atol=1e-3,
+    )
+    assert said["number"].to_list() == by_transformers(causal, "hidden", "number").to_list()
+    unit = np.array(vectors.to_list())
+    np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, atol=1e-5)

@@ -335,7 +335,8 @@ def _step(seen: Evidence, solver: "_Solver", state: _State, near: bool) -> _Stat
     state = _State(state.coefficients, mean, variance)
     _, p, curve = (_expected if near else _bounded)(seen, state)
     left, bend = seen.weight * (seen.y - p), seen.weight * curve
-    matrix = _moments(seen, state, bend)
+    firm = seen.weight * _bounded(seen, state)[2] if near else bend
+    matrix = _moments(seen, state, firm)
     columns = [mean[seen.pair], *seen.effects.T]
     slope = np.stack([_count(seen.unit, left * c, seen.n_units) for c in columns], 1)
     # By Stein's lemma E[sigmoid(odds) difference] has this second part.
@@ -418,7 +419,8 @@ def _extrapolate(zero: _State, one: _State, two: _State) -> _State:
     x, y, z = flat(zero), flat(one), flat(two)
     step, bend = y - x, z - 2 * y + x
     size = float(np.sqrt(bend @ bend))
-    length = min(max(float(np.sqrt(step @ step)) / max(size, 1e-300), 1.0), 32.0)
+    # Below 1 it halves a swing to and fro, above it lengthens small steps.
+    length = min(max(float(np.sqrt(step @ step)) / max(size, 1e-300), 0.3), 32.0)
     made = x + 2 * length * step + length**2 * bend
     n, k = zero.coefficients.size, len(zero.mean)
     return _State(

@@ -52,6 +52,11 @@ def pairwise(
         prompts, completions,
         orders=orders, draws=draws, max_pairs=max_pairs, seed=seed, stage="annotate.pairwise",
     )  # fmt: skip
+    return (yield from votes_on(rows, judge=judge, model=model, reask=reask))
+
+
+def votes_on(rows: pl.DataFrame, *, judge: Judge, model: Model, reask: bool) -> Asks[Votes]:
+    """A vote for each row of `_showing.shown`."""
     texts = rows.select("prompt", "said_first", "said_second").rows()
     messages = tables.conversations("messages", (judge.render(*row) for row in texts))
     rows = rows.drop("prompt", "said_first", "said_second")

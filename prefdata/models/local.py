@@ -47,7 +47,7 @@ from prefdata.errors import ModelError, RecipeError, nearest
 from prefdata.models.chat import TOP, choose, cut
 from prefdata.models.client import response, responses
 from prefdata.models.spec import ModelSpec
-from prefdata.models.template import Template, Unreadable
+from prefdata.models.template import Template, Unreadable, pooled
 from prefdata.tables import Requests, Responses
 
 WANTS = ("logprobs", "choice", "hidden", "reward", "embedding", "tokens")
@@ -201,7 +201,7 @@ class Transformer:
 
     def batches(self, texts: Sequence[Text]) -> Iterator[list[Text]]:
         """Texts of about one length, the longest first, within the budget of padded tokens."""
-        left = sorted(texts, key=lambda text: (-len(text.ids), text.row["request_id"]))
+        left = sorted(texts, key=lambda text: (-len(text.ids), text.ids))
         at = 0
         while at < len(left):
             n = min(BATCH_ROWS, max(1, self.budget // len(left[at].ids)))
@@ -279,10 +279,13 @@ class Likelihoods(Transformer):
             yield from (batch[at : at + n] for at in range(0, len(batch), n))
 
     def run(self, want: str, batch: Sequence[Text]) -> list[Answer]:
-        given = self.padded(batch, 0)
-        if want == "hidden":
+        if want == "hidden":  # one text may be asked for several poolings
+            places = {tuple(text.ids): text for text in batch}
+            at = {ids: place for place, ids in enumerate(places)}
+            given = self.padded([*places.values()], 0)
             states = self._body(**given, use_cache=False).last_hidden_state
-            return [self._pooled(text, states[at]) for at, text in enumerate(batch)]
+            return [self._pooled(text, states[at[tuple(text.ids)]]) for text in batch]
+        given = self.padded(batch, 0)
         first = min(text.start for text in batch) - 1
         logits = self._logits(given, first)
         read = self._chosen if want == "choice" else self._scored
@@ -317,7 +320,7 @@ class Likelihoods(Transformer):
 
     def _pooled(self, text: Text, states: Any) -> Answer:
         own = states[text.start - 1 : len(text.ids) - 1].float()
-        return {"vector": own.mean(dim=0).cpu().tolist(), "number": float(len(own))}
+        return pooled(own.cpu(), json.loads(text.row["options"]))
 
 
 def _placed(template: Template, want: str, row: Row) -> Text:

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from prefdata.errors import ModelError
+
 PLAIN = (
     "{% for turn in messages %}{{ turn['role'] | capitalize }}:\n{{ turn['content'] }}\n\n"
     "{% endfor %}{% if add_generation_prompt %}Assistant:\n{% endif %}"
@@ -131,6 +133,15 @@ class Template:
 
     def _encode(self, text: str) -> list[int]:
         return self._lead + self._tokenizer.encode(text, add_special_tokens=False)
+
+
+def pooled(states: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The response of a completion's states, by the option `pool`: their mean, or the last one."""
+    pool = options.get("pool", "mean")
+    if pool not in ("mean", "last"):
+        raise ModelError(f"the option `pool` of hidden states is {pool!r}; it is mean or last")
+    vector = states[-1] if pool == "last" and len(states) else states.mean(0)
+    return {"vector": vector.tolist(), "number": float(len(states))}
 
 
 def _common(one: str, other: str) -> int:

@@ -41,7 +41,7 @@ from prefdata.models import weights
 from prefdata.models.chat import TOP, choose, cut
 from prefdata.models.client import response, responses
 from prefdata.models.spec import ModelSpec
-from prefdata.models.template import Placed, Template, Unreadable
+from prefdata.models.template import Placed, Template, Unreadable, pooled
 from prefdata.tables import Requests, Responses
 
 GENERATES = ("text", "choice", "logprobs", "tokens")
@@ -68,6 +68,8 @@ class VLLMClient:
         self._turn = threading.Lock()
         self._names = itertools.count()
         self._asked: dict[str, _Asked] = {}
+        # On a CPU vLLM applies some adapter to requests without one that share a batch with others.
+        self._tuned = False
         self._closed = False
         self._engine: Any = None
         self._template: Any = None
@@ -82,7 +84,7 @@ class VLLMClient:
                 with self._turn:
                     self._refuse_closed()
                     self._feed(call)
-                    if call.held:
+                    if self._asked:
                         self._step()
                 quiet = time.monotonic() - yielded
                 ready = len(call.done)
@@ -133,7 +135,14 @@ class VLLMClient:
     def _feed(self, call: "_Call") -> None:
         """Hand requests to the engine, so that it has more of them than it works on."""
         self._start()
-        for row in itertools.islice(call.rows, min(FED, HELD - len(call.held))):
+        for _ in range(min(FED, HELD - len(call.held))):
+            call.row = call.row or next(call.rows, None)
+            if call.row is None:
+                return
+            tuned = call.row["model"] in self._adapters
+            if self._asked and tuned != self._tuned:
+                return
+            self._tuned, row, call.row = tuned, call.row, None
             name = str(next(self._names))
             try:
                 placed, params = self._prepared(row)
@@ -222,6 +231,7 @@ class _Call:
 
     def __init__(self, requests: Requests, left: int) -> None:
         self.rows = requests.iter_rows(named=True)
+        self.row: Row | None = None
         self.left = left
         self.held: set[str] = set()
         self.done: list[dict[str, Any]] = []
@@ -347,5 +357,4 @@ def _pooled(row: Row, placed: Placed, data: Any) -> dict[str, Any]:
     """The vector of an embedding, or the mean of the states that predict the completion."""
     if row["want"] == "embedding":
         return {"vector": cut(data.ravel(), row["options"]).tolist()}
-    own = data[placed.start - 1 : len(placed.ids) - 1]
-    return {"vector": own.mean(axis=0).tolist(), "number": float(len(own))}
+    return pooled(data[placed.start - 1 : len(placed.ids) - 1], json.loads(row["options"]))

@@ -40,6 +40,8 @@ def test_the_posterior_is_scipys_beta(wins, losses, ties, prior):
     _, scores = majority_vote(one_pair(wins, losses, ties), prior=prior)
     posterior = stats.beta(wins + ties / 2 + prior, losses + ties / 2 + prior)
     row = scores.row(0, named=True)
+    (majority,) = scores.filter(pl.col("score") == "majority")["value"]
+    assert majority == pytest.approx(posterior.sf(0.5))
     assert row["subject_id"] == tables.pair_ids(["b"], ["a"])[0]
     assert row["value"] == pytest.approx(posterior.mean())
     assert row["stderr"] == pytest.approx(posterior.std())
@@ -105,13 +107,14 @@ def test_turning_the_votes_round_turns_the_shares_round():
         assert after[name] == pytest.approx(1 - strength)
 
 
-def test_unscored_votes_are_left_out():
+def test_unscored_votes_are_left_out_but_counted():
     rows = [("p", "a", "b", 1.0)]
     unscored = [("p", "a", "b", None)] * 9 + [("p", "a", "c", None)]
-    for one, other in zip(
-        majority_vote(votes_of(rows)), majority_vote(votes_of(rows + unscored)), strict=True
-    ):
-        assert one.equals(other)
+    one, other = majority_vote(votes_of(rows)), majority_vote(votes_of(rows + unscored))
+    assert one[0].equals(other[0])
+    counted = pl.col("score") == "abstentions"
+    assert one[1].filter(~counted).equals(other[1].filter(~counted))
+    assert [made[1].filter(counted)["value"][0] for made in (one, other)] == [0, 0.9]
 
 
 def test_criteria_and_wrong_options():
@@ -123,6 +126,25 @@ def test_criteria_and_wrong_options():
         majority_vote(votes, criteria=["qualitty"])
     with pytest.raises(RecipeError, match="prior is 0"):
         majority_vote(votes, prior=0)
+
+
+def test_ties_and_abstentions_are_counted_as_wanted():
+    rows = [("p", "a", "b", p) for p in (1.0, 1.0, 0.5, None, None, None)]
+    votes = votes_of(rows)
+
+    def score(name, **options):
+        made = majority_vote(votes, **options)[1]
+        return made.filter(pl.col("score") == name)["value"][0]
+
+    assert score("preference") == pytest.approx(3.5 / 5)
+    assert score("preference", ties="left_out") == pytest.approx(3 / 4)
+    assert score("preference", abstentions="halves") == pytest.approx(5 / 8)
+    assert score("preference", ties="left_out", abstentions="halves") == pytest.approx(4.5 / 7)
+    assert score("ties") == pytest.approx(1 / 3)
+    assert score("abstentions") == pytest.approx(1 / 2)
+    silent = votes_of([("p", "a", "b", None)])
+    assert [t.height for t in majority_vote(silent)] == [0, 0]
+    assert majority_vote(silent, abstentions="halves")[1]["value"][0] == 0.5
 
 
 def test_no_votes_give_no_rows():

@@ -207,7 +207,7 @@ def test_everybody_counts_once_however_often_it_votes():
 def test_preferences_are_those_of_majority_vote():
     votes = votes_of(random_orders(5))
     mine, its = social_choice(votes, rule="copeland")[1], majority_vote(votes)[1]
-    both = mine.join(its, on="subject_id")
+    both = mine.join(its, on=["subject_id", "score"])
     assert both.height == 6
     assert np.allclose(both["value"], both["value_right"])
     assert np.allclose(both["stderr"], both["stderr_right"])

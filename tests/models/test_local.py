@@ -171,6 +171,12 @@ def test_hidden_is_the_mean_of_the_states_that_predict_the_completion(
     said = answers(spec, asked, tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(causal)
     model = AutoModelForCausalLM.from_pretrained(causal).eval()
+    ends: list[Any] = []
+
+    def asked_for(spec: ModelSpec, options: dict[str, str], folder: Path) -> Any:
+        given = ask(spec, PROMPTS, want="hidden", completion=assistant(ANSWERS), options=options)
+        return answers(spec, given, folder)
+
     for row, prompt, answer in zip(said.iter_rows(named=True), PROMPTS, ANSWERS, strict=True):
         n = len(tokenizer(chat(prompt), add_special_tokens=False)["input_ids"])
         ids = tokenizer(chat(prompt) + answer, add_special_tokens=False)["input_ids"]
@@ -179,6 +185,11 @@ def test_hidden_is_the_mean_of_the_states_that_predict_the_completion(
         # Reading these states with the model's head gives the logits of the completion's tokens.
         np.testing.assert_allclose(row["vector"], states[n - 1 : -1].mean(0), atol=1e-4)
         assert row["number"] == len(ids) - n
+        ends.append(states[-2])
+    last = asked_for(spec, {"pool": "last"}, tmp_path / "last")
+    np.testing.assert_allclose(last["vector"].to_list(), np.stack(ends), atol=1e-4)
+    with pytest.raises(ModelError, match="mean or last"):
+        asked_for(spec, {"pool": "sum"}, tmp_path / "sum")
     np.testing.assert_allclose(
         said["vector"].to_list(), apart(spec, asked)["vector"].to_list(), atol=1e-4
     )

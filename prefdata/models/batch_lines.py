@@ -33,7 +33,7 @@ Outcome = dict[str, Any] | Trouble
 
 def where(row: Row) -> str:
     """The address that a request is meant for, as a batch names it."""
-    return f"/v1{chat.path(row['want'])}"
+    return f"/v1{chat.path(row)}"
 
 
 def line(row: Row, model: str) -> bytes:

@@ -12,15 +12,18 @@ from typing import Any
 from prefdata.errors import ModelError
 from prefdata.models.client import response
 
-WANTS = ("text", "choice", "embedding")
+WANTS = ("text", "choice", "embedding", "reward")
 # Without a constraint the log-probabilities are the model's own; under one, engines mask them.
 TOP = 20
 # Options of a judge or of sampling that mean nothing where something else is wanted.
 _OURS = ("schema", "choices")
 
 
-def path(want: str) -> str:
-    return "/embeddings" if want == "embedding" else "/chat/completions"
+def path(row: Mapping[str, Any]) -> str:
+    """Where a request is sent, below the base URL."""
+    if row["want"] == "reward":
+        return "/classify" if row["completion"] else "/score"
+    return "/embeddings" if row["want"] == "embedding" else "/chat/completions"
 
 
 class Trouble(Exception):
@@ -89,11 +92,22 @@ def body(row: Mapping[str, Any], model: str, n: int = 1) -> dict[str, Any]:
             text = "\n\n".join(turn["content"] for turn in row["messages"])
             kept = {"dimensions": sent["dimensions"]} if "dimensions" in sent else {}
             return {"model": model, "input": text, "encoding_format": "float", **kept}
+        case "reward":
+            kept = {name: sent[name] for name in ("chat_template_kwargs",) if name in sent}
+            return {"model": model, "use_activation": False, **kept, **_judged(row)}
         case want:
             raise ModelError(
                 f"the model {row['model']!r} was asked for {want!r}, but chat completions give "
                 f"{', '.join(WANTS)}; use the client 'vllm' or 'local' for it"
             )
+
+
+def _judged(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A conversation with its completion; or, without one, two texts: the last and all before."""
+    if row["completion"]:
+        return {"messages": [*row["messages"], *row["completion"]]}
+    *before, last = (turn["content"] for turn in row["messages"])
+    return {"text_1": "\n\n".join(before), "text_2": last}
 
 
 def _format(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,6 +128,8 @@ def read(rows: Sequence[Mapping[str, Any]], reply: Any) -> list[dict[str, Any]]:
         cached = _cached(usage)
         if rows[0]["want"] == "embedding":
             said = [{"vector": [float(value) for value in reply["data"][0]["embedding"]]}]
+        elif rows[0]["want"] == "reward":
+            said = [_reward(reply["data"][0])]
         else:
             said = [_said(row, c) for row, c in zip(rows, _choices(reply, len(rows)), strict=False)]
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
@@ -129,6 +145,14 @@ def read(rows: Sequence[Mapping[str, Any]], reply: Any) -> list[dict[str, Any]]:
         )
         for at, (row, given) in enumerate(zip(rows, said, strict=False))
     ]
+
+
+def _reward(given: Mapping[str, Any]) -> dict[str, Any]:
+    numbers = [given["score"]] if "score" in given else given["probs"]
+    if len(numbers) != 1:
+        return {"error": f"the model gives {len(numbers)} numbers; a reward model gives one"}
+    value = float(numbers[0])
+    return {"number": value} if math.isfinite(value) else {"error": "the reward is not finite"}
 
 
 def _cached(usage: Mapping[str, Any]) -> int | None:

@@ -10,6 +10,11 @@ at another endpoint at once where there is one, else with backoff, or as `Retry-
 they are the row's reason. 400 and 422 are the row's reason at once. 401, 402, 403, 404 and an empty
 account rule the endpoint out; where no endpoint is left, or none answers anybody, it is a
 `ModelError`: nothing more is asked.
+
+A `reward` is asked of a server of classifiers as vLLM serves them, without their activation:
+`/classify` with the conversation and its completion or, where none is given, `/score` with two
+texts, the last message and all before it. vLLM has `/classify` beside, not below, `/v1`: such a
+model's base_url is "http://host:8000".
 """
 
 import asyncio
@@ -133,7 +138,7 @@ class OpenAIClient:
         self._places.leave(freed)
 
     async def _respond(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
-        path = chat.path(rows[0]["want"])
+        path = chat.path(rows[0])
         sent = json.dumps(chat.body(rows[0], self._spec.model, len(rows))).encode()
         failures, moved, waited = 0, 0, 0.0
         while not self._draining:

@@ -144,6 +144,9 @@ class Server:
         self.batches.mount(app)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/v1/embeddings", self._embed)
+        app.router.add_post("/classify", self._classify)
+        app.router.add_post("/v1/score", self._classify)
+        app.router.add_post("/score", self._classify)
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/control/fault", self._on_fault)
         app.router.add_post("/control/batches", self._on_batches)
@@ -329,6 +332,23 @@ class Server:
         if fault and fault.kind.isdecimal():
             return self._refuse(noted, fault.kind, fault.retry_after)
         return embedded(body)
+
+    async def _classify(self, request: web.Request) -> web.Response:
+        """A reward is the length of what is judged, one of a pair by how much text_1 is longer."""
+        body = await request.json()
+        noted = self._note(request.headers, body)
+        text = content(body["messages"][-1]) if "messages" in body else body["text_2"]
+        fault = self._struck(text, noted["mark"], OF_A_BATCH + OF_A_LINE)
+        if fault and fault.kind.isdecimal():
+            return self._refuse(noted, fault.kind, fault.retry_after)
+        if fault and fault.kind == "malformed":
+            return web.json_response({"data": [{}]})
+        if "messages" in body:
+            labels = 2 if fault and fault.kind == "duplicated" else 1
+            given: dict[str, Any] = {"probs": [float(len(text))] * labels, "num_classes": labels}
+        else:
+            given = {"score": float(len(body["text_1"]) - len(text)), "object": "score"}
+        return web.json_response({"data": [given], "usage": {"prompt_tokens": 5}})
 
 
 def _echo(request: web.Request) -> web.Response:

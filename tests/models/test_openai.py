@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from prefdata import stage, tables
 from prefdata.errors import ModelError
 from prefdata.models.client import Client
 from prefdata.models.lane import retry_after
@@ -257,6 +258,47 @@ def test_embeddings(server: Any, spec_of: SpecOf):
     assert said["vector"].list.len().to_list() == [8, 8, 8]
     assert said["vector"].n_unique() == 3
     assert "temperature" not in server.requests[0]["body"]
+
+
+def rewards(spec: ModelSpec, texts: list[str]) -> Any:
+    turns = [[{"role": "assistant", "content": text}] for text in texts]
+    completion = pl.Series("completion", turns, dtype=tables.MESSAGES)
+    return ask(spec, ["q"] * len(texts), want="reward", completion=completion)
+
+
+def test_rewards_are_those_of_the_conversation_before_any_activation(server: Any, spec_of: SpecOf):
+    spec = spec_of(base_url=server.url.removesuffix("/v1"), temperature=0.4)
+    wanted = rewards(spec, ["a", "bbb"])
+    said = wanted.join(asked(spec, wanted), on="request_id", maintain_order="left")
+    assert said["number"].to_list() == [1.0, 3.0]
+    assert said["tokens_in"].to_list() == [5, 5]
+    sent = server.requests[0]["body"]
+    assert [turn["role"] for turn in sent["messages"]] == ["user", "assistant"]
+    assert sent["use_activation"] is False
+    assert "temperature" not in sent
+
+
+def test_two_texts_are_scored_together(server: Any, spec_of: SpecOf):
+    spec = spec_of()
+    turns = [("user", "q"), ("assistant", "abcd"), ("assistant", "ab")]
+    said = [[{"role": role, "content": text} for role, text in turns]]
+    messages = pl.Series("messages", said, dtype=tables.MESSAGES)
+    wanted = stage.requests(spec.resolve("m"), "reward", messages, options={"pair": True})
+    assert asked(spec, wanted)["number"].to_list() == [float(len("q\n\nabcd") - 2)]
+    assert server.requests[0]["body"]["text_2"] == "ab"
+
+
+def test_a_classifier_of_several_labels_and_no_number_are_reasons(server: Any, spec_of: SpecOf):
+    server.fault("duplicated", match="two")
+    server.fault("malformed", match="none")
+    spec = spec_of(base_url=server.url.removesuffix("/v1"), retries=0)
+    wanted = rewards(spec, ["two labels", "none"])
+    said = wanted.join(asked(spec, wanted), on="request_id", maintain_order="left")
+    assert said["number"].to_list() == [None, None]
+    assert said["error"].to_list() == [
+        "the model gives 2 numbers; a reward model gives one",
+        "malformed reply",
+    ]
 
 
 def test_what_the_protocol_cannot_say_is_refused(spec_of: SpecOf, server: Any):

@@ -48,11 +48,11 @@ def llama(tied: bool = False, **how: Any) -> Any:
     )
 
 
-def causal(folder: Path, *, template: bool = True, tied: bool = False) -> Path:
+def causal(folder: Path, *, template: bool = True, tied: bool = False, seed: int = 1) -> Path:
     import torch
     from transformers import LlamaForCausalLM
 
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     LlamaForCausalLM(llama(tied, pad_token_id=None)).save_pretrained(folder)
     tokenizer(template).save_pretrained(folder)
     return folder

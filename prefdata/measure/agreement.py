@@ -1,4 +1,4 @@
-"""How far annotators agree beyond chance: Cohen's kappa, Fleiss' kappa, Krippendorff's alpha."""
+"""How far annotators agree beyond chance: kappas, Gwet's AC1, Krippendorff's alpha."""
 
 from collections.abc import Sequence
 
@@ -27,16 +27,21 @@ def agreement(
       E from the two annotators' own shares of each class on their common units. n: common units.
     - `fleiss_kappa_<table>`, subject "all": P the mean over units with two labels or more of the
       share of agreeing pairs, E the sum of squares of the classes' mean shares. n: those units.
+    - `gwet_ac1_<table>`, subject "all": P as in Fleiss', E the sum over the K observed classes of
+      share (1 - share) / (K - 1), which stays small where nearly all labels are of one class, as
+      kappa's does not. n: the same units.
     - `krippendorff_alpha_<table>`, subject "all", nominal: units count by their labels, E without
       replacement. n: units with two labels or more. For ratings also
-      `krippendorff_alpha_interval_<table>`, where a disagreement counts by its square.
+      `krippendorff_alpha_interval_<table>`, where a disagreement counts by its square, and
+      `krippendorff_alpha_ordinal_<table>`, by the square of the labels that lie between the two
+      (its stderr takes the places of the classes as given).
 
-    Draws, and both orders of a judge, are separate labels: the last two coefficients pair them
+    Draws, and both orders of a judge, are separate labels: all coefficients but Cohen's pair them
     like labels of two annotators, so that a judge who contradicts itself lowers them. Cohen's
     kappa pairs labels of the same draw and order, each a unit of its own (a source gives what
     stands in one of its rows the same draw); where two annotators have other draws or orders of a
     unit, it pairs each label with each and weighs these pairs together as one unit. With several
-    criteria each also is a subject of the last two.
+    criteria each also is a subject of all but Cohen's.
 
     A coefficient with no unit, or with a single class where E is 1, is undefined: null. `stderr`
     is by the linear part of the coefficient with units as independent draws (for Cohen's kappa
@@ -48,8 +53,9 @@ def agreement(
     Raises `RecipeError` for a criterion that no row is on.
 
     Source: Cohen (1960); Fleiss (1971), with Gwet's (2014) mean over unequal numbers of labels;
-    Krippendorff (2011), Computing Krippendorff's alpha-reliability; Fleiss, Cohen and Everitt
-    (1969) for the error.
+    Gwet (2008), Computing inter-rater reliability and its variance in the presence of high
+    agreement; Krippendorff (2011), Computing Krippendorff's alpha-reliability; Fleiss, Cohen and
+    Everitt (1969) for the error.
     """
     made = [pl.DataFrame(schema=_COLUMNS)]
     if votes is not None:
@@ -57,11 +63,11 @@ def agreement(
         shown = pl.concat_str("draw", pl.col("a_first").cast(pl.String).fill_null("unknown"))
         asked = Votes(votes.with_columns(draw=shown))
         labels = _labels(asked, (pl.col("preference") - 0.5).sign(), key, criteria)
-        made += [_cohen(labels, "votes"), _fleiss(labels, "votes"), _alpha(labels, "votes")]
+        made += [_cohen(labels, "votes"), *_of_all(labels, "votes"), _alpha(labels, "votes")]
     if ratings is not None:
         labels = _labels(ratings, pl.col("rating"), ["completion_id", "criterion"], criteria)
-        made += [_cohen(labels, "ratings"), _fleiss(labels, "ratings")]
-        made += [_alpha(labels, "ratings"), _alpha(labels, "ratings", interval=True)]
+        made += [_cohen(labels, "ratings"), *_of_all(labels, "ratings")]
+        made += [_alpha(labels, "ratings", each) for each in ("nominal", "interval", "ordinal")]
     return Measures(pl.concat(made).sort("measure", "subject"))
 
 
@@ -130,20 +136,29 @@ def _shares(pairs: pl.DataFrame, label: str, two: list[str]) -> pl.DataFrame:
     return counted.with_columns(pl.col("share") / pl.col("share").sum().over(two))
 
 
-def _fleiss(labels: pl.DataFrame, table: str) -> pl.DataFrame:
-    """Fleiss' kappa of all, and of each criterion where there are several."""
+def _of_all(labels: pl.DataFrame, table: str) -> list[pl.DataFrame]:
+    """Fleiss' kappa and Gwet's AC1 of all, and of each criterion where there are several."""
     n, m = pl.col("n"), pl.col("m")
     cells = _cells(labels).with_columns(part=n / m)
     share = pl.col("part").sum().over("subject", "label") / pl.col("part").sum().over("subject")
+    others = pl.col("label").n_unique().over("subject") - 1
     units = (
-        cells.with_columns(share=share)
+        cells.with_columns(share=share, others=others)
         .group_by("subject", "unit", maintain_order=True)
         .agg(
             same=(n * (n - 1) / (m * (m - 1))).sum(),
-            chance=2 * (pl.col("share") * pl.col("part")).sum(),
+            alike=(pl.col("share") * pl.col("part")).sum(),
+            others=pl.when(pl.col("others").first() > 0).then(pl.col("others").first()),
         )
     )
-    return _beyond_chance(units, f"fleiss_kappa_{table}")
+    chances = {
+        "fleiss_kappa": 2 * pl.col("alike"),
+        "gwet_ac1": 2 * (1 - pl.col("alike")) / pl.col("others"),
+    }
+    return [
+        _beyond_chance(units.with_columns(chance=chance), f"{name}_{table}")
+        for name, chance in chances.items()
+    ]
 
 
 def _beyond_chance(units: pl.DataFrame, measure: str) -> pl.DataFrame:
@@ -170,7 +185,7 @@ def _beyond_chance(units: pl.DataFrame, measure: str) -> pl.DataFrame:
     )
 
 
-def _alpha(labels: pl.DataFrame, table: str, *, interval: bool = False) -> pl.DataFrame:
+def _alpha(labels: pl.DataFrame, table: str, metric: str = "nominal") -> pl.DataFrame:
     """Krippendorff's alpha, 1 - (n - 1) A / B of n labels.
 
     A sums the disagreements within units, each unit's divided by its labels less one, and B sums
@@ -179,7 +194,13 @@ def _alpha(labels: pl.DataFrame, table: str, *, interval: bool = False) -> pl.Da
     n, m, label = pl.col("n"), pl.col("m"), pl.col("label")
     total = n.sum().over("subject")
     cells = _cells(labels).with_columns(total=total, of_class=n.sum().over("subject", "label"))
-    if interval:
+    if metric == "ordinal":  # the square of the labels in between is that of mean ranks
+        classes = cells.select("subject", "label", "of_class").unique().sort("subject", "label")
+        before = pl.col("of_class").cum_sum().over("subject") - pl.col("of_class") / 2
+        ranks = classes.select("subject", "label", rank=before)
+        cells = cells.join(ranks, on=["subject", "label"], maintain_order="left")
+        cells = cells.with_columns(label="rank")
+    if metric != "nominal":
         away = label - (n * label).sum().over("subject") / total
         cells = cells.with_columns(away=away).with_columns(
             spread=(n * pl.col("away") ** 2).sum().over("subject")
@@ -193,7 +214,9 @@ def _alpha(labels: pl.DataFrame, table: str, *, interval: bool = False) -> pl.Da
     units = cells.group_by("subject", "unit", maintain_order=True).agg(
         a=within / (m.first() - 1), b=b, m=m.first(), total=pl.col("total").first()
     )
-    return _of_sums(units, f"krippendorff_alpha{'_interval' * interval}_{table}")
+    return _of_sums(
+        units, f"krippendorff_alpha{'' if metric == 'nominal' else f'_{metric}'}_{table}"
+    )
 
 
 def _of_sums(units: pl.DataFrame, measure: str) -> pl.DataFrame:

@@ -122,9 +122,21 @@ def test_krippendorffs_alpha_of_the_published_example():
     made = agreement(None, ratings_of(rows))
     nominal = measured(made, "krippendorff_alpha_ratings")
     interval = measured(made, "krippendorff_alpha_interval_ratings")
+    ordinal = measured(made, "krippendorff_alpha_ordinal_ratings")
+    assert ordinal["value"] == pytest.approx(0.815, abs=5e-4)
     assert nominal["value"] == pytest.approx(0.743, abs=5e-4)
     assert interval["value"] == pytest.approx(0.849, abs=5e-4)
     assert nominal["n"] == interval["n"] == 11
+
+
+def test_gwets_coefficient_of_the_published_example():
+    """Gwet (2008): 118 and 0 agreements, 5 and 2 disagreements; kappa is below 0, AC1 is not."""
+    cells = [(1.0, 1.0)] * 118 + [(1.0, 0.0)] * 5 + [(0.0, 1.0)] * 2
+    rows = [(u, who, each[w]) for u, each in enumerate(cells) for w, who in enumerate(("h0", "h1"))]
+    made = agreement(votes_of(rows))
+    kappa = measured(made, "cohen_kappa_votes", "human:h0 & human:h1")["value"]
+    assert kappa == pytest.approx(-0.0234, abs=1e-4)
+    assert measured(made, "gwet_ac1_votes")["value"] == pytest.approx(0.9408, abs=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -191,7 +203,7 @@ def test_the_error_of_cohens_kappa_covers_the_planted_kappa():
 def test_a_single_class_is_undefined_and_not_perfect():
     rows = [(unit, who, 1.0) for unit in range(9) for who in ("h0", "h1")]
     made = agreement(votes_of(rows), ratings_of([(f"c{u}", a, r) for u, a, r in rows]))
-    assert made.height == 7
+    assert made.height == 10
     assert made["value"].is_null().all()
     assert made["stderr"].is_null().all()
     assert (made["n"] == 9).all()
@@ -210,7 +222,10 @@ def test_independent_annotators_agree_by_chance():
     draw = np.random.default_rng(0)
     rows = [(u, w, float(draw.random() < 0.7)) for u in range(20_000) for w in ("h0", "h1")]
     made = agreement(votes_of(rows))
-    assert (made["value"].abs() < 0.03).all()
+    is_ac1 = pl.col("measure") == "gwet_ac1_votes"
+    assert (made.filter(~is_ac1)["value"].abs() < 0.03).all()
+    # Its chance is that of guesses, not of these annotators' habits: (0.58 - 0.42) / (1 - 0.42).
+    assert made.filter(is_ac1)["value"][0] == pytest.approx(0.16 / 0.58, abs=0.02)
 
 
 def test_unscored_votes_have_no_label():

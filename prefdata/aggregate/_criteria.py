@@ -12,10 +12,12 @@ def weigh(
 ) -> pl.DataFrame:
     """The rows on the wanted criteria, with their criterion's `weight` (1 where none is given).
 
-    Raises `RecipeError` for a criterion that no row is on and for a weight that is not above 0. A
-    table without rows knows no criteria and refuses none.
+    Raises `RecipeError` for no criterion at all, for one that no row is on and for a weight that is
+    not above 0. A table without rows knows no criteria and refuses none by name.
     """
     weights = weights or {}
+    if criteria is not None and not criteria:
+        raise RecipeError("criteria = [] counts no row; name some, or leave it out to count all")
     known = frame["criterion"].unique().to_list()
     for name in (*(criteria or ()), *weights):
         if known and name not in known:

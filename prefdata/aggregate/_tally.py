@@ -84,7 +84,10 @@ def preferences(pairs: pl.DataFrame, estimator: str) -> Scores:
 
 
 def shares(pairs: pl.DataFrame) -> pl.DataFrame:
-    """The mean P(preferred) of each completion over those that it was compared with."""
+    """The mean P(preferred) of each completion over those that it was compared with.
+
+    One `stderr` that is not known leaves that of the mean unknown.
+    """
     value, name = pl.col("value"), "completion_id"
     a = pairs.select(pl.col("completion_a").alias(name), value, "stderr")
     b = pairs.select(pl.col("completion_b").alias(name), (1 - value).alias("value"), "stderr")
@@ -94,6 +97,8 @@ def shares(pairs: pl.DataFrame) -> pl.DataFrame:
         .group_by("completion_id", maintain_order=True)
         .agg(
             strength=value.mean(),
-            stderr=pl.col("stderr").pow(2).sum().sqrt() / pl.len(),
+            stderr=pl.when(pl.col("stderr").is_not_null().all()).then(
+                pl.col("stderr").pow(2).sum().sqrt() / pl.len()
+            ),
         )
     )

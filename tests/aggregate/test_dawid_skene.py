@@ -1,5 +1,7 @@
 """Dawid-Skene: planted confusions, its optimum, its symmetries, and another library's answer."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -9,6 +11,8 @@ from crowdkit.aggregation import DawidSkene
 from prefdata import tables
 from prefdata.aggregate._labels import labels_of_ratings, labels_of_votes
 from prefdata.aggregate.dawid_skene import dawid_skene, fit_dawid_skene
+from prefdata.aggregate.glad import glad
+from prefdata.aggregate.mace import mace
 from prefdata.errors import ConvergenceError, RecipeError
 from prefdata.tables import Ratings, Votes
 from tests.aggregate.planted import (
@@ -265,3 +269,26 @@ def test_few_votes_have_an_answer_and_none_give_no_rows():
     assert [made.height for made in dawid_skene(empty)] == [0, 0]
     assert [made.height for made in dawid_skene(None, Ratings(tables.empty("ratings")))] == [0, 0]
     assert labels_of_votes(empty, None, None).n_items == 0
+
+
+@pytest.mark.parametrize("method", [dawid_skene, glad, mace])
+def test_one_vote_is_no_certainty(method: Any):
+    """A strength from posteriors has no standard error, which is not an error of nothing."""
+    votes = tables.typed(
+        Votes,
+        pl.DataFrame(
+            {
+                "prompt_id": ["p"],
+                "completion_a": ["c1"],
+                "completion_b": ["c2"],
+                "annotator": ["human:1"],
+                "criterion": ["helpfulness"],
+                "draw": [0],
+                "preference": [1.0],
+            }
+        ),
+    )
+    strengths, _ = method(votes)
+    assert strengths["stderr"].null_count() == strengths.height == 2
+    with pytest.raises(RecipeError, match="criteria"):
+        method(votes, criteria=[])

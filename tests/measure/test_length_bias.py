@@ -1,0 +1,165 @@
+"""Slopes of votes by length: planted ones are found, and quality is not taken for length."""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from numpy.typing import NDArray
+
+from prefdata import tables as t
+from prefdata.errors import RecipeError
+from prefdata.measure.length_bias import length_bias
+
+Floats = NDArray[np.float64]
+
+
+def planted(
+    seed: int,
+    slopes: dict[str, float],
+    *,
+    n: int = 400,
+    along: float = 0.0,
+    first: float = 0.0,
+) -> dict[str, Any]:
+    """Two completions a prompt; votes by quality, length and place. `along` ties the first two."""
+    draw = np.random.default_rng(seed)
+    asked = [[{"role": "user", "content": f"question {seed} {at}"}] for at in range(n)]
+    prompt_ids = t.prompt_ids(asked).to_list()
+    sizes = np.round(np.exp(draw.normal(4.5, 0.6, size=(n, 2)))).astype(int)
+    said = [
+        [{"role": "assistant", "content": f"{at:04}{side}".ljust(sizes[at, side], "x")}]
+        for at in range(n)
+        for side in range(2)
+    ]
+    of_prompt = [each for each in prompt_ids for _ in range(2)]
+    completions = pl.DataFrame({"prompt_id": of_prompt, "completion": said})
+    completions = completions.with_columns(t.completion_ids(completions["prompt_id"], said))
+    ids = completions["completion_id"].to_numpy().reshape(n, 2)
+    longer = np.log(np.maximum(sizes, 5) + 1.0)
+    quality = draw.normal(0, 0.8, size=(n, 2)) + along * longer
+    turned = ids[:, 0] > ids[:, 1]
+    sign = np.where(turned, -1.0, 1.0)
+    apart, length = (sign * (each[:, 0] - each[:, 1]) for each in (quality, longer))
+    a, b = np.sort(ids, axis=1).T
+    frames = []
+    for name, slope in slopes.items():
+        place = draw.random(n) < 0.5
+        eta = 1.5 * apart + slope * length + first * np.where(place, 1.0, -1.0)
+        frames.append(
+            pl.DataFrame(
+                {
+                    "prompt_id": prompt_ids,
+                    "completion_a": a,
+                    "completion_b": b,
+                    "annotator": name,
+                    "criterion": "helpfulness",
+                    "draw": 0,
+                    "a_first": place,
+                    "preference": (draw.random(n) < 1 / (1 + np.exp(-eta))).astype(float),
+                }
+            )
+        )
+    return {
+        "votes": t.check("votes", pl.concat(frames), where="test"),
+        "completions": t.check("completions", completions, where="test"),
+        "ids": ids,
+    }
+
+
+JUDGES = {"llm:long": 1.0, **{f"llm:j{k}": 0.0 for k in range(5)}}
+
+
+def measured(measures: pl.DataFrame, name: str, subject: str) -> dict[str, Any]:
+    rows = measures.filter(pl.col("measure") == name, pl.col("subject") == subject)
+    return rows.row(0, named=True)
+
+
+def test_a_planted_slope_is_found_beside_a_bias_for_places():
+    world = planted(0, JUDGES, n=1500, first=0.5)
+    measures = length_bias(world["votes"], world["completions"])
+    t.check("measures", measures, where="test")
+    found = measured(measures, "length_bias", "llm:long")
+    assert found["low"] < 1.0 < found["high"]
+    assert found["low"] > 0.4
+    assert measured(measures, "longer_preferred", "llm:long")["low"] > 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slope", [0.0, 1.0])
+def test_intervals_cover_over_two_hundred_worlds(slope: float):
+    covered = 0
+    for seed in range(200):
+        world = planted(seed, {**JUDGES, "llm:long": slope}, n=200)
+        measures = length_bias(world["votes"], world["completions"], judges=["llm:long"])
+        found = measured(measures, "length_bias", "llm:long")
+        covered += found["low"] <= slope <= found["high"]
+    assert 180 <= covered <= 198
+
+
+def test_who_follows_a_quality_that_goes_along_with_length_is_not_called_biased():
+    fair = {f"llm:j{k}": 0.0 for k in range(6)}
+    world = planted(1, fair, n=1500, along=1.0)
+    measures = length_bias(world["votes"], world["completions"])
+    assert measured(measures, "longer_preferred", "llm:j0")["low"] > 0.55  # what a cheap one says
+    biases = measures.filter(pl.col("measure") == "length_bias")
+    inside = (biases["low"] <= 0) & (biases["high"] >= 0)
+    assert inside.sum() >= 5
+    assert biases["value"].abs().max() < 0.4
+
+
+def test_gold_tells_a_liking_that_all_share():
+    """Others who like length too make it look like quality; gold does not."""
+    shared = {f"llm:j{k}": 1.0 for k in range(5)}
+    world = planted(2, {"human:gold": 0.0, **shared}, n=1500)
+    blind = length_bias(
+        world["votes"].filter(pl.col("annotator") != "human:gold"), world["completions"]
+    )
+    told = length_bias(world["votes"], world["completions"], gold="human:gold")
+    assert measured(blind, "length_bias", "llm:j0")["value"] < 0.5
+    assert measured(told, "length_bias", "llm:j0")["low"] > 0.5
+
+
+def test_rows_names_and_sides_change_nothing(shuffled: Any):
+    world = planted(3, JUDGES)
+    measures = length_bias(world["votes"], world["completions"])
+    mixed = length_bias(shuffled(world["votes"], 1), shuffled(world["completions"], 2))
+    key = ["measure", "subject"]
+    assert measures.select(*key, "n").equals(mixed.select(*key, "n"))
+    assert np.allclose(measures["value"], mixed["value"], atol=1e-6)
+    names = pl.col("annotator").str.replace("llm:", "human:")
+    renamed = length_bias(world["votes"].with_columns(names), world["completions"])
+    assert np.allclose(measures["value"], renamed["value"], atol=1e-6)
+
+
+def test_win_rates_at_equal_length(world: Any):
+    """Two generators as good as each other, one longer, judged by who likes length."""
+    made = planted(4, {"llm:long": 2.0}, n=1500)
+    sizes = made["completions"].with_columns(
+        n=pl.col("completion").list.first().struct.field("content").str.len_chars()
+    )
+    longest = pl.col("n") == pl.col("n").max().over("prompt_id")
+    # Of most prompts the longer one is the wordy generator's.
+    draw = pl.col("prompt_id").hash(7) % 4 == 0
+    samples = t.check(
+        "samples",
+        sizes.select(
+            "completion_id",
+            "prompt_id",
+            generator=pl.when(longest ^ draw).then(pl.lit("wordy")).otherwise(pl.lit("terse")),
+            draw=pl.lit(0),
+        ),
+        where="test",
+    )
+    measures = length_bias(made["votes"], made["completions"], samples=samples)
+    rate = measured(measures, "length_controlled_win_rate", "wordy")
+    assert rate["low"] < 0.5 < rate["high"]
+    other = measured(measures, "length_controlled_win_rate", "terse")
+    assert rate["value"] + other["value"] == pytest.approx(1, abs=1e-6)
+
+
+def test_who_is_not_there_is_named_and_no_votes_have_no_measures():
+    world = planted(5, JUDGES, n=20)
+    with pytest.raises(RecipeError, match="llm:longg"):
+        length_bias(world["votes"], world["completions"], judges=["llm:longg"])
+    assert length_bias(world["votes"].clear(), world["completions"]).is_empty()

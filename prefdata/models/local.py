@@ -36,7 +36,7 @@ import importlib
 import inspect
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,7 +168,7 @@ class Transformer:
                 **how,
             ),
         )
-        if missing := sorted(loading["missing_keys"]):
+        if missing := _lacking(self.model, loading["missing_keys"]):
             raise ModelError(
                 f"the weights of {spec.model!r} lack {missing[0]!r}: they are not those of "
                 f"transformers' {self.auto}, which what was asked needs"
@@ -321,6 +321,19 @@ class Likelihoods(Transformer):
     def _pooled(self, text: Text, states: Any) -> Answer:
         own = states[text.start - 1 : len(text.ids) - 1].float()
         return pooled(own.cpu(), json.loads(text.row["options"]))
+
+
+def _lacking(model: Any, missing: Iterable[str]) -> list[str]:
+    """The parameters that the checkpoint does not give, less those that share another's numbers.
+
+    Whether transformers names a head that is tied to the embeddings as missing depends on what
+    else was loaded in the process.
+    """
+    model.tie_weights()
+    held = dict(model.named_parameters(remove_duplicate=False))
+    names = set(missing)
+    given = {each.data_ptr() for name, each in held.items() if name not in names}
+    return sorted(n for n in names if n not in held or held[n].data_ptr() not in given)
 
 
 def _placed(template: Template, want: str, row: Row) -> Text:

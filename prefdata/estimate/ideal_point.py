@@ -68,7 +68,7 @@ def ideal_point(
     the largest (0 is the largest group); `ideal_entropy` of the weights in nats: 0 for a person of
     one kind. Of completions: `ideal_reward` under "group:<k>", log-odds of mean 0 in a prompt. Of
     pairs: `ideal_preference` under each voter's name, P(completion_a preferred) by that person as
-    its other votes and other people explain it: its own soft label.
+    its votes, this one among them, and other people explain it: its own soft label.
 
     Measures, subjects beginning with "ideal_point: ": `n_groups` ("supported" by held-out votes,
     and "fitted"), `held_out_log_loss` of "<k> groups", `group_share` (mean weight) of "group:<k>",

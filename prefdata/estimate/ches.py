@@ -30,6 +30,8 @@ from prefdata.tables import Completions, Measures, Pairs, Prompts, Scores
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 
+SCOPE = "all"  # the correlation with length is one of all pairs
+
 SCORES = ("ches", "ln_ches", "last_hidden_product", "negative_edit_distance")
 VECTORS = ("mean", "last")
 
@@ -51,8 +53,8 @@ def ches(
     `negative_edit_distance`, in [-1, 0]: how many tokens one completion needs changed, added or
     left out to become the other, in tokens of the longer one, times -1. Of all four a higher one
     says that the completions are more alike. Products of states have no unit: their scale is the
-    model's. A pair of equal states has `ches` and `ln_ches` 0. A pair of which a request failed has
-    no score. Each completion is read once, however many pairs it is in.
+    model's. A pair of equal states has `ches` and `ln_ches` 0. What a failed request would have
+    told of a pair is not scored. Each completion is read once, however many pairs it is in.
 
     The measure `length_correlation` (Pearson's), subject "ches" and "ln_ches", says how far a
     score is told by tokens alone, those of rejected less those of chosen; n: pairs scored.
@@ -88,7 +90,7 @@ def ches(
         return Scores(tables.empty("scores")), Measures(tables.empty("measures"))
     rows = pl.concat(made)
     scores = [
-        rows.select(
+        rows.filter(pl.col(name).is_not_null()).select(
             subject_id="pair_id",
             subject=pl.lit("pair"),
             score=pl.lit(name),
@@ -126,8 +128,8 @@ def _scored(
     known = (
         means.select("completion_id", "request_id", n="number", mean="vector")
         .join(lasts.select("completion_id", last="vector"), on="completion_id")
+        .filter(pl.col("n") > 0, *(pl.col(name).list.len() > 0 for name in VECTORS))
         .join(tokens.select("completion_id", "token_ids", m="number"), on="completion_id")
-        .filter(pl.col("n") > 0, pl.col("m") > 0, *(pl.col(v).list.len() > 0 for v in VECTORS))
         .with_row_index("at")
     )
     place = known.select("completion_id", "at")
@@ -144,18 +146,19 @@ def _scored(
     values = zip(SCORES, (whole, normed, product, apart), strict=True)
     return rows.select(
         "pair_id",
-        *(pl.Series(name, value) for name, value in values),
+        *(pl.Series(name, value, pl.Float64) for name, value in values),
         n_chosen=pl.Series(n[chosen]),
         n_rejected=pl.Series(n[rejected]),
         request_id=known["request_id"].gather(chosen),
     )
 
 
-def _edits(known: pl.DataFrame, chosen: Ints, rejected: Ints) -> Floats:
+def _edits(known: pl.DataFrame, chosen: Ints, rejected: Ints) -> list[float | None]:
+    """None where the tokens of a side are not known."""
     ids = known.select(pl.col("token_ids").list.tail(pl.col("m").cast(pl.Int64)))
     said = ids.to_series().to_list()
     both = [(said[a], said[b]) for a, b in zip(chosen, rejected, strict=True)]
-    return np.array([-edit_distance(a, b) / max(len(a), len(b)) for a, b in both], dtype=float)
+    return [-edit_distance(a, b) / max(len(a), len(b)) if a and b else None for a, b in both]
 
 
 def _matrix(vectors: pl.Series) -> Floats:

@@ -25,6 +25,7 @@ import json
 import math
 import random
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
@@ -90,6 +91,11 @@ class ScriptedClient:
             case "hidden":
                 n = float(len(_given(row).split()))
                 return response(request_id, vector=_vector(text), number=n, tokens_in=read)
+            case "tokens":
+                words = _given(row).split() or text.split()
+                ids = [zlib.crc32(word.encode("utf-8", "replace")) for word in words]
+                given = {"token_ids": ids} if options.get("ids") else {}
+                return response(request_id, number=float(len(words)), tokens_in=read, **given)
             case "logprobs":
                 words = _given(row).split()
                 each = self._spec.accuracy * (qualities(_given(row)) or [0.5])[-1] - 2.0

@@ -1,5 +1,6 @@
 """How many tokens a text has: the tokenizer without its model."""
 
+import json
 from collections.abc import Iterator, Sequence
 
 from prefdata.models.client import response
@@ -15,13 +16,15 @@ class Counter:
     def __init__(self, spec: ModelSpec) -> None:
         self._template = Template(tokenizer(spec))
 
-    def answer(self, want: str, rows: Sequence[Row]) -> Iterator[list[Answer]]:
+    def answer(self, rows: Sequence[Row]) -> Iterator[list[Answer]]:
         yield [self._count(row) for row in rows]
 
     def _count(self, row: Row) -> Answer:
         try:
-            text = placed(self._template, "tokens", row)
+            text = placed(self._template, row)
         except Unreadable as error:
             return response(row["request_id"], error=f"bad request: {error}")
         n = len(text.ids)
-        return response(row["request_id"], number=float(n - text.start), tokens_in=n)
+        ids = text.ids if json.loads(row["options"]).get("ids") else None
+        number = float(n - text.start)
+        return response(row["request_id"], number=number, token_ids=ids, tokens_in=n)

@@ -51,6 +51,7 @@ WIDE, WIDE_LOG = 10.0, 2.0
 BLOCK = 1 << 16
 SEPARATED = "the effects explain every vote: they are only known to be large"
 NO_OTHERS = "no others' votes: quality is not held constant"
+STILL = "no comparison differs in it"
 ONE_OTHER = "at most one other vote a comparison: how far quality spreads is assumed"
 
 
@@ -243,12 +244,16 @@ def refuse_unknown(votes: pl.DataFrame, names: Sequence[str], where: str) -> Non
 
 
 def with_others(
-    votes: pl.DataFrame, gold: str | None, kin: Mapping[str, str] | None = None
+    votes: pl.DataFrame,
+    gold: str | None,
+    kin: pl.Expr | None = None,
+    told: pl.Expr | None = None,
 ) -> pl.DataFrame:
     """Scored votes with `k` of `n` others who prefer a, and gold's `verdict`; sorted.
 
-    Each other annotator counts once a comparison. `kin` labels annotators of which those of one
-    label are no others to each other. With gold only comparisons that it voted on stay.
+    Each other annotator counts once a comparison; `kin` labels annotators, and those of one label
+    are no others to each other; `told` says whose votes tell of quality. With gold only comparisons
+    that it voted on stay.
     """
     scored = votes.drop_nulls("preference")
     if gold is not None:
@@ -257,23 +262,31 @@ def with_others(
         scored = scored.filter(pl.col("annotator") != gold).join(verdict, on=UNIT)
     else:
         scored = scored.with_columns(verdict=pl.lit(None, pl.Float64))
-    label = pl.col("annotator")
-    scored = scored.with_columns(kin=label.replace(dict(kin)) if kin else label)
-    once = scored.group_by(*UNIT, "kin", "annotator").agg(p=pl.col("preference").sort().mean())
-    own = once.group_by(*UNIT, "kin").agg(own=pl.col("p").sort().sum(), own_n=pl.len())
-    total = once.group_by(UNIT).agg(all=pl.col("p").sort().sum(), all_n=pl.len())
+    scored = scored.with_columns(kin=pl.col("annotator") if kin is None else kin)
+    telling = scored if told is None else scored.filter(told)
+    once = telling.group_by(*UNIT, "kin", "annotator").agg(p=pl.col("preference").sort().mean())
+    own = once.group_by(*UNIT, "kin").agg(kin_k=pl.col("p").sort().sum(), kin_n=pl.len())
+    total = once.group_by(UNIT).agg(all_k=pl.col("p").sort().sum(), all_n=pl.len())
     first = pl.col("a_first").cast(pl.Float64) * 2 - 1
+    counts = pl.col("kin_k", "kin_n", "all_k", "all_n")
     return (
-        scored.join(own, on=[*UNIT, "kin"])
-        .join(total, on=UNIT)
+        scored.join(own, on=[*UNIT, "kin"], how="left")
+        .join(total, on=UNIT, how="left")
+        .with_columns(counts.fill_null(0).cast(pl.Float64))
         .with_columns(
             subject="annotator",
             place=first.fill_null(0.0),
-            n=(pl.col("all_n").cast(pl.Int64) - pl.col("own_n").cast(pl.Int64)).cast(pl.Float64),
+            n=pl.col("all_n") - pl.col("kin_n"),
         )
-        .with_columns(k=(pl.col("all") - pl.col("own")).clip(0, pl.col("n")))
+        .with_columns(k=(pl.col("all_k") - pl.col("kin_k")).clip(0, pl.col("n")))
         .sort("annotator", *UNIT, "draw", "a_first")
     )
+
+
+def toward(trait: str) -> pl.Expr:
+    """The preference for the side with more of a trait; null where both have as much."""
+    x, y = pl.col(trait), pl.col("preference")
+    return pl.when(x > 0).then(y).when(x < 0).then(1 - y)
 
 
 def effects_of(rows: pl.DataFrame, measures: Mapping[str, str]) -> pl.DataFrame:
@@ -301,30 +314,17 @@ def effects_of(rows: pl.DataFrame, measures: Mapping[str, str]) -> pl.DataFrame:
 
 
 def _stated(subject: str, seen: Seen, found: Effects, names: list[str]) -> pl.DataFrame:
-    notes: list[str] = []
-    if found.n_groups < 2:
-        notes.append(ONE_GROUP)
-    if found.separated:
-        notes.append(SEPARATED)
-    if seen.verdict is None and seen.n.max() == 0:
-        notes.append(NO_OTHERS)
-    elif seen.verdict is None and seen.n.max() < 2:
-        notes.append(ONE_OTHER)
     t = float(student(pl.Series([float(found.n_groups)]))[0] or 0.0)
     frame = pl.DataFrame(
         {
             "measure": names,
             "value": found.value,
             "stderr": found.stderr,
+            "note": [_note(seen, found, moving) for moving in (seen.x != 0).T],
             "n": np.count_nonzero(seen.x, axis=0),
-        }
+        },
+        schema_overrides={"note": pl.String},
     ).with_columns(pl.col("value", "stderr").fill_nan(None), pl.col("n").cast(pl.Int64))
-    still = pl.col("value").is_null()
-    note = (
-        pl.when(still)
-        .then(pl.lit("no comparison differs in it"))
-        .otherwise(pl.lit("; ".join(notes) or None, pl.String))
-    )
     return frame.filter(pl.col("measure") != "").select(
         "measure",
         pl.lit(subject).alias("subject"),
@@ -332,6 +332,22 @@ def _stated(subject: str, seen: Seen, found: Effects, names: list[str]) -> pl.Da
         "stderr",
         low=pl.col("value") - t * pl.col("stderr"),
         high=pl.col("value") + t * pl.col("stderr"),
-        note=note,
+        note="note",
         n="n",
     )
+
+
+def _note(seen: Seen, found: Effects, moving: NDArray[np.bool_]) -> str | None:
+    """What the effect of a trait rests on, by the votes that it may have moved."""
+    if not moving.any():
+        return STILL
+    said: list[str] = []
+    if found.n_groups < 2:
+        said.append(ONE_GROUP)
+    if found.separated:
+        said.append(SEPARATED)
+    if seen.verdict is None and seen.n[moving].max() == 0:
+        said.append(NO_OTHERS)
+    elif seen.verdict is None and seen.n[moving].max() < 2:
+        said.append(ONE_OTHER)
+    return "; ".join(said) or None

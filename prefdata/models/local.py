@@ -19,7 +19,8 @@ the model has no pooling of its own), `tokens` a count. It writes no text: `vllm
 - `embedding`: the contents of the messages, joined by blank lines. What is longer than the model
   reads is cut off, as its makers do. The option `dimensions` keeps the first ones, at the length
   that the vector had.
-- `tokens`: the `number` of tokens of the completion or, where none is given, of the messages.
+- `tokens`: the `number` of tokens of the completion or, where none is given, of the messages; with
+  the option `ids`, `vector` has their numbers in the vocabulary.
 
 `model` is a name on the model hub or a folder of weights. `engine` takes `dtype` (`float32`, which
 is the reference and the default, `bfloat16` or `float16`), `device` (by default a GPU where there
@@ -47,7 +48,7 @@ from prefdata.errors import ModelError, RecipeError, nearest
 from prefdata.models.chat import TOP, choose, cut
 from prefdata.models.client import response, responses
 from prefdata.models.spec import ModelSpec
-from prefdata.models.template import Template, Unreadable, pooled
+from prefdata.models.template import Placed, Template, Unreadable, counted, pooled
 from prefdata.tables import Requests, Responses
 
 WANTS = ("logprobs", "choice", "hidden", "reward", "embedding", "tokens")
@@ -365,8 +366,8 @@ class Counter:
             text = _placed(self._template, "tokens", row)
         except Unreadable as error:
             return response(row["request_id"], error=f"bad request: {error}")
-        n = len(text.ids)
-        return response(row["request_id"], number=float(n - text.start), tokens_in=n)
+        said = counted(Placed(text.ids, text.start), json.loads(row["options"]))
+        return response(row["request_id"], **said)
 
 
 class Rewarder(Transformer):

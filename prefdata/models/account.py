@@ -28,17 +28,21 @@ MESSAGE_MARKS = 16
 class Counts:
     """What an edge has done.
 
-    `failed` are the requests that ended in an error, cached ones not; among them are those
-    `refused`, which were not sent because a limit was reached.
+    Of the requests asked, `failed` are those that ended in an error. `unsent` were not asked,
+    because a limit was reached or the build was stopped.
     """
 
     asked: int = 0
     cached: int = 0
     failed: int = 0
-    refused: int = 0
+    unsent: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
     cost: float = 0.0
+
+    @property
+    def requests(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in ("asked", "cached", "failed", "unsent")}
 
     def add(self, other: "Counts") -> None:
         for each in fields(Counts):

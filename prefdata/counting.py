@@ -44,16 +44,16 @@ class Counting:
         """Sum a stage's calls: its shards may ask at once, and it may ask in several rounds."""
         self.calls[progress.call] = progress
         calls = list(self.calls.values())
-        if refused := sum(call.refused for call in calls):
-            self.missing[self.running] = refused
+        if unsent := sum(call.unsent for call in calls):
+            self.missing[self.running] = unsent
         self.watch(
             Asking(
                 stage=self.running,
                 done=sum(call.done for call in calls),
                 total=sum(call.total for call in calls),
                 cached=sum(call.cached for call in calls),
-                failed=sum(call.failed - call.refused for call in calls),
-                refused=sum(call.refused for call in calls),
+                failed=sum(call.failed for call in calls),
+                unsent=sum(call.unsent for call in calls),
                 tokens_in=sum(call.tokens_in for call in calls),
                 tokens_out=sum(call.tokens_out for call in calls),
                 cost=sum(call.cost for call in calls),

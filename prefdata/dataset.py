@@ -11,6 +11,7 @@ from prefdata.counting import Counting, dropped, unscored
 from prefdata.errors import PrefdataError, RecipeError
 from prefdata.forecast import Forecast, forecast
 from prefdata.loop import Run, Tables, follow, run_shards, run_stage
+from prefdata.models.account import Counts
 from prefdata.models.edge import Edge
 from prefdata.models.experience import Experience
 from prefdata.models.ledger import Ledger
@@ -121,7 +122,7 @@ def build(
             export_folder(stage): run_stage(stage, tables, ask or edge)["rows"]
             for stage in planned.exports
         }
-    requests = {name: getattr(edge.counts, name) for name in ("asked", "cached", "failed")}
+    requests = edge.counts.requests
     partial = _partial(count.missing, edge.limit, edge.advice)
     tokens = {"in": edge.counts.tokens_in, "out": edge.counts.tokens_out}
     written = version.write(
@@ -188,10 +189,12 @@ def _stoppable(edge: Edge, ledger: Ledger, watch: Watch) -> Generator[None]:
     except (KeyboardInterrupt, PrefdataError) as error:
         if isinstance(error, PrefdataError) and not edge.is_stopping:
             raise
-        asked = edge.counts.asked - edge.counts.failed + edge.counts.refused
-        answers = "1 request was answered" if asked == 1 else f"{asked:,} requests were answered"
+        n = edge.counts.asked - edge.counts.failed
+        answers = "1 request was answered" if n == 1 else f"{n:,} requests were answered"
         kept = f"; everything answered is kept in {ledger.folder}"
-        raise Stopped(f"{answers} in this run{kept}") from error
+        left = Counts(edge.given_up, 0, edge.given_up, edge.unanswered - edge.given_up)
+        edge.counts.add(left)
+        raise Stopped(f"{answers} in this run{kept}", edge.counts.requests) from error
 
 
 def estimate(

@@ -10,7 +10,7 @@ import _thread
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 
@@ -25,7 +25,14 @@ at_once: Callable[[], None] | None = None
 
 
 class Stopped(KeyboardInterrupt):
-    """A build was stopped; the message says what was answered and where that is kept."""
+    """A build was stopped; the message says what was answered and where that is kept.
+
+    `requests` counts them: asked, cached, failed, unsent.
+    """
+
+    def __init__(self, message: str, requests: Mapping[str, int]) -> None:
+        super().__init__(message)
+        self.requests = requests
 
 
 @contextmanager

@@ -31,7 +31,7 @@ class Asking:
     """How far the requests of the running stage are, of all shards and rounds together.
 
     `total` grows when a stage asks again; of those `done`, `cached` came from the ledger, `failed`
-    ended in an error and `refused` were not sent, because a limit was reached.
+    ended in an error and `unsent` were not sent, because a limit was reached.
     """
 
     stage: str
@@ -42,7 +42,7 @@ class Asking:
     tokens_in: int
     tokens_out: int
     cost: float
-    refused: int = 0
+    unsent: int = 0
 
 
 @dataclass(frozen=True)

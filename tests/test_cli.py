@@ -129,6 +129,7 @@ def test_a_partial_version_says_so_wherever_it_is_shown(folder: Path):
     again = run("build", "recipe.toml", "--max-requests", "0").stdout
     for drawn in (again, run("list").stdout, run("show", "planted").stdout):
         assert "partial" in drawn
+    assert f"0 asked, {3 * N + 6} from the ledger, {6 * N - 6} not sent" in again
     for drawn in (again, run("show", "planted").stdout):
         assert f"annotate.pairwise {6 * N - 6}" in drawn
         assert "without the limit" in " ".join(drawn.split())

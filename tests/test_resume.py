@@ -162,7 +162,7 @@ def check(
     before = [len(each.lines()) for each in servers]
     third = finish(start(folder, "killed"))
     n = resumed["requests"]["cached"] + resumed["requests"]["asked"]
-    assert third["requests"] == {"asked": 0, "cached": n, "failed": 0}
+    assert third["requests"] == {"asked": 0, "cached": n, "failed": 0, "unsent": 0}
     assert third["is_new"] is False
     assert [len(each.lines()) for each in servers] == before, "a finished build asks nothing"
 

@@ -92,12 +92,14 @@ def test_what_is_in_flight_is_finished_and_nothing_is_asked_twice(server: Any, f
     assert f"{sent} requests were answered" in said["error"]
     assert said["error"].endswith("prefdata build recipe.toml --plain --json --data data")
     assert re.search(r"stopping: .* in flight", err)
+    counts = {"asked": sent, "cached": 0, "failed": 0, "unsent": 4 * N - sent}
+    assert said["requests"] == counts, "what was not sent did not fail"
     assert kept(folder, "data") == sent
     assert not (folder / "data" / "versions").exists()
     server.latency = 0.0
     resumed = start(folder, server, "data")
     built = json.loads(resumed.communicate(timeout=60)[0])
-    assert built["requests"] == {"asked": 4 * N - sent, "cached": sent, "failed": 0}
+    assert built["requests"] == {"asked": 4 * N - sent, "cached": sent, "failed": 0, "unsent": 0}
     assert set(server.seen().values()) == {1}
     undisturbed = start(folder, server, "whole")
     assert json.loads(undisturbed.communicate(timeout=60)[0])["id"] == built["id"]
@@ -114,8 +116,12 @@ def test_what_does_not_answer_is_given_up_in_time(server: Any, folder: Path):
     assert time.monotonic() - before < 10
     assert process.returncode == 130
     answered = sum(each["said"] == "ok" for each in server.requests)
-    assert f"{answered} requests were answered" in json.loads(out)["error"]
+    said = json.loads(out)
+    assert f"{answered} requests were answered" in said["error"]
     assert kept(folder, "data") == answered
+    asked, failed, unsent = (said["requests"][name] for name in ("asked", "failed", "unsent"))
+    assert asked == len(server.seen()), "those given up were asked, and got no answer"
+    assert (failed, unsent) == (asked - answered, 4 * N - asked)
 
 
 def test_the_second_ends_at_once(server: Any, folder: Path):

@@ -82,16 +82,19 @@ def reported(as_json: bool, data: Path | None = None, *, building: bool = False)
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:
         said = how_to_go_on(data, str(error)) if building else "nothing was changed"
-        _complain(as_json, said, "Interrupted", "stopped")
+        # Of a build that was stopped, which is not told by its type: that is loaded late.
+        _complain(as_json, said, "Interrupted", "stopped", getattr(error, "requests", None))
         raise typer.Exit(130) from error
 
 
-def _complain(as_json: bool, message: str, kind: str, label: str) -> None:
+def _complain(as_json: bool, message: str, kind: str, label: str, requests: Any = None) -> None:
     from prefdata.screen import write
 
     write.complain(message, label)
     if as_json:
-        write.print_json({"error": message, "kind": kind})
+        write.print_json(
+            {"error": message, "kind": kind} | ({"requests": requests} if requests else {})
+        )
 
 
 def _end_at_once(as_json: bool, data: Path | None) -> None:

@@ -84,11 +84,19 @@ class Edge:
         # When a client answered last: of calls that share it, all but one may wait for their turn.
         self._moved: dict[int, float] = {}
         self._stopping = False
+        self._wanted = 0
+        self.given_up = 0
 
     @property
     def counts(self) -> Counts:
         """What all calls together have asked, found, lost and spent."""
         return self._account.counts
+
+    @property
+    def unanswered(self) -> int:
+        """How many requests have no answer, of calls that run or were broken off."""
+        done = self.counts
+        return self._wanted - done.asked - done.cached - done.unsent
 
     @property
     def limit(self) -> str:
@@ -154,6 +162,8 @@ class Edge:
         self.refuse_stopped()
         wanted = Requests(requests.unique("request_id", maintain_order=True))
         self._check(wanted)
+        with self._lock:
+            self._wanted += wanted.height
         call = _Call(
             Progress(call=next(self._numbers), total=wanted.height),
             is_shared=len(self._parts(wanted)) > 1,
@@ -304,8 +314,7 @@ class Edge:
         return batch
 
     def _refuse(self, part: Requests, call: "_Call") -> Responses:
-        counts = Counts(failed=part.height, refused=part.height)
-        self._account.add(call.progress, counts, part.height)
+        self._account.add(call.progress, Counts(unsent=part.height), part.height)
         return responses(response(each, error=self.limit) for each in part["request_id"])
 
     def _check(self, wanted: Requests) -> None:
@@ -355,7 +364,11 @@ class Edge:
             self.refuse_stopped()
 
     def close(self) -> None:
-        """Stop every engine and connection that was started, and whatever still asks."""
+        """Stop every engine and connection that was started, and whatever still asks.
+
+        `given_up` says how many requests were on their way.
+        """
+        self.given_up += self.in_flight
         with self._lock:
             self._closed = True
             clients = list(self._clients.values())

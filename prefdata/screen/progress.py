@@ -85,8 +85,8 @@ def facts(event: Asking, pace: Pace) -> list[str]:
         said.append(f"{write.count(event.cached)} from the ledger")
     if event.failed:
         said.append(f"{write.count(event.failed)} failed")
-    if event.refused:
-        said.append(f"{write.count(event.refused)} not sent: a limit was reached")
+    if event.unsent:
+        said.append(f"{write.count(event.unsent)} not sent: a limit was reached")
     return said
 
 
@@ -100,11 +100,11 @@ def outcome(event: Made, last: Asking | None) -> list[str]:
     if unscored:
         said.append(f"{write.count(unscored)} unscored ({write.reasons(event.unscored)})")
     if last is not None:
-        asked = last.done - last.cached - last.refused
+        asked = last.done - last.cached - last.unsent
         said.append(f"{write.count(asked)} asked" if asked else "nothing asked")
         said += [f"{write.count(last.cached)} from the ledger"] if last.cached else []
         said += [f"{write.count(last.failed)} failed"] if last.failed else []
-        said += [f"{write.count(last.refused)} not sent"] if last.refused else []
+        said += [f"{write.count(last.unsent)} not sent"] if last.unsent else []
         said += [write.dollars(last.cost)] if last.cost else []
     return said
 

@@ -53,10 +53,8 @@ def _facts(built: Built) -> list[tuple[str, str]]:
     requests, tokens = built.requests, built.tokens
     asked = [f"{write.count(requests['asked'])} asked"]
     asked += [f"{write.count(requests['cached'])} from the ledger"]
-    refused = sum(built.partial["missing"].values()) if built.partial else 0
-    failed = requests["failed"] - refused
-    asked += [f"{write.count(failed)} failed"] if failed else []
-    asked += [f"{write.count(refused)} not sent"] if refused else []
+    for name, said in (("failed", "failed"), ("unsent", "not sent")):
+        asked += [f"{write.count(requests[name])} {said}"] if requests[name] else []
     asked += [write.dollars(built.cost)] if built.cost else []
     found = [
         ("tables", write.rows(built.tables)),

@@ -86,7 +86,7 @@ def whole(folder: Path, url: str, n: int, profile: bool) -> tuple[float, float]:
     def build() -> None:
         built = prefdata.build(recipe, data=folder / "data")
         asked, cached = (0, 2 * n) if known else (2 * n, 0)
-        assert built.requests == {"asked": asked, "cached": cached, "failed": 0}, built
+        assert built.requests == {"asked": asked, "cached": cached, "failed": 0, "unsent": 0}, built
 
     return timed(build, profile)
 

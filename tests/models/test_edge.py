@@ -119,11 +119,22 @@ def test_the_budget_is_never_exceeded_and_nearly_used(server: Any, spec_of: Spec
         assert edge.counts.cost == pytest.approx(each * edge.counts.asked)
         assert edge.counts.asked >= 17, "what was reserved and not spent is used"
         assert said["error"].drop_nulls().unique().to_list() == [BUDGET_REACHED]
-        assert edge.counts.failed == 100 - edge.counts.asked
-        assert edge.counts.failed == said["error"].count()
+        assert edge.counts.unsent == 100 - edge.counts.asked == said["error"].count()
+        assert edge.counts.failed == 0, "what was not sent did not fail"
     with Edge({"m": spec}, ledger, budget=100 * each) as richer:
         assert richer(ask(spec, [f"Question {i}" for i in range(100)]))["error"].count() == 0
         assert richer.counts.cached == edge.counts.asked
+
+
+def test_what_a_server_does_not_count_is_not_free(server: Any, spec_of: SpecOf, ledger: Ledger):
+    """Without `usage` in its replies a byte is a token, so a budget still ends the asking."""
+    choice = {"index": 0, "message": {"content": "Fine"}, "finish_reason": "stop"}
+    server.fault("raw", body=json.dumps({"choices": [choice]}))
+    spec = spec_of(price_in=0.0, price_out=1e6, max_tokens=3)
+    with Edge({"m": spec}, ledger, budget=10.0) as edge:
+        said = edge(ask(spec, TEXTS))
+    assert edge.counts.cost == 9, "no more than the three tokens that may be written, for each"
+    assert len(server.requests) == said["error"].null_count() == 3
 
 
 @pytest.mark.parametrize("budget", [None, 1e9])
@@ -136,7 +147,7 @@ def test_no_more_requests_are_sent_than_may_be(
         first = edge(ask(spec, TEXTS[:8]))
         assert first["error"].null_count() == 8
         second = edge(ask(spec, TEXTS))
-        assert (edge.counts.asked, edge.counts.refused, edge.counts.cached) == (12, 18, 8)
+        assert (edge.counts.asked, edge.counts.unsent, edge.counts.cached) == (12, 18, 8)
         assert edge(ask(spec, TEXTS[20:]))["error"].null_count() == 0
     assert second["error"].drop_nulls().to_list() == [REQUESTS_REACHED] * 18
     assert len(server.seen()) == 12

@@ -98,10 +98,11 @@ def _said(stage: PlannedStage, error: Exception) -> str:
 def settle(stage: PlannedStage, tables: Tables, made: Sequence[Tables]) -> Tables:
     """Bring what a stage made on its shards into the tables, by the two rules."""
     after = dict(tables)
-    for name in stage.contract.writes:
+    # What a stage says of dropped rows goes before the record of what is gone without a word.
+    for name in sorted(stage.contract.writes, key=lambda name: name != "dropped"):
         parts = [shard[name] for shard in made]
         replaced = name in stage.contract.sees
-        kept = [] if replaced or name not in tables else [tables[name]]
+        kept = [] if replaced or name not in after else [after[name]]
         after[name] = t.union(name, *kept, *parts, where=stage.place)
         if replaced and name in tables:
             lost = tables[name].join(

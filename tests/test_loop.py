@@ -181,6 +181,34 @@ def test_a_stage_may_say_why_it_dropped_a_row():
     assert after["dropped"].select("stage", "reason").rows() == [("why", "because")] * 3
 
 
+def test_a_filter_may_say_why_and_what_depends_on_its_rows_is_recorded_too():
+    def choose(pairs: Pairs) -> tuple[Pairs, Dropped]:
+        gone = pairs.filter(pl.col("pair_id") >= "8")
+        said = gone.select(
+            pl.lit("pairs").alias("table"),
+            pl.col("pair_id").alias("key"),
+            pl.lit("x").alias("stage"),
+            pl.when(pl.col("pair_id") >= "c").then(pl.lit("too late")).alias("reason"),
+        )
+        return first_half(pairs), Dropped(said.drop_nulls())
+
+    tables = world(60)
+    reasoned = tables["pairs"].select(
+        "pair_id", kind=pl.lit("gist"), annotator=pl.lit("rule:a"), rationale=pl.lit("so")
+    )
+    tables["rationales"] = t.check("rationales", reasoned, where="test")
+    after = follow([planned(choose, name="choose")], tables, ask=nobody)
+    gone = tables["pairs"].filter(pl.col("pair_id") >= "8")
+    for name in ("pairs", "rationales"):
+        told = after["dropped"].filter(pl.col("table") == name)
+        assert told.height == gone.height
+        assert after[name].height == 60 - gone.height
+    told = after["dropped"].filter(pl.col("table") == "pairs")
+    late = told.filter(pl.col("key") >= "c")["reason"].unique().to_list()
+    early = told.filter(pl.col("key") < "c")["reason"].unique().to_list()
+    assert (late, early) == (["too late"], ["choose"])
+
+
 def test_a_table_that_may_be_there_is_given_where_it_is():
     once = follow([planned(rate)], world(2), ask=nobody)
     assert once["scores"]["score"].unique().to_list() == ["seen 0"]

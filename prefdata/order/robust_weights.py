@@ -12,7 +12,7 @@ import polars as pl
 
 from prefdata import tables
 from prefdata.errors import RecipeError
-from prefdata.order._rates import rates
+from prefdata.order._rates import noted, rates
 from prefdata.tables import Measures, Pairs, Scores
 
 SCOPE = "all"  # a rate may be one of all pairs
@@ -26,11 +26,13 @@ def robust_weights(
     rate: float | None = None,
     of: str | None = None,
     score: str | None = None,
-) -> Scores:
+) -> tuple[Scores, Measures]:
     """Add the scores `robust_weight` (of the label) and `robust_weight_flipped` (of its opposite).
 
     A pair whose rate is not known has no such scores. Export them with `columns`, or give a
-    trainer that knows the loss the rate itself (TRL: loss_type "robust", label_smoothing e).
+    trainer that knows the loss the rate itself (TRL: loss_type "robust", label_smoothing e). The
+    measure `label_smoothing` of subject "order.robust_weights" is the mean of e over the pairs
+    that have one, with the interval of a measured rate.
 
     Options, exactly one of them:
     - `rate`: one flip rate for all pairs, in [0, 1/2).
@@ -43,13 +45,13 @@ def robust_weights(
     Source: Chowdhury, Kini, Natarajan (2024), Provably Robust DPO: Aligning Language Models with
     Noisy Feedback; the unbiased loss is of Natarajan et al. (2013), Learning with Noisy Labels.
     """
-    known = rates(
-        pairs, scores, measures, rate=rate, of=of, score=score, where="order.robust_weights"
-    ).drop_nulls("rate")
+    where = "order.robust_weights"
+    found = rates(pairs, scores, measures, rate=rate, of=of, score=score, where=where)
+    known = found.by_pair.drop_nulls("rate")
     lost = known.filter(pl.col("rate") >= 0.5)
     if lost.height:
         raise RecipeError(
-            f"order.robust_weights: {lost.height} pairs are flipped at a rate of 1/2 or more, "
+            f"{where}: {lost.height} pairs are flipped at a rate of 1/2 or more, "
             f"first {lost.sort('pair_id')['pair_id'][0]}; use pair.flip or select.label_error first"
         )
     e = pl.col("rate")
@@ -72,4 +74,5 @@ def robust_weights(
         & pl.col("subject_id").is_in(pairs["pair_id"].implode())
     )
     kept = [] if scores is None else [scores.filter(own).select(*columns)]
-    return Scores(pl.concat([*kept, *(each.select(*columns) for each in made)]))
+    weighed = Scores(pl.concat([*kept, *(each.select(*columns) for each in made)]))
+    return weighed, noted(measures, found, where=where)

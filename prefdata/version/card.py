@@ -178,6 +178,8 @@ def _trust(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> s
     parts: list[str] = []
     if shares:
         parts.append(_grid(("table", "annotator", "rows", "unscored", "share"), shares))
+    if said := _noise(manifest["noise"]):
+        parts.append(said)
     if "measures" in frames:
         measures = frames["measures"].sort("measure", "subject")
         rows = [
@@ -197,6 +199,39 @@ def _trust(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> s
     else:
         parts.append("Nothing was measured: neither agreement nor position bias is known.")
     return "\n\n".join(parts)
+
+
+def _noise(noise: Mapping[str, Any]) -> str:
+    """How many labels are estimated to be wrong, and what was done about it."""
+    rates, done = noise.get("flip_rate", ()), noise.get("label_smoothing", ())
+    used = {each["subject"]: each for each in done if each["n"]}
+    lines = [
+        f"Labels that are the wrong way round, by {each['subject']}: {_rate(each)}"
+        f"{'; ' + each['note'] if each['note'] else ''}."
+        for each in rates
+    ]
+    if "flipped" in noise:
+        lines.append(f"{_plural(noise['flipped'], 'pairs')} had the label turned round.")
+    if each := used.get("order.soften"):
+        lines.append(
+            f"The column `soft_label` is smoothed by {_rate(each)}, {each['note']}: a loss that "
+            "takes it needs no label smoothing of its own."
+        )
+    if each := used.get("order.robust_weights"):
+        lines.append(
+            f"`robust_weight` and `robust_weight_flipped` are those of a rate of {_rate(each)}, "
+            f"{each['note']}."
+        )
+    if not used and any(each["value"] for each in rates):
+        lines.append("Nothing was smoothed by it: give a loss the rate as its `label_smoothing`.")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _rate(row: Mapping[str, Any]) -> str:
+    """A rate with its interval, as "12.3% (95 % interval 10.1% to 14.8%)"."""
+    ends = [row["low"], row["high"]]
+    said = "not known" if row["value"] is None else f"{row['value']:.1%}"
+    return said if None in ends else f"{said} (95 % interval {ends[0]:.1%} to {ends[1]:.1%})"
 
 
 def unscored(frames: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:

@@ -37,6 +37,7 @@ from prefdata.tables import TABLES, check, digest, references
 from prefdata.version import arrow
 from prefdata.version.card import card
 from prefdata.version.content import FORMAT, table_digest
+from prefdata.version.noise import noise
 from prefdata.version.splits import assign_splits, part
 from prefdata.version.stored import MANIFEST, NAME, file_state, is_whole, manifest_id
 
@@ -119,6 +120,7 @@ def write(
         "exports": {view: _shape(each) for view, each in parted.items()},
         "counts": dict(counts or {}),
         "quarantined": len(quarantine),
+        "noise": noise(frames),
     }
     texts = {
         "recipe.toml": recipe_text,

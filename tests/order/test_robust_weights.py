@@ -8,11 +8,15 @@ import polars as pl
 import pytest
 
 from prefdata.errors import RecipeError
-from prefdata.order.robust_weights import robust_weights
+from prefdata.order.robust_weights import robust_weights as weigh_and_tell
 from prefdata.tables import Scores
 from tests.pair.test_flip import both, score, some
 
 World = Callable[..., dict[str, pl.DataFrame]]
+
+
+def robust_weights(*given: Any, **options: Any) -> Scores:
+    return weigh_and_tell(*given, **options)[0]
 
 
 def weights(scores: pl.DataFrame) -> tuple[list[float], list[float]]:
@@ -90,3 +94,12 @@ def test_row_order_changes_nothing(world: World, shuffled: Callable[..., Any]):
     other = robust_weights(shuffled(pairs, 1), Scores(shuffled(scores, 2)), score="label_error")
     key = ["subject_id", "score"]
     assert one.sort(key).equals(other.sort(key))
+
+
+def test_the_rate_is_told_and_again_the_last_one(world: World):
+    pairs = some(world, 2)
+    scores, told = weigh_and_tell(pairs, rate=0.1)
+    _, told = weigh_and_tell(pairs, scores, told, rate=0.2)
+    (row,) = told.to_dicts()
+    assert (row["measure"], row["subject"]) == ("label_smoothing", "order.robust_weights")
+    assert (row["value"], row["n"], row["note"]) == (0.2, 2, "by rate 0.2")

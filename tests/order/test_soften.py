@@ -7,11 +7,15 @@ import pytest
 
 from prefdata import tables as t
 from prefdata.errors import RecipeError
-from prefdata.order.soften import soften
+from prefdata.order.soften import soften as soften_and_tell
 from prefdata.tables import Measures, Pairs
 from tests.pair.test_flip import score, some
 
 World = Callable[..., dict[str, pl.DataFrame]]
+
+
+def soften(*given: object, **options: object) -> Pairs:
+    return soften_and_tell(*given, **options)[0]  # pyright: ignore[reportArgumentType]
 
 
 def hard(world: World) -> Pairs:
@@ -20,7 +24,8 @@ def hard(world: World) -> Pairs:
 
 def measure(value: float | None, subject: str = "margins") -> Measures:
     row = {"measure": "flip_rate", "subject": subject, "value": value, "n": 5}
-    return t.typed(Measures, pl.DataFrame([row], schema_overrides={"value": pl.Float64}))
+    ends = {"low": 0.1, "high": 0.2}
+    return t.typed(Measures, pl.DataFrame([row | ends], schema_overrides={"value": pl.Float64}))
 
 
 def test_a_hard_label_becomes_the_probability_that_it_is_right(world: World):
@@ -75,3 +80,34 @@ def test_a_margin_is_no_rate(world: World):
     pairs = hard(world)
     with pytest.raises(RecipeError, match="is a difference"):
         soften(pairs, score(pairs, "ensemble_margin", [1.0] * 6), score="ensemble_margin")
+
+
+def test_the_smoothing_is_told_with_the_interval_of_the_rate(world: World):
+    _, told = soften_and_tell(hard(world), measures=measure(0.15), of="margins")
+    assert told.filter(measure="flip_rate").height == 1  # what was there stays
+    (row,) = told.filter(measure="label_smoothing").to_dicts()
+    assert row["subject"] == "order.soften"
+    assert (row["value"], row["low"], row["high"], row["n"]) == (0.15, 0.1, 0.2, 6)
+    assert row["note"] == "by flip_rate margins"
+
+
+def test_the_smoothing_by_pair_is_told_as_its_mean_and_range(world: World):
+    pairs = hard(world)
+    scores = score(Pairs(pairs.head(4)), "label_error", [0.0, 0.1, 0.2, 0.5])
+    softened, told = soften_and_tell(pairs, scores, score="label_error")
+    (row,) = told.to_dicts()
+    assert row["value"] == pytest.approx((1 - softened["soft_label"].head(4)).mean())
+    assert (row["low"], row["high"], row["n"]) == (None, None, 4)
+    assert row["note"] == "by score label_error; 0 to 0.5 by pair; 2 pairs without a rate"
+
+
+def test_no_rate_is_told_as_no_smoothing(world: World):
+    _, told = soften_and_tell(hard(world), measures=measure(None), of="margins")
+    (row,) = told.filter(measure="label_smoothing").to_dicts()
+    assert (row["value"], row["n"]) == (None, 0)
+
+
+def test_labels_are_softened_once(world: World):
+    pairs, told = soften_and_tell(hard(world), rate=0.1)
+    with pytest.raises(RecipeError, match="softened already"):
+        soften(pairs, measures=told, rate=0.1)

@@ -127,3 +127,49 @@ def test_models_and_judges_with_their_digests(carded, tmp_path):
     stated = version.find(tmp_path, "mini").manifest["judges"]["helpfulness"]
     assert f"| helpfulness | `{stated}` |" in text
     assert "| judge | m | `m@1` | temperature 0.5 |" in text
+
+
+def noted(*rows):
+    names = ["measure", "subject", "value", "low", "high", "n", "note"]
+    frame = pl.DataFrame(rows, schema=names, orient="row", strict=False)
+    return {"measures": tables.check("measures", frame, where="t")}
+
+
+GOLD = ("flip_rate", "gold: pairs", 0.125, 0.1, 0.15, 80, None)
+UNKNOWN = ("flip_rate", "margins", None, 0.0, 0.5, 80, "not identifiable: too small")
+SOFTENED = ("label_smoothing", "order.soften", 0.125, 0.1, 0.15, 80, "by flip_rate gold: pairs")
+WEIGHED = ("label_smoothing", "order.robust_weights", 0.2, None, None, 80, "by rate 0.2")
+
+
+def test_the_noise_is_stated_with_its_interval_and_the_smoothing_that_followed(carded):
+    written, text = carded(noted(GOLD, UNKNOWN, SOFTENED, WEIGHED))
+    said = "by gold: pairs: 12.5% (95 % interval 10.0% to 15.0%)."
+    assert said in text
+    assert "by margins: not known (95 % interval 0.0% to 50.0%); not identifiable" in text
+    assert "smoothed by 12.5% (95 % interval 10.0% to 15.0%), by flip_rate gold: pairs: a" in text
+    assert "are those of a rate of 20.0%, by rate 0.2." in text
+    assert "Nothing was smoothed" not in text
+    stated = version.verify(written.path).manifest["noise"]
+    names = ("subject", "value", "low", "high", "n", "note")
+    assert stated["flip_rate"] == [
+        dict(zip(names, row[1:], strict=True)) for row in (GOLD, UNKNOWN)
+    ]
+    assert [each["value"] for each in stated["label_smoothing"]] == [0.2, 0.125]
+
+
+def test_a_rate_that_nothing_followed_says_what_to_do_with_it(carded):
+    _, text = carded(noted(GOLD))
+    assert "Nothing was smoothed by it: give a loss the rate as its `label_smoothing`." in text
+    _, text = carded(noted(UNKNOWN))
+    assert "label_smoothing" not in text
+    written, text = carded()
+    assert "wrong way round" not in text
+    assert version.verify(written.path).manifest["noise"] == {}
+
+
+def test_pairs_that_were_turned_round_are_counted_while_they_are_there(carded, world):
+    pairs = world(20)["pairs"]["pair_id"]
+    scores = pl.DataFrame({"subject_id": [*pairs[:3], "gone"], "value": [1.0, 1.0, 0.0, 1.0]})
+    scores = scores.with_columns(subject=pl.lit("pair"), score=pl.lit("flipped"))
+    _, text = carded({"scores": tables.check("scores", scores, where="t")})
+    assert "2 pairs had the label turned round." in text

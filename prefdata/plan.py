@@ -88,7 +88,12 @@ class Plan:
             "seed": self.recipe.seed,
             "splits": self.recipe.splits,
             "models": {
-                role: {"label": m.label, "identity": m.identity, "options": dict(m.options)}
+                role: {
+                    "label": m.label,
+                    "identity": m.identity,
+                    "options": dict(m.options),
+                    "defaults": dict(m.defaults),
+                }
                 for role, m in self.models.items()
             },
             "stages": [_described(stage) for stage in self.stages],

@@ -10,10 +10,10 @@ request has the same reply.
 import json
 import math
 import re
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
+from zlib import crc32
 
 import numpy as np
 
@@ -111,7 +111,7 @@ def _ids(tokens: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
     """Ids of tokens where they are asked for; equal tokens have equal ones."""
     if not options.get("ids"):
         return {}
-    return {"token_ids": [zlib.crc32(token.encode("utf-8", "replace")) for token in tokens]}
+    return {"token_ids": [crc32(token.encode("utf-8", "replace")) for token in tokens]}
 
 
 def _tokens(request: Row) -> list[str]:

@@ -29,9 +29,9 @@ def token_level(pairs: Pairs, likelihoods: Likelihoods, *, model: str | None = N
     columns of its preference trainers.
     """
     there = sorted(likelihoods["model"].unique().to_list())
-    if (model is None and len(there) > 1) or (model is not None and model not in there):
+    if (len(there) > 1 and model is None) or (there and model not in (None, *there)):
         raise RecipeError(
-            f"export.token_level: likelihoods are by {', '.join(there) or 'no model'}; say whose "
+            f"export.token_level: likelihoods are by {', '.join(there)}; say whose "
             f"with model, which is {model!r}"
         )
     known = likelihoods.filter(pl.col("model") == (model or pl.col("model")))

@@ -181,6 +181,13 @@ def pooled(states: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     return {"vector": vector.tolist(), "number": float(len(states))}
 
 
+def counted(placed: Placed, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The response of a count of tokens; with the option `ids`, all that were read."""
+    n = len(placed.ids)
+    ids = {"token_ids": placed.ids} if options.get("ids") else {}
+    return {"number": float(n - placed.start), "tokens_in": n, **ids}
+
+
 def _common(one: str, other: str) -> int:
     """How many signs two texts begin with alike."""
     low, high = 0, min(len(one), len(other))

@@ -42,8 +42,8 @@ from prefdata.models import weights
 from prefdata.models.chat import choose
 from prefdata.models.client import response, responses
 from prefdata.models.spec import ModelSpec
-from prefdata.models.template import Placed, Template, Unreadable
-from prefdata.models.vllm_terms import beside, counted, parameters, pooled_of
+from prefdata.models.template import Placed, Template, Unreadable, counted
+from prefdata.models.vllm_terms import beside, parameters, pooled_of
 from prefdata.tables import Requests, Responses
 
 GENERATES = ("text", "choice", "logprobs", "tokens")
@@ -149,7 +149,8 @@ class VLLMClient:
             try:
                 placed, params = self._prepared(row)
                 if params is None:
-                    call.done.append(counted(row, placed))
+                    told = counted(placed, json.loads(row["options"]))
+                    call.done.append(response(row["request_id"], **told))
                     continue
                 if call.joins(row, placed, self._asked):
                     continue

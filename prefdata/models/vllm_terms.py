@@ -9,7 +9,6 @@ from typing import Any
 
 from prefdata.errors import ModelError
 from prefdata.models.chat import TOP, cut
-from prefdata.models.client import response
 from prefdata.models.template import End, Placed, ending, pooled
 
 Row = Mapping[str, Any]
@@ -63,14 +62,6 @@ def _pooling(want: str) -> Any:
     if want == "embedding":
         return module.PoolingParams(task="embed")
     return module.PoolingParams(task="token_embed", use_activation=False)
-
-
-def counted(row: Row, placed: Placed) -> dict[str, Any]:
-    """The response about tokens that are only counted."""
-    n = len(placed.ids)
-    ids = placed.ids if json.loads(row["options"]).get("ids") else None
-    number = float(n - placed.start)
-    return response(row["request_id"], number=number, token_ids=ids, tokens_in=n)
 
 
 def beside(placed: Placed, places: Sequence[Any], options: Mapping[str, Any]) -> dict[str, Any]:

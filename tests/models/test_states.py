@@ -270,10 +270,3 @@ def test_an_end_that_is_none_is_refused(causal: Path, tmp_path: Path):
     asked = everything(causal, [("hidden", {"end": "eos"})])
     with pytest.raises(ModelError, match="one of false, true and 'template'"):
         answers(spec_for(causal), asked, tmp_path)
-
-
-def test_tokens_are_counted_and_named(causal: Path, tmp_path: Path):
-    tokenizer = load("tiny").tokenizer()
-    said = answers(spec_for(causal), everything(causal, [("tokens", {"ids": True})]), tmp_path)
-    for row, answer in zip(said.iter_rows(named=True), ANSWERS, strict=True):
-        assert tokenizer.decode(row["token_ids"][-int(row["number"]) :]) == answer

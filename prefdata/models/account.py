@@ -2,12 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-
-from prefdata.models.prices import FREE
-from prefdata.models.spec import ModelSpec
-from prefdata.tables import Requests, Responses
 
 # Seconds between two looks at the progress of a call.
 SHOWN_EVERY = 0.1
@@ -45,17 +41,6 @@ class Progress(Counts):
     call: int = 0
     done: int = 0
     total: int = 0
-
-
-def cost(sent: Requests, batch: Responses, specs: Mapping[str, ModelSpec]) -> float:
-    """What a batch of responses to some of the requests sent cost."""
-    roles = dict(zip(sent["request_id"], sent["model"], strict=True))
-    prices = {role: specs[role].prices or FREE for role in set(roles.values())}
-    columns = ("request_id", "tokens_in", "tokens_out", "tokens_cached")
-    return sum(
-        prices[roles[each]].of(read or 0, written or 0, cached or 0)
-        for each, read, written, cached in batch.select(columns).iter_rows()
-    )
 
 
 class Account:

@@ -17,11 +17,12 @@ import polars as pl
 
 from prefdata import tables
 from prefdata.errors import BudgetError, ModelError, nearest
-from prefdata.models.account import Account, Counts, Progress, cost
+from prefdata.models.account import Account, Counts, Progress
 from prefdata.models.client import response, responses
 from prefdata.models.clients import Clients
+from prefdata.models.costs import cost, worst
 from prefdata.models.ledger import Ledger
-from prefdata.models.purse import LIMITS, Purse, worst
+from prefdata.models.purse import LIMITS, Purse
 from prefdata.models.spec import ModelSpec
 from prefdata.tables import Requests, Responses
 

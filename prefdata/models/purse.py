@@ -1,25 +1,14 @@
 """What an edge may still spend: limits of money and of requests, and what is held back for both."""
 
-import json
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-import polars as pl
-
-from prefdata.models.prices import FREE
-from prefdata.models.spec import ModelSpec
-from prefdata.tables import Requests
 
 # Why a request was not sent.
 BUDGET_REACHED = "budget reached"
 REQUESTS_REACHED = "request limit reached"
 LIMITS = (BUDGET_REACHED, REQUESTS_REACHED)
-# What a request without `max_tokens` is taken to write at most, when money is reserved for it.
-UNBOUNDED = 8192
-# Marks that a chat template puts around a message, and a schema's copy in the prompt.
-MESSAGE_MARKS = 16
 
 
 @dataclass
@@ -84,26 +73,3 @@ class Purse:
             self.reserved = max(0.0, self.reserved - reserved)
             self.spent += spent
             self.changed.notify_all()
-
-
-def worst(part: Requests, specs: Mapping[str, ModelSpec]) -> dict[str, float]:
-    """The most each request can cost: a token has at least a byte, and `max_tokens` are written."""
-    most: dict[str, float] = {}
-    prices = {role: specs[role].prices or FREE for role in part["model"].unique()}
-    shown = part.select("request_id", "model", "options", *_bytes(part))
-    for request_id, role, options, read, turns in shown.iter_rows():
-        asked = json.loads(options)
-        bounds = [asked.get("max_tokens"), asked.get("max_completion_tokens")]
-        written = max((bound for bound in bounds if bound), default=UNBOUNDED)
-        read = read + len(options) + MESSAGE_MARKS * (turns + 1)
-        most[request_id] = prices[role].of(read, written)
-    return most
-
-
-def _bytes(part: Requests) -> tuple[pl.Expr, pl.Expr]:
-    """Bytes and turns of what is read: the messages, and a given completion."""
-    content = pl.element().struct.field("content").str.len_bytes()
-    both = ("messages", "completion")
-    read = pl.sum_horizontal(pl.col(each).list.eval(content).list.sum() for each in both)
-    turns = pl.sum_horizontal(pl.col(each).list.len() for each in both)
-    return read.alias("bytes"), turns.alias("turns")

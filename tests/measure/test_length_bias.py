@@ -5,13 +5,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from numpy.typing import NDArray
 
 from prefdata import tables as t
 from prefdata.errors import RecipeError
 from prefdata.measure.length_bias import length_bias
-
-Floats = NDArray[np.float64]
+from tests.measure.planted_votes import measured, voted_world
 
 
 def planted(
@@ -24,55 +22,18 @@ def planted(
 ) -> dict[str, Any]:
     """Two completions a prompt; votes by quality, length and place. `along` ties the first two."""
     draw = np.random.default_rng(seed)
-    asked = [[{"role": "user", "content": f"question {seed} {at}"}] for at in range(n)]
-    prompt_ids = t.prompt_ids(asked).to_list()
     sizes = np.round(np.exp(draw.normal(4.5, 0.6, size=(n, 2)))).astype(int)
-    said = [
-        [{"role": "assistant", "content": f"{at:04}{side}".ljust(sizes[at, side], "x")}]
-        for at in range(n)
-        for side in range(2)
+    texts = [
+        (f"{at:04}0".ljust(one, "x"), f"{at:04}1".ljust(other, "x"))
+        for at, (one, other) in enumerate(sizes)
     ]
-    of_prompt = [each for each in prompt_ids for _ in range(2)]
-    completions = pl.DataFrame({"prompt_id": of_prompt, "completion": said})
-    completions = completions.with_columns(t.completion_ids(completions["prompt_id"], said))
-    ids = completions["completion_id"].to_numpy().reshape(n, 2)
     longer = np.log(np.maximum(sizes, 5) + 1.0)
     quality = draw.normal(0, 0.8, size=(n, 2)) + along * longer
-    turned = ids[:, 0] > ids[:, 1]
-    sign = np.where(turned, -1.0, 1.0)
-    apart, length = (sign * (each[:, 0] - each[:, 1]) for each in (quality, longer))
-    a, b = np.sort(ids, axis=1).T
-    frames = []
-    for name, slope in slopes.items():
-        place = draw.random(n) < 0.5
-        eta = 1.5 * apart + slope * length + first * np.where(place, 1.0, -1.0)
-        frames.append(
-            pl.DataFrame(
-                {
-                    "prompt_id": prompt_ids,
-                    "completion_a": a,
-                    "completion_b": b,
-                    "annotator": name,
-                    "criterion": "helpfulness",
-                    "draw": 0,
-                    "a_first": place,
-                    "preference": (draw.random(n) < 1 / (1 + np.exp(-eta))).astype(float),
-                }
-            )
-        )
-    return {
-        "votes": t.check("votes", pl.concat(frames), where="test"),
-        "completions": t.check("completions", completions, where="test"),
-        "ids": ids,
-    }
+    liked = {name: slope * longer for name, slope in slopes.items()}
+    return voted_world(draw, texts, quality, liked, first=first, name=f"question {seed}")
 
 
 JUDGES = {"llm:long": 1.0, **{f"llm:j{k}": 0.0 for k in range(5)}}
-
-
-def measured(measures: pl.DataFrame, name: str, subject: str) -> dict[str, Any]:
-    rows = measures.filter(pl.col("measure") == name, pl.col("subject") == subject)
-    return rows.row(0, named=True)
 
 
 def test_a_planted_slope_is_found_beside_a_bias_for_places():

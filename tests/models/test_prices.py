@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 
 from prefdata.models import chat
-from prefdata.models.account import cost
 from prefdata.models.client import responses
+from prefdata.models.costs import cost, worst
 from prefdata.models.ledger import Ledger
 from prefdata.models.prices import Prices, listed
-from prefdata.models.purse import worst
 from prefdata.models.spec import ModelSpec
 from tests.models.conftest import ask
 

@@ -19,6 +19,7 @@ from prefdata.models.tokens import counter
 from prefdata.plan import Plan, plan
 from prefdata.plan import folder as export_folder
 from prefdata.recipe import Recipe
+from prefdata.rehearsal import rehearse
 from prefdata.stage import Ask
 from prefdata.stopping import Stopped, graceful
 from prefdata.tables import Votes
@@ -234,6 +235,7 @@ def _begin(
     if limit is not None and limit < 1:
         raise RecipeError(f"limit is {limit}; it is a number of prompts, at least 1")
     planned = plan(recipe)
+    rehearse(planned)
     return planned, sources.read(recipe.sources, recipe.folder, strict=strict, limit=limit)
 
 

@@ -67,8 +67,11 @@ def leaderboard(
     - `criteria`: the criteria that count; default all.
     - `prior`: wins, and as many losses, of each generator against an opponent of strength 0.
 
-    Raises `RecipeError` for a baseline, annotator or criterion that no vote is of.
+    Raises `RecipeError` for a baseline, annotator or criterion that no vote is of, and a `prior`
+    below 0.
     """
+    if not 0 <= prior < float("inf"):
+        raise RecipeError(f"measure.leaderboard: prior is {prior}; give 0 or a number above")
     said = {"annotator": annotators, "criterion": criteria}
     for column, names in said.items():
         known = votes[column].unique().sort().to_list()

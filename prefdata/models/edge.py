@@ -202,6 +202,7 @@ class Edge:
             if not n:
                 answers.append(self._refuse(part, call))
                 break
+            self.ledger.open()
             held = {each: held[each] for each in sent["request_id"]}
             places = {each: at for at, each in enumerate(held)}
             try:
@@ -229,7 +230,9 @@ class Edge:
         """Have a batch on disk, then pay and count it. `asked` are its requests, row for row."""
         served = pl.Series("model", [self._identities[role] for role in asked["model"]], pl.String)
         self.ledger.append(
-            Requests(asked.clone().replace_column(asked.columns.index("model"), served)), batch
+            Requests(asked.clone().replace_column(asked.columns.index("model"), served)),
+            batch,
+            again=self._fresh,
         )
         self._refreshed.update(batch["request_id"] if self._fresh else ())
         spent = cost(asked, batch, self.specs)

@@ -60,7 +60,7 @@ class Purse:
     def advice(self) -> str:
         """How to use a budget better of which much is left."""
         left = self.budget - self.spent
-        if not self.too_dear or left < self.budget / 10:
+        if not self.too_dear or left <= self.budget / 10:
             return ""
         return (
             f"{left:.4f} USD of the budget are left, but the next request could have cost "

@@ -170,6 +170,22 @@ def test_models_share_a_budget(server: Any, spec_of: SpecOf, ledger: Ledger):
     assert said.filter(pl.col("model") == "free")["error"].count() == 0
 
 
+def test_nothing_is_asked_that_cannot_be_kept(server: Any, spec_of: SpecOf, tmp_path: Path):
+    """The folder of the ledger cannot be made: here because its parent is a file."""
+    (tmp_path / "data").write_text("")
+    edge = Edge({"m": spec_of()}, Ledger(tmp_path / "data" / "ledger"))
+    with edge, pytest.raises(ModelError, match=r"cannot be written.*--data"):
+        edge(ask(spec_of(), TEXTS))
+    assert not server.requests
+
+
+def test_a_build_without_an_answer_leaves_no_segment(server: Any, spec_of: SpecOf, ledger: Ledger):
+    server.fault("401")
+    with ledger, Edge({"m": spec_of()}, ledger) as edge, pytest.raises(ModelError):
+        edge(ask(spec_of(), TEXTS))
+    assert not list(ledger.folder.glob("*.jsonl"))
+
+
 def test_a_budget_needs_prices(server: Any, spec_of: SpecOf, ledger: Ledger):
     edge = Edge({"m": spec_of()}, ledger, budget=1.0)
     with pytest.raises(BudgetError, match="price_in"):

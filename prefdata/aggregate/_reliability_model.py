@@ -1,4 +1,4 @@
-"""What `aggregate.reliability` computes on arrays: the fit, and how far its votes share errors."""
+"""What `aggregate.reliability` computes on arrays: marginal maximum likelihood on a grid."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -7,32 +7,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.sparse import csgraph
-from scipy.sparse import linalg as sparse_linalg
-from scipy.special import expit, ndtr
+from scipy.special import expit
 
+from prefdata.aggregate._reliability_strengths import Strengths
 from prefdata.errors import ConvergenceError
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
-
-# These modules come without types.
-GRAPHS: Any = csgraph
 SPARSE: Any = sparse
-SOLVERS: Any = sparse_linalg
 
-# Strengths and the effects of annotators are of the order of 1 on the log scale; before any vote an
-# annotator is taken to see a difference of 1 as odds of e.
-PRIOR_SLOPE = 1.0
 # A gold vote is as many votes, each of this discrimination, as leave no doubt.
 GOLD_VOTES, GOLD_SLOPE = 20.0, 2.0
-# Matrices of components up to this size are inverted, in stacks of at most so many numbers.
-LARGE, STACK = 2000, 1 << 20
-# Until it was seen on so many comparisons, a repeatability is mostly that of all annotators.
-FEW = 10
-# A change of parameters from which on the bound has done its work.
-NEAR = 0.02
-LEAST_REPEATABILITY = 0.02
+# Before any vote an annotator is taken to see a difference of 1 as odds of e.
+PRIOR_SLOPE = 1.0
+# Differences are summed over at such steps, to such a size; no node is 0, where P changes.
+STEP, FARTHEST = 0.5, 7.0
+# The largest log-odds of a vote.
+MOST = 30.0
+# Nodes of a pair's error and of an annotator's own, and where the search for their sizes starts.
+NODES, OWN_NODES, START_ERROR = np.arange(-3, 3.1, 0.75), np.array([-1.5, 0.0, 1.5]), 0.7
+# A smaller error is none: a search gets to 0 ever more slowly.
+LEAST_ERROR = 0.1
+# Numbers in the largest array at a time.
+ROOM = 1 << 22
+PAIRS = ("precision", "toward", "mean")
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,8 @@ class Evidence:
     """Votes as arrays. `pair_one` and `pair_other` are the items of each pair; `pair` and `unit`
     (who voted, on which criterion) of each vote; `y` its preference for the first item; `effects`
     (votes, columns) what else may have moved it, positive where it favours the first item;
-    `weight` what it counts, `worth` of that what is due to
-    the unit; `gold` which units are the truth."""
+    `weight` what it counts, the same for all votes of a unit on a pair; `gold` which units are the
+    truth; `start` where the search for each unit's discrimination starts."""
 
     pair_one: Ints
     pair_other: Ints
@@ -52,8 +50,8 @@ class Evidence:
     y: Floats
     effects: Floats
     weight: Floats
-    worth: Floats
     gold: NDArray[np.bool_]
+    start: Floats
 
     @property
     def n_pairs(self) -> int:
@@ -61,116 +59,217 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Fit:
-    """`coefficients` (units, 1 + columns): the discrimination, then the effects. `mean` and
-    `variance` of the difference of each pair, `strength` and `strength_variance` of each item."""
+class State:
+    """`coefficients` (units, 1 + columns): the discrimination, then the effects; `shared`, the sizes
+    of the errors kappa and tau; of each pair's likelihood as a normal one `precision` and `toward`;
+    and the `mean` of its difference."""
 
     coefficients: Floats
-    errors: Floats
-    strength: Floats
-    strength_variance: Floats
+    shared: Floats
+    precision: Floats
+    toward: Floats
     mean: Floats
-    variance: Floats
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The state at the optimum, standard errors of its coefficients, and its log posterior."""
+
+    state: State
+    errors: Floats
+    log_posterior: float
+    grid: "Grid"
     iterations: int
 
 
-@dataclass(frozen=True)
-class _State:
-    coefficients: Floats
-    mean: Floats
-    variance: Floats
+class Grid:
+    """Nodes of the difference d, of the pair's error s and of an annotator's own error t on it."""
+
+    def __init__(self, errors: bool) -> None:
+        d = np.arange(-FARTHEST + STEP / 2, FARTHEST, STEP)
+        s, t = (NODES, OWN_NODES) if errors else (np.zeros(1), np.zeros(1))
+        self.errors, self.n_own = errors, len(t)
+        self.d = np.repeat(d, len(s))
+        self.s = np.tile(s, len(d))
+        self.log_s = np.tile(_log_weights(s), len(d))
+        self.log_t = _log_weights(t)
+        # Columns of the full grid: 1, d, s, t.
+        columns = [np.ones(len(self.d)), self.d, self.s]
+        full = [np.repeat(column, len(t)) for column in columns]
+        self.basis = np.stack([*full, np.tile(t, len(self.d))], 1)
+
+
+def _log_weights(nodes: Floats) -> Floats:
+    """Of a standard normal distribution at evenly spaced nodes."""
+    weight = np.exp(-(nodes**2) / 2)
+    return np.log(weight / weight.sum())
 
 
 @dataclass(frozen=True)
-class _Cells:
-    """The distinct (pair, unit) of votes, and which of them each vote is in."""
+class Block:
+    """Some pairs, `low` to `high`. A unit's votes on a pair are a cell; cells with the same votes of
+    the same unit are one pattern. A face is what a vote depends on but its difference: `unit` and
+    `x`. `said` (patterns, faces) sums preferences, `asked` counts votes; `counts` (pairs, patterns)
+    sums weights. `of` is the unit of each pattern; `cell_*` say where each cell is."""
 
-    pair: Ints
+    low: int
+    high: int
     unit: Ints
-    count: Ints
-    of_vote: Ints
-
-    @classmethod
-    def of(cls, pair: Ints, unit: Ints, n_units: int) -> "_Cells":
-        code, inverse, count = np.unique(
-            pair * n_units + unit, return_inverse=True, return_counts=True
-        )
-        return cls(code // n_units, code % n_units, count, inverse)
-
-    def sum(self, values: Floats) -> Floats:
-        return _count(self.of_vote, values, len(self.pair))
+    x: Floats
+    said: Any
+    asked: Any
+    counts: Any
+    of: Ints
+    cell_pair: Ints
+    cell_pattern: Ints
+    cell_weight: Floats
 
 
-def repeatability(seen: Evidence) -> Floats:
-    """The correlation of a unit's own votes on one pair, its liking of the first place removed.
+class Posterior:
+    """Of the pairs of a block, given a state: the weight of each node, and its moments."""
 
-    Units that never vote twice on a pair are taken to be as repeatable as the others are, and all
-    as 1 where nobody repeats.
-    """
-    signed = 2 * seen.y - 1
-    place = seen.effects[:, 0]
-    shown = np.bincount(seen.unit, np.abs(place), seen.n_units)
-    liking = np.bincount(seen.unit, signed * place, seen.n_units) / np.maximum(shown, 1)
-    z = signed - liking[seen.unit] * place
-    own = _Cells.of(seen.pair, seen.unit, seen.n_units)
-    total, squares = own.sum(z), own.sum(z * z)
-    many = own.count > 1
-    together = np.bincount(own.unit[many], (total**2 - squares)[many], seen.n_units)
-    apart = np.bincount(own.unit[many], ((own.count - 1) * squares)[many], seen.n_units)
-    n = np.bincount(own.unit[many], minlength=seen.n_units)
-    known = n > 0
-    if not known.any() or apart.sum() <= 0:
-        return np.ones(seen.n_units)
-    raw = np.divide(together, apart, out=np.zeros(seen.n_units), where=apart > 0)
-    common = float((n * raw).sum() / n.sum())
-    return np.clip((n * raw + FEW * common) / (n + FEW), LEAST_REPEATABILITY, 1.0)
+    def __init__(self, seen: Evidence, block: Block, state: State, grid: Grid, cavity: Floats):
+        self.block, self.grid = block, grid
+        own = state.coefficients[block.unit]
+        live = ~seen.gold[block.unit]
+        # What each of 1, d, s, t is multiplied by in the log-odds of a vote.
+        shared = live[:, None] * state.shared
+        factors = np.column_stack([(own[:, 1:] * block.x).sum(1), own[:, 0], shared])
+        odds = np.clip(factors @ grid.basis.T, -MOST, MOST)
+        against = expit(-odds)
+        self.p = 1 - against
+        # log(1 - p) is exact enough where the odds are clipped.
+        log = block.said @ odds + block.asked @ np.log(against)
+        log = log.reshape(len(log), -1, grid.n_own) + grid.log_t
+        top = log.max(2, keepdims=True)
+        own_weight = np.exp(log - top)
+        total = own_weight.sum(2, keepdims=True)
+        self.own = own_weight / total
+        mean, variance = cavity
+        # A normal distribution much narrower than the step would fall between the nodes.
+        wide = np.maximum(variance, (STEP / 2) ** 2)[:, None]
+        prior = -((grid.d - mean[:, None]) ** 2) / (2 * wide) - np.log(2 * np.pi * wide) / 2
+        log_pair = block.counts @ (top + np.log(total))[:, :, 0] + prior + grid.log_s
+        top_pair = log_pair.max(1, keepdims=True)
+        weight = np.exp(log_pair - top_pair)
+        sums = weight.sum(1, keepdims=True)
+        self.weight = weight / sums
+        self.log_likelihood = float((np.log(sums * STEP) + top_pair).sum())
+        self.mean = self.weight @ grid.d
+        self.variance = np.maximum(self.weight @ grid.d**2 - self.mean**2, 1e-6)
+        self.precision = np.maximum(1 / self.variance - 1 / wide[:, 0], 0)
+        self.toward = self.mean / self.variance - mean / wide[:, 0]
+
+    def left(self, x: Floats) -> Floats:
+        """Of each pattern at each node of the full grid the sum of (y - p) x over its votes."""
+        each = x[:, None]
+        return self.block.said @ (each * np.ones_like(self.p)) - self.block.asked @ (each * self.p)
+
+    def slopes(self) -> list[Floats]:
+        """The slope of each pattern's log-likelihood by each coefficient, on the full grid."""
+        first = self.left(np.ones(len(self.block.unit))) * self.grid.basis[:, 1]
+        return [first, *(self.left(column) for column in self.block.x.T)]
+
+    def expected(self, values: Floats) -> Floats:
+        """Values of patterns on the full grid at the nodes of (d, s), t unknown."""
+        return (values.reshape(self.own.shape) * self.own).sum(2)
 
 
-def validity(seen: Evidence, repeat: Floats) -> Floats:
-    """What a vote counts: the share of its variance that is about the truth.
+def blocks(seen: Evidence, grid: Grid) -> list[Block]:
+    """All pairs in blocks of bounded memory."""
+    if not len(seen.pair):
+        return []
+    order = np.lexsort((seen.unit, seen.pair))
+    pair = seen.pair[order]
+    votes = np.bincount(pair, minlength=seen.n_pairs).cumsum()
+    columns = len(grid.basis)
+    # A block has at most so many votes, were each a pattern of its own, but one pair at least.
+    made, low, room = [], 0, max(1, ROOM // columns) * 4
+    pairs_at_once = max(1, ROOM // len(grid.d))
+    while low < seen.n_pairs:
+        before = votes[low - 1] if low else 0
+        high = int(np.searchsorted(votes, before + room, side="right"))
+        high = min(max(high, low + 1), low + pairs_at_once, seen.n_pairs)
+        made.append(_block(seen, order[before : votes[high - 1]], low, high))
+        low = high
+    return made
 
-    Repeatability is the most that this can be (Spearman, 1904). Where a unit voted on pairs with a
-    gold vote, the square of its correlation with gold says it outright, and takes the place of
-    repeatability in proportion to the number of those pairs.
-    """
-    gold = seen.gold[seen.unit]
-    truth = np.bincount(seen.pair[gold], 2 * seen.y[gold] - 1, seen.n_pairs)
-    told = np.bincount(seen.pair[gold], minlength=seen.n_pairs)
-    truth = truth / np.maximum(told, 1)
-    checked = ~gold & (truth[seen.pair] != 0)
-    cells = _Cells.of(seen.pair[checked], seen.unit[checked], seen.n_units)
-    agreed = cells.sum(((2 * seen.y - 1) * truth[seen.pair])[checked]) / cells.count
-    n = np.bincount(cells.unit, minlength=seen.n_units)
-    raw = np.bincount(cells.unit, agreed, seen.n_units) / np.maximum(n, 1)
-    squared = np.clip(raw, 0, 1) ** 2
-    return np.clip((n * squared + FEW * repeat) / (n + FEW), LEAST_REPEATABILITY, 1.0)
+
+def _block(seen: Evidence, rows: Ints, low: int, high: int) -> Block:
+    pair, unit, y = seen.pair[rows], seen.unit[rows], seen.y[rows]
+    told = np.column_stack([unit, seen.effects[rows]])
+    faces, face = np.unique(told, axis=0, return_inverse=True)
+    face = face.ravel()
+    draw = np.random.default_rng(0)
+    # Cells with the same votes are found by a sum of random numbers, one for each kind of vote.
+    kinds, kind = np.unique(np.column_stack([face, y]), axis=0, return_inverse=True)
+    names = draw.integers(0, 1 << 62, len(kinds), dtype=np.uint64)
+    start = np.flatnonzero(np.r_[True, (np.diff(pair) != 0) | (np.diff(unit) != 0)])
+    _, first, pattern = np.unique(
+        np.add.reduceat(names[kind.ravel()], start), return_index=True, return_inverse=True
+    )
+    length = np.diff(np.r_[start, len(rows)])[first]
+    votes = np.repeat(start[first] - (length.cumsum() - length), length) + np.arange(length.sum())
+    where = (np.repeat(np.arange(len(first)), length), face[votes])
+    shape = (len(first), len(faces))
+    weight = seen.weight[rows[start]]
+    counts = (weight, (pair[start] - low, pattern))
+    return Block(
+        low, high, faces[:, 0].astype(np.int64), faces[:, 1:],
+        SPARSE.csr_array((y[votes], where), shape=shape),
+        SPARSE.csr_array((np.ones(len(votes)), where), shape=shape),
+        SPARSE.csr_array(counts, shape=(high - low, len(first))),
+        unit[start[first]], pair[start], pattern, weight,
+    )  # fmt: skip
 
 
 def fit_reliability(seen: Evidence, *, max_iterations: int = 500, tolerance: float = 1e-4) -> Fit:
-    """Fit discriminations, effects and strengths by variational EM, differences being normal.
+    """The coefficients of highest posterior density, differences and errors summed out.
 
-    The bound of Jaakkola and Jordan (2000), safe and too flat, leads near the optimum; expectations
-    of the model itself end there. Extrapolated (Varadhan and Roland, 2008) where that leads nearer.
-    Done when a step moves no parameter by more than `tolerance`; raises `ConvergenceError` after
-    `max_iterations` steps.
+    Shared errors are only in the model where they can be told from the truth, that is where two
+    units or more voted repeatedly on a pair, and where they are worth their two parameters
+    (Schwarz 1978). Raises `ConvergenceError` after `max_iterations` steps.
     """
-    solver = _Solver(seen)
-    columns = 1 + seen.effects.shape[1]
-    start = np.zeros((seen.n_units, columns))
-    start[:, 0] = PRIOR_SLOPE
-    start[seen.gold, 0] = GOLD_SLOPE
-    state = _State(start, np.zeros(seen.n_pairs), np.ones(seen.n_pairs))
-    steps, change, near = 0, np.inf, False
+    simple = _fit(seen, Grid(False), max_iterations, tolerance)
+    cells = np.unique(seen.pair * seen.n_units + seen.unit, return_counts=True)
+    repeating = np.unique(cells[0][cells[1] > 1] % max(seen.n_units, 1))
+    if (~seen.gold[repeating]).sum() < 2:
+        return _with_errors(seen, simple)
+    rich = _fit(seen, Grid(True), max_iterations, tolerance)
+    worth = rich.log_posterior - simple.log_posterior > np.log(seen.n_pairs)
+    return _with_errors(seen, rich if worth else simple)
+
+
+def _fit(seen: Evidence, grid: Grid, max_iterations: int, tolerance: float) -> Fit:
+    """EM (Bock and Aitkin, 1981), extrapolated (Varadhan and Roland, 2008) where that goes on well.
+
+    Differences of pairs that share completions are approximated as normal by expectation
+    propagation (Minka, 2001); of two completions that only meet each other the sum is exact.
+    """
+    strengths = Strengths(seen.pair_one, seen.pair_other, seen.n_items)
+    made = blocks(seen, grid)
+    coefficients = np.zeros((seen.n_units, 1 + seen.effects.shape[1]))
+    coefficients[:, 0] = seen.start if grid.errors else PRIOR_SLOPE
+    if seen.gold.any():
+        coefficients[:, 0] = seen.start
+    coefficients[seen.gold, 0] = GOLD_SLOPE
+    nothing = np.zeros(seen.n_pairs)
+    shared = np.full(2, START_ERROR if grid.errors else 0.0)
+    state = State(coefficients, shared, nothing, nothing, nothing)
+    steps, change, turned = 0, np.inf, False
     while steps < max_iterations:
-        one = _step(seen, solver, state, near)
-        two = _step(seen, solver, one, near)
+        one, _ = _step(seen, made, strengths, grid, state)
+        two, log = _step(seen, made, strengths, grid, one)
         steps += 2
         change = _distance(two, one)
-        if near and change <= tolerance:
-            return _finished(seen, solver, two, steps)
-        near = near or change <= NEAR
-        ahead = _extrapolate(state, one, two)
-        beyond = _step(seen, solver, ahead, near)
+        if change <= tolerance:
+            mirror = _mirrored(seen, two)
+            if turned or mirror is None:
+                return Fit(two, np.zeros(0), log, grid, steps)
+            state, turned = mirror, True
+            continue
+        ahead = _extrapolated(state, one, two)
+        beyond, _ = _step(seen, made, strengths, grid, ahead)
         steps += 1
         state = beyond if _distance(beyond, ahead) <= 2 * change else two
     raise ConvergenceError(
@@ -179,340 +278,194 @@ def fit_reliability(seen: Evidence, *, max_iterations: int = 500, tolerance: flo
     )
 
 
-def tempered(seen: Evidence, fit: Fit, effect: Floats, *, steps: int = 200) -> Fit:
-    """The strengths under the fitted coefficients, the votes of a pair counting 1 / `effect`."""
-    weight = np.where(seen.gold[seen.unit], seen.weight, seen.weight / effect[seen.pair])
-    lighter = replace(seen, weight=weight)
-    solver = _Solver(lighter)
-    state = _State(fit.coefficients, fit.mean, fit.variance)
-    for _ in range(steps):
-        mean, variance = solver.difference(*_pull(lighter, state, True))
-        moved = float(np.abs(mean - state.mean).max(initial=0.0))
-        state = _State(fit.coefficients, mean, variance)
-        if moved < 1e-6:
-            break
-    strength, spread = solver.items(*_pull(lighter, state, True))
-    return replace(
-        fit, strength=strength, strength_variance=spread, mean=state.mean, variance=state.variance
-    )
+def _mirrored(seen: Evidence, state: State) -> State | None:
+    """The state with all differences turned round, where that makes annotators more often right:
+    votes alone cannot tell the two apart. Gold can."""
+    slope = state.coefficients[:, 0]
+    if seen.gold.any() or (slope * np.abs(slope)).sum() >= 0:
+        return None
+    turned = state.coefficients.copy()
+    turned[:, 0] *= -1
+    return replace(state, coefficients=turned, toward=-state.toward, mean=-state.mean)
 
 
-def shared_error(seen: Evidence, fit: Fit) -> tuple[float, Floats]:
-    """The root mean square correlation of two units' residuals, and each pair's design effect.
-
-    The effect is 1 + rho ((sum w)^2 - sum w^2) / sum w^2 over the weights w of the units that voted
-    on a pair (Kish, 1965), times the same of a unit's own votes on it, with their own correlation.
-    What chance and the fit itself put into residuals is taken off: a fit that follows the votes
-    leaves them negatively correlated.
-    """
-    used = ~seen.gold[seen.unit]
-    unit, pair, weight = seen.unit[used], seen.pair[used], seen.weight[used]
-    effects = np.ones(seen.n_pairs)
-    if not len(unit):
-        return 0.0, effects
-    linear = _linear(seen, fit.coefficients, fit.mean)[used]
-    p = expit(linear)
-    root = np.sqrt(np.maximum(p * (1 - p), 1e-6))
-    residual = np.clip((seen.y[used] - p) / root, -4, 4)
-    slope = fit.coefficients[unit, 0] * root
-    cells = _Cells.of(pair, unit, seen.n_units)
-    r, s = cells.sum(residual), cells.sum(slope)
-    own_weight = cells.sum(weight)
-    v = fit.variance[cells.pair]
-    total = np.bincount(cells.pair, cells.sum(weight**2 * slope**2), seen.n_pairs)[cells.pair]
-    mean_weight = own_weight / cells.count
-
-    def gram(left: Floats, right: Floats) -> Any:
-        shape = (seen.n_pairs, seen.n_units)
-        one = SPARSE.csr_array((left, (cells.pair, cells.unit)), shape=shape)
-        other = SPARSE.csr_array((right, (cells.pair, cells.unit)), shape=shape)
-        return one.T @ other
-
-    crossed = gram(s * v, s * mean_weight)
-    own = gram(s * v * v * total, s)
-    together = (gram(r, r) + crossed + crossed.T - own).tocoo()
-    own_rho = _own_correlation(cells, residual, slope, v * mean_weight, v * v * total)
-    i, j = together.coords
-    off = i < j
-    i, j, together = i[off], j[off], together.data[off]
-    size = np.sqrt(np.bincount(cells.unit, r * r, seen.n_units))
-    # A sparse matrix cannot be asked for no entries.
-    common: Any = gram(np.ones(len(r)), np.ones(len(r))).tocsr()
-    n = np.asarray(common[i, j]).ravel() if len(i) else np.zeros(0)
-    votes = np.sqrt(np.bincount(cells.unit, minlength=seen.n_units))
-    enough = (n > 1) & (size[i] > 0) & (size[j] > 0)
-    rho = 0.0
-    if enough.any():
-        i, j, together, n = i[enough], j[enough], together[enough], n[enough]
-        expected = size[i] / votes[i] * size[j] / votes[j] * n
-        z = np.clip(together / expected, -1, 1)
-        level = np.bincount(cells.unit, mean_weight, seen.n_units) / np.maximum(votes, 1) ** 2
-        worth = level[i] * level[j] * n
-        rho = float(np.sqrt(max(0.0, (worth * (z * z - 1 / n)).sum() / worth.sum())))
-    sums = np.bincount(cells.pair, own_weight, seen.n_pairs)
-    squares = np.bincount(cells.pair, own_weight**2, seen.n_pairs)
-    more = np.divide(sums**2, squares, out=np.ones(seen.n_pairs), where=squares > 0) - 1
-    repeated = np.bincount(cells.pair, own_weight * (cells.count - 1), seen.n_pairs)
-    votes_each = np.divide(repeated, sums, out=np.zeros(seen.n_pairs), where=sums > 0)
-    return rho, (effects + rho * more) * (1 + own_rho * votes_each)
-
-
-def _own_correlation(
-    cells: _Cells, residual: Floats, slope: Floats, crossed: Floats, own: Floats
-) -> float:
-    """The correlation of the residuals of a unit's own votes on one pair, at least 0."""
-    total, squares = cells.sum(residual), cells.sum(residual**2)
-    slopes, slopes_squared = cells.sum(slope), cells.sum(slope**2)
-    of_fit = (2 * crossed - own) * (slopes**2 - slopes_squared)
-    apart = ((cells.count - 1) * squares).sum()
-    together = (total**2 - squares + of_fit)[cells.count > 1].sum()
-    return float(np.clip(together / apart, 0, 1)) if apart > 0 else 0.0
-
-
-def probability(seen: Evidence, fit: Fit) -> tuple[Floats, Floats]:
-    """P(the first item of each pair is the stronger), and its error from the discriminations'."""
-    spread = np.sqrt(fit.variance)
-    z = fit.mean / spread
-    state = _State(fit.coefficients, fit.mean, fit.variance)
-    _, p, curve = _expected(seen, state)
-    toward = fit.coefficients[seen.unit, 0] * fit.mean[seen.pair]
-    moved = seen.weight * (seen.y - p - curve * toward)
-    by_unit = _Cells.of(seen.pair, seen.unit, seen.n_units)
-    moved = by_unit.sum(moved) * fit.errors[by_unit.unit, 0] * spread[by_unit.pair]
-    variance = np.bincount(by_unit.pair, moved**2, seen.n_pairs)
-    density = np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
-    return ndtr(z), density * np.sqrt(variance)
-
-
-def _count(places: Ints, values: Floats, n: int) -> Floats:
-    return np.bincount(places, values, n).astype(np.float64, copy=False)
-
-
-def _linear(seen: Evidence, coefficients: Floats, mean: Floats) -> Floats:
-    """The log-odds of each vote at the mean difference."""
-    own = coefficients[seen.unit]
-    return own[:, 0] * mean[seen.pair] + np.einsum("ij,ij->i", own[:, 1:], seen.effects)
-
-
-def _expected(seen: Evidence, state: _State) -> tuple[Floats, Floats, Floats]:
-    """Of each vote's log-odds under the present normal difference: their mean, the expected
-    probability sigmoid(odds), and its derivative by the mean (MacKay, 1992)."""
-    spread = state.coefficients[seen.unit, 0] ** 2 * state.variance[seen.pair]
-    linear = _linear(seen, state.coefficients, state.mean)
-    narrow = 1 / np.sqrt(1 + np.pi / 8 * spread)
-    p = expit(narrow * linear)
-    return linear, p, narrow * p * (1 - p)
-
-
-def _bounded(seen: Evidence, state: _State) -> tuple[Floats, Floats, Floats]:
-    """The same under the bound of Jaakkola and Jordan, with which no step goes too far."""
-    spread = state.coefficients[seen.unit, 0] ** 2 * state.variance[seen.pair]
-    linear = _linear(seen, state.coefficients, state.mean)
-    size = np.sqrt(np.maximum(linear * linear + spread, 1e-12))
-    curve = np.tanh(size / 2) / (2 * size)
-    return linear, 0.5 + curve * linear, curve
-
-
-def _pull(seen: Evidence, state: _State, near: bool) -> tuple[Floats, Floats, Floats]:
-    """What the votes on each pair add to the precision of its difference; and a precision, with
-    what it pulls the mean to, by which a step ascends."""
-    _, p, curve = (_expected if near else _bounded)(seen, state)
-    # The bound is nowhere less curved than what is expected, so that its step does not overshoot.
-    firm = _bounded(seen, state)[2] if near else curve
-    slope = state.coefficients[seen.unit, 0]
-    square = seen.weight * slope**2
-    toward = seen.weight * slope * (seen.y - p + firm * slope * state.mean[seen.pair])
-    return (
-        _count(seen.pair, square * curve, seen.n_pairs),
-        _count(seen.pair, square * firm, seen.n_pairs) if near else np.zeros(0),
-        _count(seen.pair, toward, seen.n_pairs),
-    )
-
-
-def _step(seen: Evidence, solver: "_Solver", state: _State, near: bool) -> _State:
-    """New differences, then one Newton step of each unit's coefficients."""
-    mean, variance = solver.difference(*_pull(seen, state, near))
-    state = _State(state.coefficients, mean, variance)
-    _, p, curve = (_expected if near else _bounded)(seen, state)
-    left, bend = seen.weight * (seen.y - p), seen.weight * curve
-    firm = seen.weight * _bounded(seen, state)[2] if near else bend
-    matrix = _moments(seen, state, firm)
-    columns = [mean[seen.pair], *seen.effects.T]
-    slope = np.stack([_count(seen.unit, left * c, seen.n_units) for c in columns], 1)
-    # By Stein's lemma E[sigmoid(odds) difference] has this second part.
-    slope[:, 0] -= _count(
-        seen.unit,
-        bend * state.variance[seen.pair] * state.coefficients[seen.unit, 0],
-        seen.n_units,
-    )
-    prior = _prior(seen, len(columns))
-    slope -= prior * state.coefficients
-    slope[:, 0] += PRIOR_SLOPE
-    matrix += prior[:, :, None] * np.eye(len(columns))
-    found = state.coefficients + np.linalg.solve(matrix, slope[:, :, None])[:, :, 0]
-    found[seen.gold] = state.coefficients[seen.gold]
-    return _State(found, mean, variance)
-
-
-def _prior(seen: Evidence, n: int) -> Floats:
-    """The precision of each coefficient's prior, (units, n).
-
-    Votes that count little for strengths show what moves them as well as any, so the prior of an
-    effect counts as little as the votes do. That of a discrimination is for all the same.
-    """
-    prior = np.ones((seen.n_units, n))
-    prior[:, 1:] = seen.worth[:, None]
-    return prior
-
-
-def _moments(seen: Evidence, state: _State, weight: Floats) -> Floats:
-    """Each unit's expected sum of products of the difference and the effects."""
-    mean = state.mean[seen.pair]
-    columns = [mean, *seen.effects.T]
-    k = len(columns)
-    matrix = np.zeros((seen.n_units, k, k))
-    for i in range(k):
-        for j in range(i, k):
-            product = columns[i] * columns[j]
-            if i == j == 0:
-                product = product + state.variance[seen.pair]
-            matrix[:, i, j] = matrix[:, j, i] = np.bincount(
-                seen.unit, weight * product, seen.n_units
-            )
-    return matrix
-
-
-def _finished(seen: Evidence, solver: "_Solver", state: _State, steps: int) -> Fit:
-    strength, spread = solver.items(*_pull(seen, state, True))
-    _, p, curve = _expected(seen, state)
-    prior = _prior(seen, state.coefficients.shape[1])[:, :, None]
-    eye = np.eye(prior.shape[1])
-    seen_of_it = _moments(seen, state, seen.weight * curve)
-    bread = np.linalg.inv(seen_of_it - _missing(seen, state, p, curve) + prior * eye)
-    meat = _moments(seen, state, seen.weight**2 * curve) + prior**2 * eye
-    errors = np.sqrt(np.einsum("uij,ujk,uki->ui", bread, meat, bread))
-    errors[seen.gold] = 0
-    return Fit(state.coefficients, errors, strength, spread, state.mean, state.variance, steps)
-
-
-def _missing(seen: Evidence, state: _State, p: Floats, curve: Floats) -> Floats:
-    """What a unit's information loses as differences are not known (Louis, 1982)."""
-    slope = state.coefficients[seen.unit, 0]
-    moved = [seen.y - p - curve * slope * state.mean[seen.pair]]
-    moved += [-curve * slope * column for column in seen.effects.T]
-    scale = seen.weight**2 * state.variance[seen.pair]
-    rows = [[_count(seen.unit, scale * x * y, seen.n_units) for x in moved] for y in moved]
-    return np.moveaxis(np.array(rows), 2, 0)
-
-
-def _distance(one: _State, other: _State) -> float:
+def _distance(one: State, other: State) -> float:
     """The most that a coefficient moved, or a tenth of the most that a difference did: of those
     there are many more, and each is known much worse."""
     moved = np.abs(one.coefficients - other.coefficients).max(initial=0.0)
+    moved = max(moved, np.abs(one.shared - other.shared).max())
     return float(max(moved, np.abs(one.mean - other.mean).max(initial=0.0) / 10))
 
 
-def _extrapolate(zero: _State, one: _State, two: _State) -> _State:
-    def flat(state: _State) -> Floats:
-        return np.concatenate([state.coefficients.ravel(), state.mean, np.log(state.variance)])
+def _extrapolated(zero: State, one: State, two: State) -> State:
+    def flat(state: State) -> Floats:
+        return np.concatenate([state.coefficients.ravel(), state.shared])
 
     x, y, z = flat(zero), flat(one), flat(two)
     step, bend = y - x, z - 2 * y + x
     size = float(np.sqrt(bend @ bend))
-    # Below 1 it halves a swing to and fro, above it lengthens small steps.
-    length = min(max(float(np.sqrt(step @ step)) / max(size, 1e-300), 0.3), 32.0)
+    length = min(max(float(np.sqrt(step @ step)) / max(size, 1e-300), 1.0), 32.0)
     made = x + 2 * length * step + length**2 * bend
-    n, k = zero.coefficients.size, len(zero.mean)
-    return _State(
-        made[:n].reshape(zero.coefficients.shape),
-        made[n : n + k],
-        np.exp(np.clip(made[n + k :], -30, 0.7)),
-    )
+    shared = np.where(two.shared > 0, np.maximum(made[-2:], two.shared / 2), 0)
+    return replace(two, coefficients=made[:-2].reshape(two.coefficients.shape), shared=shared)
 
 
-class _Solver:
-    """Strengths with a standard normal prior, from what pairs say about differences."""
+def posteriors(
+    seen: Evidence, made: list[Block], strengths: Strengths, grid: Grid, state: State
+) -> Iterator[Posterior]:
+    """Of each block the posterior of its pairs, what other pairs say about them being normal."""
+    mean, variance = strengths.differences(state.precision, state.toward)
+    wide = 1 / np.maximum(1 / variance - state.precision, 0.5)
+    cavity = np.stack([wide * (mean / variance - state.toward), wide])
+    for block in made:
+        yield Posterior(seen, block, state, grid, cavity[:, block.low : block.high])
 
-    def __init__(self, seen: Evidence) -> None:
-        self.one, self.other, self.n = seen.pair_one, seen.pair_other, seen.n_items
-        edges = (np.ones(len(self.one)), (self.one, self.other))
-        graph = SPARSE.coo_array(edges, shape=(self.n, self.n))
-        _, component = GRAPHS.connected_components(graph, directed=False)
-        self.size = np.bincount(component)[component] if self.n else component
-        self.order = np.lexsort((component, self.size))
-        self.place = np.empty_like(self.order)
-        self.place[self.order] = np.arange(self.n)
-        self.blocks = list(self._blocks())
 
-    def _blocks(self) -> Iterator[tuple[int, Ints, Ints]]:
-        """Size, items and pairs of components of one size, many to a block."""
-        size = self.size[self.order]
-        first = self.place[self.one]
-        rows = np.argsort(first, kind="stable")
-        start = 0
-        while start < self.n:
-            k = int(size[start])
-            same = int(np.searchsorted(size, k, side="right")) - start
-            many = min(same, k * max(1, STACK // k**2))
-            low, high = np.searchsorted(first[rows], [start, start + many])
-            yield k, self.order[start : start + many], rows[low:high]
-            start += many
+def _step(
+    seen: Evidence, made: list[Block], strengths: Strengths, grid: Grid, state: State
+) -> tuple[State, float]:
+    """New differences, then one Newton step of all coefficients; and the log posterior before."""
+    k = state.coefficients.shape[1]
+    n = k + 2
+    slope, matrix = np.zeros((seen.n_units, n)), np.zeros((seen.n_units, n, n))
+    pairs = {name: np.empty(seen.n_pairs) for name in PAIRS}
+    log = 0.0
+    for found in posteriors(seen, made, strengths, grid, state):
+        block = found.block
+        for name, values in pairs.items():
+            values[block.low : block.high] = getattr(found, name)
+        log += found.log_likelihood
+        _add(seen, found, slope, matrix)
+    live = ~seen.gold
+    coefficients, shared = state.coefficients, state.shared
+    away = coefficients - PRIOR_SLOPE * (np.arange(k) == 0)
+    log -= float((away[live] ** 2).sum() + (shared**2).sum()) / 2
+    slope[:, :k] -= away
+    inner = matrix[:, :k, :k] + np.eye(k)
+    outer = matrix[:, :k, k:]
+    inner[seen.gold], slope[seen.gold], outer[seen.gold] = np.eye(k), 0, 0
+    right = np.concatenate([slope[:, :k, None], outer], 2)
+    solved = np.linalg.solve(inner, right)
+    moved = np.zeros(2)
+    if grid.errors:
+        # What is common to all units is solved for first, by the complement of Schur.
+        across = np.einsum("uki,ukj->ij", outer, solved)
+        bend = matrix[live][:, k:, k:].sum(0) + np.eye(2) - across[:, 1:]
+        moved = np.linalg.solve(bend, slope[:, k:].sum(0) - shared - across[:, 0])
+    coefficients = coefficients + solved[:, :, 0] - solved[:, :, 1:] @ moved
+    size = np.abs(shared + moved)
+    return State(coefficients, np.where(size < LEAST_ERROR, 0, size), **pairs), log
 
-    def difference(self, precision: Floats, firm: Floats, toward: Floats) -> tuple[Floats, Floats]:
-        """Means and variances; the means by a step of the firmer precision where there is one."""
-        mean, variance = self._difference(precision, toward)
-        return (self._difference(firm, toward)[0] if len(firm) else mean), variance
 
-    def _difference(self, precision: Floats, toward: Floats) -> tuple[Floats, Floats]:
-        mean, variance = np.empty(len(self.one)), np.empty(len(self.one))
-        for k, items, pairs in self.blocks:
-            if k == 2:
-                variance[pairs] = 1 / (0.5 + precision[pairs])
-                mean[pairs] = variance[pairs] * toward[pairs]
-                continue
-            theta, cover, i, j = self._solve(k, items, pairs, precision, toward)
-            mean[pairs] = theta[i] - theta[j]
-            if cover is None:
-                local = self._diagonal(i, j, precision[pairs], len(items))
-                variance[pairs] = 1 / local[i] + 1 / local[j]
-            else:
-                c, a, b = i // k, i % k, j % k
-                variance[pairs] = cover[c, a, a] + cover[c, b, b] - 2 * cover[c, a, b]
-        return mean, np.maximum(variance, 1e-12)
+def _add(seen: Evidence, found: Posterior, slope: Floats, matrix: Floats) -> None:
+    """Each unit's expected slope and curvature by d, the effects, s and t."""
+    block, basis = found.block, found.grid.basis
+    weight = (block.counts.T @ found.weight)[:, :, None] * found.own
+    weight = weight.reshape(len(weight), -1)
+    asked = block.asked.T @ weight
+    left = block.said.T @ weight - asked * found.p
+    bend = asked * found.p * (1 - found.p)
+    i, j = np.triu_indices(4)
+    first, second = left @ basis, bend @ (basis[:, i] * basis[:, j])
+    # A coefficient multiplies a column of the grid, and a number of the vote.
+    one = np.ones(len(block.unit))
+    terms = [(1, one), *((0, column) for column in block.x.T), (2, one), (3, one)]
+    place = {(a, b): at for at, (a, b) in enumerate(zip(i.tolist(), j.tolist(), strict=True))}
+    for a, (at, x) in enumerate(terms):
+        slope[:, a] += np.bincount(block.unit, x * first[:, at], seen.n_units)
+        for b, (to, z) in enumerate(terms[a:], a):
+            value = second[:, place[min(at, to), max(at, to)]]
+            made = np.bincount(block.unit, x * z * value, seen.n_units)
+            matrix[:, a, b] += made
+            if a != b:
+                matrix[:, b, a] += made
 
-    def items(self, precision: Floats, firm: Floats, toward: Floats) -> tuple[Floats, Floats]:
-        """Strengths of mean 0 within a component, and their variances; NaN in a large one."""
-        strength, spread = np.zeros(self.n), np.full(self.n, np.nan)
-        for k, items, pairs in self.blocks:
-            theta = self._solve(k, items, pairs, firm if len(firm) else precision, toward)[0]
-            cover = self._solve(k, items, pairs, precision, toward)[1]
-            table = theta.reshape(-1, k)
-            strength[items] = (table - table.mean(1, keepdims=True)).ravel()
-            if cover is not None:
-                mean = cover.mean(2)
-                own = np.einsum("cii->ci", cover) - 2 * mean + mean.mean(1, keepdims=True)
-                spread[items] = np.maximum(own, 0).ravel()
-        return strength, spread
 
-    def _diagonal(self, i: Ints, j: Ints, precision: Floats, n: int) -> Floats:
-        return 1 + _count(i, precision, n) + _count(j, precision, n)
+def _with_errors(seen: Evidence, fit: Fit) -> Fit:
+    """Standard errors from the information that is there once differences are not known (Louis,
+    1982): the expected curvature, less the variance of the slopes."""
+    k = fit.state.coefficients.shape[1]
+    slope, matrix = np.zeros((seen.n_units, k + 2)), np.zeros((seen.n_units, k + 2, k + 2))
+    for found in pair_posteriors(seen, fit):
+        block = found.block
+        _add(seen, found, slope, matrix)
+        slopes = found.slopes()
+        score = np.stack([found.expected(each) for each in slopes])
+        means = cell_means(found, found.weight, score) * block.cell_weight
+        weight = (block.counts.power(2).T @ found.weight)[:, :, None] * found.own
+        weight = weight.reshape(len(weight), -1)
+        cells = block.of[block.cell_pattern]
+        for a in range(k):
+            for b in range(k):
+                each = np.einsum("pq,pq,pq->p", weight, slopes[a], slopes[b])
+                spread = np.bincount(block.of, each, seen.n_units)
+                known = np.bincount(cells, means[a] * means[b], seen.n_units)
+                matrix[:, a, b] -= spread - known
+    errors = np.sqrt(np.maximum(np.einsum("uii->ui", np.linalg.inv(_safe(matrix[:, :k, :k]))), 0))
+    errors[seen.gold] = 0
+    return replace(fit, errors=errors)
 
-    def _solve(
-        self, k: int, items: Ints, pairs: Ints, precision: Floats, toward: Floats
-    ) -> tuple[Floats, Floats | None, Ints, Ints]:
-        start = self.place[items[0]]
-        i, j = self.place[self.one[pairs]] - start, self.place[self.other[pairs]] - start
-        n, each = len(items), precision[pairs]
-        right = np.bincount(i, toward[pairs], n) - np.bincount(j, toward[pairs], n)
-        diagonal = self._diagonal(i, j, each, n)
-        if k > LARGE:
-            rows, columns = np.r_[i, j, np.arange(n)], np.r_[j, i, np.arange(n)]
-            matrix = SPARSE.csr_array((np.r_[-each, -each, diagonal], (rows, columns)))
-            scale = SPARSE.diags_array(1 / diagonal)
-            return SOLVERS.cg(matrix, right, rtol=1e-8, M=scale)[0], None, i, j
-        cells = np.r_[i * k + j % k, j * k + i % k]
-        matrix = np.bincount(cells, np.r_[-each, -each], n * k).reshape(-1, k, k)
-        np.einsum("cii->ci", matrix)[:] += diagonal.reshape(-1, k)
-        cover = np.linalg.inv(matrix)
-        theta = np.einsum("cij,cj->ci", cover, right.reshape(-1, k)).ravel()
-        return theta, cover, i, j
+
+def _safe(information: Floats) -> Floats:
+    """With the prior; where summing out took more than there was, the prior alone."""
+    value, vector = np.linalg.eigh((information + np.swapaxes(information, 1, 2)) / 2)
+    return np.einsum("uij,uj,ukj->uik", vector, np.maximum(value, 0) + 1, vector)
+
+
+def pair_posteriors(seen: Evidence, fit: Fit) -> Iterator[Posterior]:
+    """Of each block its posterior under a fit."""
+    strengths = Strengths(seen.pair_one, seen.pair_other, seen.n_items)
+    yield from posteriors(seen, blocks(seen, fit.grid), strengths, fit.grid, fit.state)
+
+
+def cell_means(found: Posterior, weight: Floats, tables: Floats) -> Floats:
+    """Sums over nodes of `weight` (pairs, nodes) and of `tables` (tables, patterns, nodes), of each
+    table and cell."""
+    block = found.block
+    at_once = max(1, ROOM // weight.shape[1])
+    means = np.empty((len(tables), len(block.cell_pair)))
+    for low in range(0, len(block.cell_pair), at_once):
+        cells = slice(low, low + at_once)
+        of_pair = weight[block.cell_pair[cells] - block.low]
+        for a, table in enumerate(tables):
+            of_pattern = table[block.cell_pattern[cells]]
+            means[a, cells] = np.einsum("cq,cq->c", of_pair, of_pattern)
+    return means
+
+
+def tempered(
+    seen: Evidence, fit: Fit, effect: Floats, *, steps: int = 200
+) -> tuple[Evidence, Fit]:
+    """The votes of a pair counting 1 / `effect`, and the differences under the same coefficients."""
+    weight = np.where(seen.gold[seen.unit], seen.weight, seen.weight / effect[seen.pair])
+    lighter = replace(seen, weight=weight)
+    strengths = Strengths(seen.pair_one, seen.pair_other, seen.n_items)
+    made = blocks(lighter, fit.grid)
+    state = fit.state
+    for _ in range(steps):
+        pairs = {name: np.empty(seen.n_pairs) for name in PAIRS}
+        for found in posteriors(lighter, made, strengths, fit.grid, state):
+            for name, values in pairs.items():
+                values[found.block.low : found.block.high] = getattr(found, name)
+        moved = float(np.abs(pairs["mean"] - state.mean).max(initial=0.0))
+        state = replace(state, **pairs)
+        if moved < 1e-6:
+            break
+    return lighter, replace(fit, state=state)
+
+
+def probability(seen: Evidence, fit: Fit) -> tuple[Floats, Floats]:
+    """P(the first item of each pair is the stronger), and its error from the discriminations'."""
+    value, variance = np.empty(seen.n_pairs), np.zeros(seen.n_pairs)
+    for found in pair_posteriors(seen, fit):
+        block = found.block
+        above = found.weight * (found.grid.d > 0)
+        p = above.sum(1)
+        value[block.low : block.high] = p
+        # The covariance of being above 0 with a cell's slope.
+        score = found.expected(found.slopes()[0])
+        moved = cell_means(found, above - p[:, None] * found.weight, score[None])[0]
+        error = fit.errors[block.of[block.cell_pattern], 0]
+        moved = (moved * block.cell_weight * error) ** 2
+        variance += np.bincount(block.cell_pair, moved, seen.n_pairs)
+    return value, np.sqrt(variance)

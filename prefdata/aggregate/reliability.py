@@ -41,11 +41,10 @@ from prefdata.aggregate._reliability_model import (
     Fit,
     fit_reliability,
     probability,
-    repeatability,
-    shared_error,
     tempered,
-    validity,
 )
+from prefdata.aggregate._reliability_shared import repeatability, shared_error, start
+from prefdata.aggregate._reliability_strengths import Strengths as Solver
 from prefdata.aggregate._tally import preferences, with_prompts
 from prefdata.errors import RecipeError, nearest
 from prefdata.judge.family import first_named, with_families
@@ -143,22 +142,23 @@ def reliability(
         y=rows["preference"].to_numpy(),
         effects=_effects(rows, completions, samples, families),
         weight=rows["weight"].to_numpy(),
-        worth=np.ones(unit_names.height),
         gold=is_gold,
+        start=np.ones(unit_names.height),
     )
-    repeat = np.where(is_gold, 1.0, repeatability(seen))
+    repeat = repeatability(seen)
     shared, sharing = _sharing(seen, unit_names["annotator"], groups, copies)
-    worth = validity(seen, repeat)
-    made = _weighed(seen, worth, shared)
+    made = _weighed(seen, shared, start(seen, repeat))
     fit = fit_reliability(made, max_iterations=max_iterations)
     rho, effect = shared_error(made, fit)
-    final = tempered(made, fit, effect)
-    value, error = probability(made, final)
+    lighter, final = tempered(made, fit, effect)
+    value, error = probability(lighter, final)
+    solver = Solver(pair_one, pair_other, len(ids))
+    strength, variance = solver.items(final.state.precision, final.state.toward)
     strengths = pl.DataFrame(
         {
             "completion_id": ids,
-            "strength": final.strength,
-            "stderr": np.sqrt(final.strength_variance),
+            "strength": strength,
+            "stderr": np.sqrt(variance),
         },
         schema_overrides={"completion_id": pl.String},
     )
@@ -276,12 +276,11 @@ def _copies(seen: Evidence, names: list[str], least: float) -> tuple[Ints, Ints]
     return i[close], j[close]
 
 
-def _weighed(seen: Evidence, worth: Floats, shared: Floats) -> Evidence:
+def _weighed(seen: Evidence, shared: Floats, start: Floats) -> Evidence:
     gold = seen.gold[seen.unit]
-    weight = seen.weight * np.where(gold, GOLD_VOTES, worth[seen.unit] * shared)
-    return replace(
-        seen, weight=weight, worth=worth, effects=np.where(gold[:, None], 0.0, seen.effects)
-    )
+    weight = seen.weight * np.where(gold, GOLD_VOTES, shared)
+    effects = np.where(gold[:, None], 0.0, seen.effects)
+    return replace(seen, weight=weight, effects=effects, start=start)
 
 
 def _of_annotators(
@@ -293,13 +292,13 @@ def _of_annotators(
         pl.format("{}:{}", pl.lit(estimator), "criterion").alias("model"),
     )
     nothing = np.full(seen.n_units, np.nan)
-    columns = [("discrimination", fit.coefficients[:, 0], fit.errors[:, 0], ~seen.gold)]
+    columns = [("discrimination", fit.state.coefficients[:, 0], fit.errors[:, 0], ~seen.gold)]
     for place, name in enumerate(EFFECTS):
         moved = np.bincount(seen.unit, np.abs(seen.effects[:, place]), seen.n_units) > 0
         columns.append(
-            (name, fit.coefficients[:, place + 1], fit.errors[:, place + 1], moved & ~seen.gold)
+            (name, fit.state.coefficients[:, place + 1], fit.errors[:, place + 1], moved & ~seen.gold)
         )
-    columns.append(("repeatability", repeat, nothing, ~seen.gold))
+    columns.append(("repeatability", repeat, nothing, ~seen.gold & ~np.isnan(repeat)))
     columns.append(("copies", sharing.astype(float), nothing, ~seen.gold))
     made = [
         base.with_columns(

@@ -1,0 +1,132 @@
+"""What the votes of `aggregate.reliability` share: with votes of the same annotator, and others."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from prefdata.aggregate._reliability_model import (
+    PRIOR_SLOPE,
+    Evidence,
+    Fit,
+    cell_means,
+    pair_posteriors,
+)
+
+Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.int64]
+SPARSE: Any = sparse
+
+# Seen on so many comparisons, a unit's own correlation counts as much as that of all units.
+FEW = 10
+# A correlation between 0.95 and 1 says no more about where a search should start.
+MOST = 0.95
+
+
+def _cells(pair: Ints, unit: Ints, n_units: int, values: Floats) -> tuple[Ints, Ints, Floats]:
+    """The unit of each (pair, unit), its number of votes and the sum of their values."""
+    code, place, count = np.unique(pair * n_units + unit, return_inverse=True, return_counts=True)
+    return code % n_units, count, np.bincount(place, values, len(code))
+
+
+def repeatability(seen: Evidence) -> Floats:
+    """The correlation of a unit's own votes on one pair, its liking of the first place removed, drawn
+    towards that of all units where it was seen on few; NaN of units that never voted twice."""
+    signed = 2 * seen.y - 1
+    place = seen.effects[:, 0]
+    shown = np.bincount(seen.unit, np.abs(place), seen.n_units)
+    liking = np.bincount(seen.unit, signed * place, seen.n_units) / np.maximum(shown, 1)
+    z = signed - liking[seen.unit] * place
+    unit, count, total = _cells(seen.pair, seen.unit, seen.n_units, z)
+    squares = _cells(seen.pair, seen.unit, seen.n_units, z * z)[2]
+    many = count > 1
+    together = np.bincount(unit[many], (total**2 - squares)[many], seen.n_units)
+    apart = np.bincount(unit[many], ((count - 1) * squares)[many], seen.n_units)
+    n = np.bincount(unit[many], minlength=seen.n_units)
+    raw = np.divide(together, apart, out=np.zeros(seen.n_units), where=apart > 0)
+    common = float((n * raw).sum() / max(n.sum(), 1))
+    return np.where(n > 0, np.clip((n * raw + FEW * common) / (n + FEW), 0, 1), np.nan)
+
+
+def start(seen: Evidence, repeat: Floats) -> Floats:
+    """Where to look first for each discrimination, as there can be several optima.
+
+    It is the one with which a unit would repeat itself as it does if all that it repeats were about
+    the truth; where it voted on pairs with a gold vote, the one that would agree with gold so often.
+    """
+    known = np.minimum(repeat, MOST)
+    found = np.where(np.isnan(repeat), PRIOR_SLOPE, np.sqrt(known / (1 - known)))
+    gold = seen.gold[seen.unit]
+    truth = np.bincount(seen.pair[gold], 2 * seen.y[gold] - 1, seen.n_pairs)
+    checked = ~gold & (truth[seen.pair] != 0)
+    agreed = (2 * seen.y - 1) * np.sign(truth[seen.pair])
+    unit, count, total = _cells(
+        seen.pair[checked], seen.unit[checked], seen.n_units, agreed[checked]
+    )
+    n = np.bincount(unit, minlength=seen.n_units)
+    mean = np.bincount(unit, total / count, seen.n_units) / np.maximum(n, 1)
+    mean = np.clip(mean, -MOST, MOST)
+    return (n * mean / np.sqrt(1 - mean**2) + FEW * found) / (n + FEW)
+
+
+def shared_error(seen: Evidence, fit: Fit) -> tuple[float, Floats]:
+    """The root mean square correlation of two units' residuals, and each pair's design effect.
+
+    The effect is 1 + rho ((sum w)^2 - sum w^2) / sum w^2, where w is what the vote of a unit moves a
+    difference by, its weight times its discrimination (Kish, 1965). Expected under the posterior of
+    a pair, products of residuals have mean 0 if the model holds; chance is taken off.
+    """
+    made: list[list[Floats]] = []
+    pairs, units, weights = [], [], []
+    for found in pair_posteriors(seen, fit):
+        block = found.block
+        # Beside the mean, two directions in which a residual moves as the pair's d and s do.
+        d = (found.grid.d - found.mean[:, None]) / np.sqrt(found.variance)[:, None]
+        s = found.grid.s * np.ones_like(d)
+        s = s - (found.weight * s).sum(1, keepdims=True)
+        s = s - (found.weight * s * d).sum(1, keepdims=True) * d
+        s = s / np.sqrt(np.maximum((found.weight * s * s).sum(1, keepdims=True), 1e-12))
+        residual = found.expected(found.left(np.ones(len(block.unit))))
+        parts = [
+            cell_means(found, found.weight * part, residual[None])[0] for part in (1.0, d, s)
+        ]
+        size = cell_means(found, found.weight, residual[None] ** 2)[0]
+        unit = block.of[block.cell_pattern]
+        kept = ~seen.gold[unit] & (block.cell_weight > 0)
+        made.append([x[kept] for x in (*parts, size)])
+        pairs.append(block.cell_pair[kept])
+        units.append(unit[kept])
+        weights.append(block.cell_weight[kept])
+    if not made or not sum(map(len, units)):
+        return 0.0, np.ones(seen.n_pairs)
+    pair, unit, weight = (np.concatenate(each) for each in (pairs, units, weights))
+    mean, by_d, by_s, size = (np.concatenate(each) for each in zip(*made, strict=True))
+    rho = _mean_correlation(seen, pair, unit, [mean, by_d, by_s], size, weight)
+    import os; moves = weight * np.abs(fit.state.coefficients[unit, 0])**float(os.environ.get("POW","1"))
+    sums = np.bincount(pair, moves, seen.n_pairs)
+    squares = np.bincount(pair, moves**2, seen.n_pairs)
+    more = np.divide(sums**2, squares, out=np.ones(seen.n_pairs), where=squares > 0) - 1
+    return rho, 1 + rho * np.maximum(more, 0)
+
+
+def _mean_correlation(
+    seen: Evidence, pair: Ints, unit: Ints, parts: list[Floats], size: Floats, weight: Floats
+) -> float:
+    def gram(values: Floats) -> Any:
+        table = SPARSE.csr_array((values, (pair, unit)), shape=(seen.n_pairs, seen.n_units))
+        return table.T @ table
+
+    common = gram(np.ones(len(pair))).tocoo()
+    i, j = common.coords
+    kept = (i < j) & (common.data > 1)
+    i, j, n = i[kept], j[kept], common.data[kept]
+    if not len(i):
+        return 0.0
+    together = sum(np.asarray(gram(part)[i, j]).ravel() for part in parts)
+    votes = np.maximum(np.bincount(unit, minlength=seen.n_units), 1)
+    spread = np.sqrt(np.bincount(unit, size, seen.n_units) / votes)
+    level = np.bincount(unit, weight, seen.n_units) / votes
+    z = np.clip(together / np.maximum(n * spread[i] * spread[j], 1e-12), -1, 1)
+    worth = level[i] * level[j] * n
+    return float(np.sqrt(max(0.0, (worth * (z * z - 1 / n)).sum() / worth.sum())))

@@ -20,14 +20,21 @@ SPARSE: Any = sparse
 GOLD_VOTES, GOLD_SLOPE = 20.0, 2.0
 # Before any vote an annotator is taken to see a difference of 1 as odds of e.
 PRIOR_SLOPE = 1.0
-# Differences are summed over at such steps, to such a size; no node is 0, where P changes.
-STEP, FARTHEST = 0.5, 7.0
+# Differences are summed over at such steps, with errors and without, to such a size. No node is 0,
+# where P changes.
+STEP_WITH_ERRORS, STEP, FARTHEST = 0.5, 0.25, 7.0
+# A normal distribution narrower than so many steps would fall between the nodes.
+NARROWEST = 0.7
 # The largest log-odds of a vote.
 MOST = 30.0
 # Nodes of a pair's error and of an annotator's own, and where the search for their sizes starts.
 NODES, OWN_NODES, START_ERROR = np.arange(-3, 3.1, 0.75), np.array([-1.5, 0.0, 1.5]), 0.7
+# Fewer annotators do not tell shared errors from the truth.
+FEWEST = 3
 # A smaller error is none: a search gets to 0 ever more slowly.
 LEAST_ERROR = 0.1
+# A step that raises the log posterior by less goes along a ridge on which all is as likely.
+FLAT = 1e-3
 # Numbers in the largest array at a time.
 ROOM = 1 << 22
 PAIRS = ("precision", "toward", "mean")
@@ -39,7 +46,8 @@ class Evidence:
     (who voted, on which criterion) of each vote; `y` its preference for the first item; `effects`
     (votes, columns) what else may have moved it, positive where it favours the first item;
     `weight` what it counts, the same for all votes of a unit on a pair; `gold` which units are the
-    truth; `start` where the search for each unit's discrimination starts."""
+    truth; `start` where the search for each unit's discrimination starts, and `prior` what the prior
+    of its coefficients counts."""
 
     pair_one: Ints
     pair_other: Ints
@@ -52,6 +60,7 @@ class Evidence:
     weight: Floats
     gold: NDArray[np.bool_]
     start: Floats
+    prior: Floats
 
     @property
     def n_pairs(self) -> int:
@@ -86,7 +95,8 @@ class Grid:
     """Nodes of the difference d, of the pair's error s and of an annotator's own error t on it."""
 
     def __init__(self, errors: bool) -> None:
-        d = np.arange(-FARTHEST + STEP / 2, FARTHEST, STEP)
+        self.step = STEP_WITH_ERRORS if errors else STEP
+        d = np.arange(-FARTHEST + self.step / 2, FARTHEST, self.step)
         s, t = (NODES, OWN_NODES) if errors else (np.zeros(1), np.zeros(1))
         self.errors, self.n_own = errors, len(t)
         self.d = np.repeat(d, len(s))
@@ -146,19 +156,22 @@ class Posterior:
         total = own_weight.sum(2, keepdims=True)
         self.own = own_weight / total
         mean, variance = cavity
-        # A normal distribution much narrower than the step would fall between the nodes.
-        wide = np.maximum(variance, (STEP / 2) ** 2)[:, None]
+        wide = np.maximum(variance, (NARROWEST * grid.step) ** 2)[:, None]
         prior = -((grid.d - mean[:, None]) ** 2) / (2 * wide) - np.log(2 * np.pi * wide) / 2
         log_pair = block.counts @ (top + np.log(total))[:, :, 0] + prior + grid.log_s
         top_pair = log_pair.max(1, keepdims=True)
         weight = np.exp(log_pair - top_pair)
         sums = weight.sum(1, keepdims=True)
         self.weight = weight / sums
-        self.log_likelihood = float((np.log(sums * STEP) + top_pair).sum())
+        self.log_likelihood = float((np.log(sums * grid.step) + top_pair).sum())
         self.mean = self.weight @ grid.d
         self.variance = np.maximum(self.weight @ grid.d**2 - self.mean**2, 1e-6)
-        self.precision = np.maximum(1 / self.variance - 1 / wide[:, 0], 0)
-        self.toward = self.mean / self.variance - mean / wide[:, 0]
+        precision = np.maximum(1 / self.variance - 1 / wide[:, 0], 0)
+        toward = self.mean / self.variance - mean / wide[:, 0]
+        # Half a step, as all pairs step at once.
+        pairs = slice(block.low, block.high)
+        self.precision = (precision + state.precision[pairs]) / 2
+        self.toward = (toward + state.toward[pairs]) / 2
 
     def left(self, x: Floats) -> Floats:
         """Of each pattern at each node of the full grid the sum of (y - p) x over its votes."""
@@ -233,7 +246,7 @@ def fit_reliability(seen: Evidence, *, max_iterations: int = 500, tolerance: flo
     simple = _fit(seen, Grid(False), max_iterations, tolerance)
     cells = np.unique(seen.pair * seen.n_units + seen.unit, return_counts=True)
     repeating = np.unique(cells[0][cells[1] > 1] % max(seen.n_units, 1))
-    if (~seen.gold[repeating]).sum() < 2:
+    if (~seen.gold[repeating]).sum() < FEWEST:
         return _with_errors(seen, simple)
     rich = _fit(seen, Grid(True), max_iterations, tolerance)
     worth = rich.log_posterior - simple.log_posterior > np.log(seen.n_pairs)
@@ -258,11 +271,12 @@ def _fit(seen: Evidence, grid: Grid, max_iterations: int, tolerance: float) -> F
     state = State(coefficients, shared, nothing, nothing, nothing)
     steps, change, turned = 0, np.inf, False
     while steps < max_iterations:
-        one, _ = _step(seen, made, strengths, grid, state)
+        one, before = _step(seen, made, strengths, grid, state)
         two, log = _step(seen, made, strengths, grid, one)
         steps += 2
         change = _distance(two, one)
-        if change <= tolerance:
+        flat = log - before < FLAT and change <= 100 * tolerance
+        if change <= tolerance or (grid.errors and flat):
             mirror = _mirrored(seen, two)
             if turned or mirror is None:
                 return Fit(two, np.zeros(0), log, grid, steps)
@@ -279,10 +293,9 @@ def _fit(seen: Evidence, grid: Grid, max_iterations: int, tolerance: float) -> F
 
 
 def _mirrored(seen: Evidence, state: State) -> State | None:
-    """The state with all differences turned round, where that makes annotators more often right:
-    votes alone cannot tell the two apart. Gold can."""
-    slope = state.coefficients[:, 0]
-    if seen.gold.any() or (slope * np.abs(slope)).sum() >= 0:
+    """The state with all differences turned round, where the prior of the discriminations prefers it:
+    votes cannot tell the two apart. Gold can."""
+    if seen.gold.any() or (seen.prior * state.coefficients[:, 0]).sum() >= 0:
         return None
     turned = state.coefficients.copy()
     turned[:, 0] *= -1
@@ -304,7 +317,7 @@ def _extrapolated(zero: State, one: State, two: State) -> State:
     x, y, z = flat(zero), flat(one), flat(two)
     step, bend = y - x, z - 2 * y + x
     size = float(np.sqrt(bend @ bend))
-    length = min(max(float(np.sqrt(step @ step)) / max(size, 1e-300), 1.0), 32.0)
+    length = min(max(float(np.sqrt(step @ step)) / max(size, 1e-300), 0.3), 32.0)
     made = x + 2 * length * step + length**2 * bend
     shared = np.where(two.shared > 0, np.maximum(made[-2:], two.shared / 2), 0)
     return replace(two, coefficients=made[:-2].reshape(two.coefficients.shape), shared=shared)
@@ -339,9 +352,10 @@ def _step(
     live = ~seen.gold
     coefficients, shared = state.coefficients, state.shared
     away = coefficients - PRIOR_SLOPE * (np.arange(k) == 0)
-    log -= float((away[live] ** 2).sum() + (shared**2).sum()) / 2
-    slope[:, :k] -= away
-    inner = matrix[:, :k, :k] + np.eye(k)
+    weight = seen.prior[:, None]
+    log -= float((weight * away**2)[live].sum() + (shared**2).sum()) / 2
+    slope[:, :k] -= weight * away
+    inner = matrix[:, :k, :k] + weight[:, :, None] * np.eye(k)
     outer = matrix[:, :k, k:]
     inner[seen.gold], slope[seen.gold], outer[seen.gold] = np.eye(k), 0, 0
     right = np.concatenate([slope[:, :k, None], outer], 2)
@@ -401,15 +415,13 @@ def _with_errors(seen: Evidence, fit: Fit) -> Fit:
                 spread = np.bincount(block.of, each, seen.n_units)
                 known = np.bincount(cells, means[a] * means[b], seen.n_units)
                 matrix[:, a, b] -= spread - known
-    errors = np.sqrt(np.maximum(np.einsum("uii->ui", np.linalg.inv(_safe(matrix[:, :k, :k]))), 0))
-    errors[seen.gold] = 0
-    return replace(fit, errors=errors)
-
-
-def _safe(information: Floats) -> Floats:
-    """With the prior; where summing out took more than there was, the prior alone."""
-    value, vector = np.linalg.eigh((information + np.swapaxes(information, 1, 2)) / 2)
-    return np.einsum("uij,uj,ukj->uik", vector, np.maximum(value, 0) + 1, vector)
+    # Where a group shares its votes, all have the one's information.
+    matrix = matrix[:, :k, :k] / seen.prior[:, None, None]
+    value, vector = np.linalg.eigh((matrix + np.swapaxes(matrix, 1, 2)) / 2)
+    # Where summing out took more than there was, the prior is left.
+    variance = np.einsum("uij,uj->ui", vector**2, 1 / (1 + np.maximum(value, 0)))
+    variance[seen.gold] = 0
+    return replace(fit, errors=np.sqrt(variance))
 
 
 def pair_posteriors(seen: Evidence, fit: Fit) -> Iterator[Posterior]:

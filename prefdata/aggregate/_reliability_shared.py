@@ -22,6 +22,8 @@ SPARSE: Any = sparse
 FEW = 10
 # A correlation between 0.95 and 1 says no more about where a search should start.
 MOST = 0.95
+# A vote that is surer than this is no more of a surprise where it fails.
+LEAST_CHANCE = 0.02
 
 
 def _cells(pair: Ints, unit: Ints, n_units: int, values: Floats) -> tuple[Ints, Ints, Floats]:
@@ -87,23 +89,22 @@ def shared_error(seen: Evidence, fit: Fit) -> tuple[float, Floats]:
         s = s - (found.weight * s).sum(1, keepdims=True)
         s = s - (found.weight * s * d).sum(1, keepdims=True) * d
         s = s / np.sqrt(np.maximum((found.weight * s * s).sum(1, keepdims=True), 1e-12))
+        chance = found.expected(block.asked @ (found.p * (1 - found.p)))
         residual = found.expected(found.left(np.ones(len(block.unit))))
-        parts = [
-            cell_means(found, found.weight * part, residual[None])[0] for part in (1.0, d, s)
-        ]
-        size = cell_means(found, found.weight, residual[None] ** 2)[0]
+        residual = residual / np.sqrt(np.maximum(chance, LEAST_CHANCE))
+        parts = [cell_means(found, found.weight * x, residual[None])[0] for x in (1.0, d, s)]
         unit = block.of[block.cell_pattern]
         kept = ~seen.gold[unit] & (block.cell_weight > 0)
-        made.append([x[kept] for x in (*parts, size)])
+        made.append([x[kept] for x in parts])
         pairs.append(block.cell_pair[kept])
         units.append(unit[kept])
         weights.append(block.cell_weight[kept])
     if not made or not sum(map(len, units)):
         return 0.0, np.ones(seen.n_pairs)
     pair, unit, weight = (np.concatenate(each) for each in (pairs, units, weights))
-    mean, by_d, by_s, size = (np.concatenate(each) for each in zip(*made, strict=True))
-    rho = _mean_correlation(seen, pair, unit, [mean, by_d, by_s], size, weight)
-    import os; moves = weight * np.abs(fit.state.coefficients[unit, 0])**float(os.environ.get("POW","1"))
+    parts = [np.concatenate(each) for each in zip(*made, strict=True)]
+    moves = weight * np.abs(fit.state.coefficients[unit, 0])
+    rho = _mean_correlation(seen, pair, unit, moves, parts)
     sums = np.bincount(pair, moves, seen.n_pairs)
     squares = np.bincount(pair, moves**2, seen.n_pairs)
     more = np.divide(sums**2, squares, out=np.ones(seen.n_pairs), where=squares > 0) - 1
@@ -111,8 +112,11 @@ def shared_error(seen: Evidence, fit: Fit) -> tuple[float, Floats]:
 
 
 def _mean_correlation(
-    seen: Evidence, pair: Ints, unit: Ints, parts: list[Floats], size: Floats, weight: Floats
+    seen: Evidence, pair: Ints, unit: Ints, moves: Floats, parts: list[Floats]
 ) -> float:
+    """The root mean square of each two units' correlation, by one step from 0 (Rao, 1948): the sum
+    of their products over the sum of their squares, of which chance makes one over that sum."""
+
     def gram(values: Floats) -> Any:
         table = SPARSE.csr_array((values, (pair, unit)), shape=(seen.n_pairs, seen.n_units))
         return table.T @ table
@@ -120,13 +124,18 @@ def _mean_correlation(
     common = gram(np.ones(len(pair))).tocoo()
     i, j = common.coords
     kept = (i < j) & (common.data > 1)
-    i, j, n = i[kept], j[kept], common.data[kept]
+    i, j = i[kept], j[kept]
     if not len(i):
         return 0.0
-    together = sum(np.asarray(gram(part)[i, j]).ravel() for part in parts)
-    votes = np.maximum(np.bincount(unit, minlength=seen.n_units), 1)
-    spread = np.sqrt(np.bincount(unit, size, seen.n_units) / votes)
-    level = np.bincount(unit, weight, seen.n_units) / votes
-    z = np.clip(together / np.maximum(n * spread[i] * spread[j], 1e-12), -1, 1)
-    worth = level[i] * level[j] * n
-    return float(np.sqrt(max(0.0, (worth * (z * z - 1 / n)).sum() / worth.sum())))
+    slope, size = np.zeros(len(i)), np.zeros(len(i))
+    for a, one in enumerate(parts):
+        slope += np.asarray(gram(one)[i, j]).ravel()
+        for b, other in enumerate(parts[a:], a):
+            size += (1 + (a != b)) * np.asarray(gram(one * other)[i, j]).ravel()
+    level = np.bincount(unit, moves, seen.n_units) / np.maximum(np.bincount(unit, None, seen.n_units), 1)
+    # rho^2 of each two is slope^2 / size^2 - 1 / size, and counts as much as its size.
+    worth = level[i] * level[j]
+    known = size > 0
+    squared = np.divide(slope**2, size, out=np.zeros(len(i)), where=known) - known
+    total = (worth * size).sum()
+    return float(np.sqrt(np.clip((worth * squared).sum() / total, 0, 1))) if total > 0 else 0.0

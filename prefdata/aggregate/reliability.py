@@ -144,6 +144,7 @@ def reliability(
         weight=rows["weight"].to_numpy(),
         gold=is_gold,
         start=np.ones(unit_names.height),
+        prior=np.ones(unit_names.height),
     )
     repeat = repeatability(seen)
     shared, sharing = _sharing(seen, unit_names["annotator"], groups, copies)
@@ -280,7 +281,9 @@ def _weighed(seen: Evidence, shared: Floats, start: Floats) -> Evidence:
     gold = seen.gold[seen.unit]
     weight = seen.weight * np.where(gold, GOLD_VOTES, shared)
     effects = np.where(gold[:, None], 0.0, seen.effects)
-    return replace(seen, weight=weight, effects=effects, start=start)
+    votes = np.bincount(seen.unit, minlength=seen.n_units)
+    prior = np.bincount(seen.unit, shared, seen.n_units) / np.maximum(votes, 1)
+    return replace(seen, weight=weight, effects=effects, start=start, prior=prior)
 
 
 def _of_annotators(

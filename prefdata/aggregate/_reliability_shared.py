@@ -3,19 +3,11 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
-from prefdata.aggregate._reliability_model import (
-    PRIOR_SLOPE,
-    Evidence,
-    Fit,
-    cell_means,
-    pair_posteriors,
-)
+from prefdata.aggregate._reliability_grid import Evidence, Floats, Ints, cell_means
+from prefdata.aggregate._reliability_model import PRIOR_SLOPE, Fit, pair_posteriors
 
-Floats = NDArray[np.floating[Any]]
-Ints = NDArray[np.int64]
 SPARSE: Any = sparse
 
 # Seen on so many comparisons, a unit's own correlation counts as much as that of all units.
@@ -29,12 +21,13 @@ LEAST_CHANCE = 0.02
 def _cells(pair: Ints, unit: Ints, n_units: int, values: Floats) -> tuple[Ints, Ints, Floats]:
     """The unit of each (pair, unit), its number of votes and the sum of their values."""
     code, place, count = np.unique(pair * n_units + unit, return_inverse=True, return_counts=True)
-    return code % n_units, count, np.bincount(place, values, len(code))
+    total = np.bincount(place, values, len(code)).astype(np.float64)
+    return (code % n_units).astype(np.int64), count.astype(np.int64), total
 
 
 def repeatability(seen: Evidence) -> Floats:
-    """The correlation of a unit's own votes on one pair, its liking of the first place removed, drawn
-    towards that of all units where it was seen on few; NaN of units that never voted twice."""
+    """The correlation of a unit's own votes on one pair, its liking of the first place removed;
+    drawn to that of all units where it was seen on few, NaN of units that never voted twice."""
     signed = 2 * seen.y - 1
     place = seen.effects[:, 0]
     shown = np.bincount(seen.unit, np.abs(place), seen.n_units)
@@ -51,11 +44,11 @@ def repeatability(seen: Evidence) -> Floats:
     return np.where(n > 0, np.clip((n * raw + FEW * common) / (n + FEW), 0, 1), np.nan)
 
 
-def start(seen: Evidence, repeat: Floats) -> Floats:
+def first_guess(seen: Evidence, repeat: Floats) -> Floats:
     """Where to look first for each discrimination, as there can be several optima.
 
     It is the one with which a unit would repeat itself as it does if all that it repeats were about
-    the truth; where it voted on pairs with a gold vote, the one that would agree with gold so often.
+    the truth; where it voted on pairs with a gold vote, the one that would agree with gold as much.
     """
     known = np.minimum(repeat, MOST)
     found = np.where(np.isnan(repeat), PRIOR_SLOPE, np.sqrt(known / (1 - known)))
@@ -75,12 +68,14 @@ def start(seen: Evidence, repeat: Floats) -> Floats:
 def shared_error(seen: Evidence, fit: Fit) -> tuple[float, Floats]:
     """The root mean square correlation of two units' residuals, and each pair's design effect.
 
-    The effect is 1 + rho ((sum w)^2 - sum w^2) / sum w^2, where w is what the vote of a unit moves a
-    difference by, its weight times its discrimination (Kish, 1965). Expected under the posterior of
-    a pair, products of residuals have mean 0 if the model holds; chance is taken off.
+    The effect is 1 + rho ((sum w)^2 - sum w^2) / sum w^2, where w is what the vote of a unit moves
+    a difference by, its weight times its discrimination (Kish, 1965). Expected under the posterior
+    of a pair, products of residuals have mean 0 if the model holds; chance is taken off.
     """
     made: list[list[Floats]] = []
-    pairs, units, weights = [], [], []
+    pairs: list[Ints] = []
+    units: list[Ints] = []
+    weights: list[Floats] = []
     for found in pair_posteriors(seen, fit):
         block = found.block
         # Beside the mean, two directions in which a residual moves as the pair's d and s do.
@@ -101,7 +96,7 @@ def shared_error(seen: Evidence, fit: Fit) -> tuple[float, Floats]:
         weights.append(block.cell_weight[kept])
     if not made or not sum(map(len, units)):
         return 0.0, np.ones(seen.n_pairs)
-    pair, unit, weight = (np.concatenate(each) for each in (pairs, units, weights))
+    pair, unit, weight = np.concatenate(pairs), np.concatenate(units), np.concatenate(weights)
     parts = [np.concatenate(each) for each in zip(*made, strict=True)]
     moves = weight * np.abs(fit.state.coefficients[unit, 0])
     rho = _mean_correlation(seen, pair, unit, moves, parts)
@@ -132,7 +127,9 @@ def _mean_correlation(
         slope += np.asarray(gram(one)[i, j]).ravel()
         for b, other in enumerate(parts[a:], a):
             size += (1 + (a != b)) * np.asarray(gram(one * other)[i, j]).ravel()
-    level = np.bincount(unit, moves, seen.n_units) / np.maximum(np.bincount(unit, None, seen.n_units), 1)
+    level = np.bincount(unit, moves, seen.n_units) / np.maximum(
+        np.bincount(unit, None, seen.n_units), 1
+    )
     # rho^2 of each two is slope^2 / size^2 - 1 / size, and counts as much as its size.
     worth = level[i] * level[j]
     known = size > 0

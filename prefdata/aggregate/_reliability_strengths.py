@@ -82,7 +82,8 @@ class Strengths:
         return strength, spread
 
     def _diagonal(self, i: Ints, j: Ints, precision: Floats, n: int) -> Floats:
-        return 1 + np.bincount(i, precision, n) + np.bincount(j, precision, n)
+        made: Floats = np.ones(n)
+        return made + np.bincount(i, precision, n) + np.bincount(j, precision, n)
 
     def _solve(
         self, k: int, items: Ints, pairs: Ints, precision: Floats, toward: Floats

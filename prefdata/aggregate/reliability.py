@@ -1,25 +1,35 @@
 """One model of all annotators: how strong completions are, and how much each vote says about it.
 
-    logit P(u prefers a to b) =
-        alpha_u (theta_a - theta_b) + beta_u first + gamma_u length + phi_u own
+    logit P(u prefers a to b) = alpha_u (theta_a - theta_b)
+        + beta_u first + gamma_u length + phi_u own + kappa s_ab + tau t_uab
 
 u is an annotator on a criterion, alpha its discrimination; first is 1 where a was shown first and
 -1 where b was, length the log-ratio of the lengths of a and b, own 1 where a comes from a model of
 the annotator's family and b does not, -1 in the converse case. Strengths theta, and the effects,
 are normal around 0 and alpha around 1, all with variance 1: no prior was tuned on data.
 
-Votes are not independent, and the model says so in three places.
+A vote counts what the likelihood says, and nothing is counted twice. The coefficients are those of
+highest density once theta, s and t are summed out (Bock and Aitkin, 1981). What annotators share
+besides the truth is in the model:
 
-- A vote counts its annotator's repeatability: the correlation of its own votes on the same two in
-  another order or draw, the most that the truth can explain of it. Where gold votes are, the
-  squared correlation with gold takes its place in proportion to their number.
+- s, standard normal, is an error on the pair that all share, t one that an annotator repeats when
+  it votes on the pair again; kappa and tau are their sizes. All have them to the same extent, so
+  that who repeats itself more, and more than others do, is taken to see more of the truth: one who
+  contradicts itself has a small alpha. They are in the model where three or more annotators voted
+  repeatedly on pairs, in other orders or draws, and only if Schwarz's criterion is for them.
 - Annotators of one group, and copies, whose votes correlate nearly perfectly, share one vote.
-- What else is shared shows in residuals: their correlation rho gives each pair a design effect,
+- What is left shows in residuals: their correlation rho gives each pair a design effect,
   1 + (n - 1) rho for n equal annotators, by which its votes are divided before P is stated.
 
-Source: Raykar et al. 2010, "Learning From Crowds"; Chen et al. 2013, "Pairwise Ranking Aggregation
-in a Crowdsourced Setting", for alpha; Birnbaum 1968 for its model of two parameters; Jaakkola and
-Jordan 2000, "Bayesian parameter estimation via variational methods"; Kish 1965, "Survey Sampling".
+Known limits. Of one annotator that voted once on each pair nothing can be learnt: its alpha stays
+1. Of one or two the error that they repeat cannot be told from the truth, and P is too sure by it.
+Where most annotators share an error and none sees more than it, the error is taken for the truth;
+gold votes mend that.
+
+Source: Birnbaum 1968 for the model of two parameters; Raykar et al. 2010, "Learning From Crowds";
+Chen et al. 2013, "Pairwise Ranking Aggregation in a Crowdsourced Setting", for alpha; Bock and
+Aitkin 1981, "Marginal maximum likelihood estimation of item parameters"; Minka 2001, "Expectation
+propagation"; Schwarz 1978, "Estimating the dimension of a model"; Kish 1965, "Survey Sampling".
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,16 +45,16 @@ from scipy.sparse import csgraph
 
 from prefdata import tables
 from prefdata.aggregate._criteria import weigh
+from prefdata.aggregate._reliability_grid import Evidence, Floats, Ints
 from prefdata.aggregate._reliability_model import (
     GOLD_VOTES,
-    Evidence,
     Fit,
     fit_reliability,
     probability,
+    strengths_of,
     tempered,
 )
-from prefdata.aggregate._reliability_shared import repeatability, shared_error, start
-from prefdata.aggregate._reliability_strengths import Strengths as Solver
+from prefdata.aggregate._reliability_shared import first_guess, repeatability, shared_error
 from prefdata.aggregate._tally import preferences, with_prompts
 from prefdata.errors import RecipeError, nearest
 from prefdata.judge.family import first_named, with_families
@@ -53,8 +63,6 @@ from prefdata.tables import Completions, Measures, Samples, Scores, Strengths, V
 # An annotator's reliability is estimated from its votes on all prompts.
 SCOPE = "all"
 
-Floats = NDArray[np.floating[Any]]
-Ints = NDArray[np.int64]
 SPARSE: Any = sparse
 GRAPHS: Any = csgraph
 
@@ -93,9 +101,11 @@ def reliability(
       guesses, below 0 votes against the others), `position_effect` (log-odds for the first shown),
       `length_effect` (log-odds per factor e of length), `self_family_effect` (log-odds for the
       own family), each with its standard error and only where votes could show it;
-      `repeatability` in [0, 1], what a vote counts; `copies`, how many annotators share its vote.
-    - `measures` of subject "all": `shared_error` rho in [0, 1], and `design_effect`, the mean by
-      which the votes of a pair were divided, at least 1.
+      `repeatability` in [0, 1], the correlation of its own votes on a pair, its liking of the first
+      place removed, where it voted repeatedly; `copies`, how many annotators share its vote.
+    - `measures` of subject "all": `pair_error` kappa and `own_error` tau, in log-odds, 0 where they
+      are not in the model; `shared_error` rho in [0, 1]; and `design_effect`, the mean by which the
+      votes of a pair were divided, at least 1.
 
     The length effect needs `completions`, the self-family effect `samples`.
 
@@ -148,19 +158,14 @@ def reliability(
     )
     repeat = repeatability(seen)
     shared, sharing = _sharing(seen, unit_names["annotator"], groups, copies)
-    made = _weighed(seen, shared, start(seen, repeat))
+    made = _weighed(seen, shared, first_guess(seen, repeat))
     fit = fit_reliability(made, max_iterations=max_iterations)
     rho, effect = shared_error(made, fit)
     lighter, final = tempered(made, fit, effect)
     value, error = probability(lighter, final)
-    solver = Solver(pair_one, pair_other, len(ids))
-    strength, variance = solver.items(final.state.precision, final.state.toward)
+    strength, variance = strengths_of(made, final)
     strengths = pl.DataFrame(
-        {
-            "completion_id": ids,
-            "strength": strength,
-            "stderr": np.sqrt(variance),
-        },
+        {"completion_id": ids, "strength": strength, "stderr": np.sqrt(variance)},
         schema_overrides={"completion_id": pl.String},
     )
     scores = pl.concat(
@@ -172,7 +177,7 @@ def reliability(
     return (
         with_prompts(strengths, votes, completions, estimator),
         Scores(scores),
-        _measures(rho, effect, len(rows)),
+        _measures(fit, rho, effect, len(rows)),
     )
 
 
@@ -295,12 +300,11 @@ def _of_annotators(
         pl.format("{}:{}", pl.lit(estimator), "criterion").alias("model"),
     )
     nothing = np.full(seen.n_units, np.nan)
-    columns = [("discrimination", fit.state.coefficients[:, 0], fit.errors[:, 0], ~seen.gold)]
+    found = fit.state.coefficients
+    columns = [("discrimination", found[:, 0], fit.errors[:, 0], ~seen.gold)]
     for place, name in enumerate(EFFECTS):
         moved = np.bincount(seen.unit, np.abs(seen.effects[:, place]), seen.n_units) > 0
-        columns.append(
-            (name, fit.state.coefficients[:, place + 1], fit.errors[:, place + 1], moved & ~seen.gold)
-        )
+        columns.append((name, found[:, place + 1], fit.errors[:, place + 1], moved & ~seen.gold))
     columns.append(("repeatability", repeat, nothing, ~seen.gold & ~np.isnan(repeat)))
     columns.append(("copies", sharing.astype(float), nothing, ~seen.gold))
     made = [
@@ -315,15 +319,15 @@ def _of_annotators(
     return pl.concat(made).select(*tables.schema("scores").columns)
 
 
-def _measures(rho: float, effect: Floats, n: int) -> Measures:
+def _measures(fit: Fit, rho: float, effect: Floats, n: int) -> Measures:
     if not n:
         return Measures(tables.empty("measures"))
     frame = pl.DataFrame(
         {
-            "measure": ["shared_error", "design_effect"],
-            "subject": ["all", "all"],
-            "value": [rho, float(effect.mean())],
-            "n": [n, n],
+            "measure": ["pair_error", "own_error", "shared_error", "design_effect"],
+            "subject": ["all"] * 4,
+            "value": [*fit.state.shared.tolist(), rho, float(effect.mean())],
+            "n": [n] * 4,
         }
     )
     return Measures(tables.check("measures", frame, where="aggregate.reliability"))

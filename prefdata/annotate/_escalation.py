@@ -67,16 +67,15 @@ def posterior(scores: Scores, pairs: pl.DataFrame) -> pl.Series:
 
 
 def informative(scores: Scores, costs: Mapping[str, float]) -> dict[str, float]:
-    """What a call of each annotator tells for its price: repeatability x discrimination^2.
+    """What a call of each annotator tells for its price: discrimination^2.
 
     That is what a vote adds to the precision of a difference. An annotator without a scored vote,
     or that votes against the others, tells nothing.
     """
     names = pl.DataFrame({"annotator": list(costs), "cost": list(costs.values())})
-    for score in ("discrimination", "repeatability"):
-        mine = scores.filter((pl.col("subject") == "annotator") & (pl.col("score") == score))
-        mean = mine.sort("model").group_by("subject_id").agg(pl.mean("value").alias(score))
-        names = names.join(mean, left_on="annotator", right_on="subject_id", how="left")
+    mine = scores.filter((pl.col("subject") == "annotator") & (pl.col("score") == "discrimination"))
+    mean = mine.sort("model").group_by("subject_id").agg(discrimination=pl.mean("value"))
+    names = names.join(mean, left_on="annotator", right_on="subject_id", how="left")
     slope = pl.col("discrimination").clip(0)
-    told = (slope**2 * pl.col("repeatability") / pl.col("cost")).fill_null(0.0)
+    told = (slope**2 / pl.col("cost")).fill_null(0.0)
     return dict(names.select("annotator", told).iter_rows())

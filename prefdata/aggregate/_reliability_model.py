@@ -28,18 +28,19 @@ FEWEST = 3
 # Where the search for the sizes of errors starts. A smaller one is none: a search gets to 0 ever
 # more slowly.
 START_ERROR, LEAST_ERROR = 0.7, 0.1
-# A step that raises the log posterior by less goes along a ridge on which all is as likely.
+# A step that raises the posterior (in logs) by less goes along a ridge on which all is as likely.
 FLAT = 0.01
 PAIRS = ("precision", "toward", "mean")
 
 
 @dataclass(frozen=True)
 class Fit:
-    """The state at the optimum, standard errors of its coefficients, and its log posterior."""
+    """The state at the optimum, standard errors of its coefficients, and the
+    log-likelihood."""
 
     state: State
     errors: Floats
-    log_posterior: float
+    log_likelihood: float
     grid: Grid
     iterations: int
 
@@ -56,9 +57,9 @@ def fit_reliability(seen: Evidence, *, max_iterations: int = 500, tolerance: flo
     repeating = np.unique(cells[0][cells[1] > 1] % max(seen.n_units, 1))
     if (~seen.gold[repeating]).sum() < FEWEST:
         return _with_errors(seen, simple)
-    least = simple.log_posterior + float(np.log(seen.n_pairs))
+    least = simple.log_likelihood + float(np.log(seen.n_pairs))
     rich = _fit(seen, Grid(True), max_iterations, tolerance, least)
-    return _with_errors(seen, rich if rich.log_posterior > least else simple)
+    return _with_errors(seen, rich if rich.log_likelihood > least else simple)
 
 
 def _fit(
@@ -86,7 +87,8 @@ def _fit(
         two, log = _step(seen, made, strengths, grid, one)
         steps += 2
         change = _distance(two, one)
-        flat = log - before < FLAT and change <= 100 * tolerance
+        gain = log + _log_prior(seen, one) - before - _log_prior(seen, state)
+        flat = gain < FLAT and change <= 100 * tolerance
         if change <= tolerance or (grid.errors and flat):
             mirror = _mirrored(seen, two)
             if turned or mirror is None:
@@ -115,6 +117,13 @@ def _mirrored(seen: Evidence, state: State) -> State | None:
     return replace(state, coefficients=turned, toward=-state.toward, mean=-state.mean)
 
 
+def _log_prior(seen: Evidence, state: State) -> float:
+    away = state.coefficients.copy()
+    away[:, 0] -= PRIOR_SLOPE
+    of_units = (seen.prior[:, None] * away**2)[~seen.gold].sum()
+    return -float(of_units + (state.shared**2).sum()) / 2
+
+
 def _distance(one: State, other: State) -> float:
     """The most that a coefficient moved, or a tenth of the most that a difference did: of those
     there are many more, and each is known much worse."""
@@ -139,7 +148,7 @@ def _extrapolated(zero: State, one: State, two: State) -> State:
 def _step(
     seen: Evidence, made: list[Block], strengths: Strengths, grid: Grid, state: State
 ) -> tuple[State, float]:
-    """New differences, then one Newton step of all coefficients; and the log posterior before."""
+    """New differences, then one Newton step of all coefficients; and the log-likelihood before."""
     k = state.coefficients.shape[1]
     n = k + 2
     slope, matrix = np.zeros((seen.n_units, n)), np.zeros((seen.n_units, n, n))
@@ -156,7 +165,6 @@ def _step(
     away = coefficients.copy()
     away[:, 0] -= PRIOR_SLOPE
     weight = seen.prior[:, None]
-    log -= float((weight * away**2)[live].sum() + (shared**2).sum()) / 2
     slope[:, :k] -= weight * away
     inner = matrix[:, :k, :k] + weight[:, :, None] * np.eye(k)
     outer = matrix[:, :k, k:]
@@ -168,7 +176,8 @@ def _step(
         # What is common to all units is solved for first, by the complement of Schur.
         across: Floats = np.einsum("uki,ukj->ij", outer, solved)
         bend: Floats = matrix[live][:, k:, k:].sum(0) + np.eye(2) - across[:, 1:]
-        moved = np.linalg.solve(bend, slope[:, k:].sum(0) - shared - across[:, 0])
+        toward: Floats = slope[:, k:].sum(0) - shared - across[:, 0]
+        moved = np.asarray(np.linalg.solve(bend, toward))
     coefficients = coefficients + solved[:, :, 0] - solved[:, :, 1:] @ moved
     size = np.abs(shared + moved)
     return State(coefficients, np.where(size < LEAST_ERROR, 0, size), **pairs), log

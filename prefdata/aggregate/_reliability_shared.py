@@ -130,9 +130,10 @@ def _mean_correlation(
     level = np.bincount(unit, moves, seen.n_units) / np.maximum(
         np.bincount(unit, None, seen.n_units), 1
     )
-    # rho^2 of each two is slope^2 / size^2 - 1 / size, and counts as much as its size.
+    # rho^2 of each two is slope^2 / size^2 - 1 / size, and counts as much as its size. Chance makes
+    # slope^2 / size 1 with variance 2; what is not clear of it is none.
     worth = level[i] * level[j]
     known = size > 0
     squared = np.divide(slope**2, size, out=np.zeros(len(i)), where=known) - known
-    total = (worth * size).sum()
-    return float(np.sqrt(np.clip((worth * squared).sum() / total, 0, 1))) if total > 0 else 0.0
+    more, chance = (worth * squared).sum(), np.sqrt(2 * (worth**2).sum())
+    return float(np.sqrt(min(1.0, more / (worth * size).sum()))) if more > 2 * chance else 0.0

@@ -34,7 +34,7 @@ class Edge:
     """Answers requests by `model`, a role among `specs`; to be closed, best by `with`.
 
     `ledger` keeps the responses. `fresh` asks again what the ledger answers, once an edge; the
-    newer answer is the one that is read from then on. `budget` (in the currency of the prices)
+    newer answer is the one that is read from then on. `budget` (in USD, as the prices)
     is not exceeded: a request is sent only where it could be paid at its worst, that is with
     a token for every byte read and `max_tokens` written (8,192 where there is no such bound); the
     others get the error "budget reached", which is not kept. `BudgetError` where a model has no
@@ -94,6 +94,13 @@ class Edge:
         return self._purse.advice
 
     def __call__(self, requests: Requests) -> Responses:
+        """One response for each id that is asked about, in the order of the ids' first places.
+
+        What failed is a row with its `error`. `ModelError` where nothing of it can be answered: a
+        role that is unknown, a model that cannot be used and has no others beside it, one that
+        answers none of several requests, a ledger that cannot be written, an edge that was
+        stopped. What was answered before is kept.
+        """
         self.clients.refuse_stopped()
         wanted = Requests(requests.unique("request_id", maintain_order=True))
         self._check(wanted)
@@ -104,6 +111,7 @@ class Edge:
             is_shared=len(self._parts(wanted)) > 1,
         )
         answers = [pl.DataFrame(tables.empty("responses"))]
+        # What another call is busy with is waited for, and is then in the ledger.
         left = wanted
         while left.height:
             with self._claimed(left) as mine:
@@ -158,9 +166,9 @@ class Edge:
             running = [pool.submit(self._hear, part, call) for part in parts]
             try:
                 wait(running, return_when=FIRST_EXCEPTION)
-                call.stopped = any(each.done() and each.exception() for each in running)
+                call.is_over = any(each.done() and each.exception() for each in running)
             except BaseException:
-                call.stopped = True
+                call.is_over = True
                 raise
         return [batch for each in running for batch in each.result()]
 
@@ -194,7 +202,7 @@ class Edge:
         """Put one client's requests to it, what is free first, as far as the money goes."""
         priced = [r for r, spec in self.specs.items() if spec.prices and not spec.prices.is_free]
         part = Requests(part.sort(pl.col("model").is_in(priced), maintain_order=True))
-        while part.height and not call.stopped:
+        while part.height and not call.is_over:
             self.clients.refuse_stopped()
             held = self._worst(part)
             n = self._purse.reserve([*held.values()])
@@ -213,7 +221,7 @@ class Edge:
                             answers.append(self._take(asked, batch, call, held))
                         else:
                             self._account.add(call.progress, Counts(), 0)
-                        if call.stopped:
+                        if call.is_over:
                             break
             finally:
                 self._purse.settle(sum(held.values()), 0.0)
@@ -297,9 +305,13 @@ class Edge:
 
 @dataclass
 class _Call:
-    """One call of an edge, while it runs; `broken` says what some of several clients lack."""
+    """One call of an edge, while it runs.
+
+    `is_shared` by several clients; `broken` are the errors of those of them that cannot be used;
+    `is_over` where one of them ended the call for all.
+    """
 
     progress: Progress
     is_shared: bool = False
-    stopped: bool = False
+    is_over: bool = False
     broken: list[ModelError] = field(default_factory=list[ModelError])

@@ -105,7 +105,7 @@ def body(row: Mapping[str, Any], model: str, n: int = 1) -> dict[str, Any]:
             sent[bound] = 1
             return {"model": model, "messages": row["messages"], **sent}
         case "embedding":
-            text = "\n\n".join(turn["content"] for turn in row["messages"])
+            text = joined(row["messages"])
             kept = {"dimensions": sent["dimensions"]} if "dimensions" in sent else {}
             return {"model": model, "input": text, "encoding_format": "float", **kept}
         case "reward":
@@ -116,6 +116,11 @@ def body(row: Mapping[str, Any], model: str, n: int = 1) -> dict[str, Any]:
                 f"the model {row['model']!r} was asked for {want!r}, but chat completions give "
                 f"{', '.join(WANTS)}; use the client 'vllm' or 'local' for it"
             )
+
+
+def joined(messages: Iterable[Mapping[str, str]]) -> str:
+    """The contents of messages as the one text that an embedding is of, by whichever client."""
+    return "\n\n".join(turn["content"] for turn in messages)
 
 
 def _judged(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -166,9 +166,9 @@ class Edge:
             running = [pool.submit(self._hear, part, call) for part in parts]
             try:
                 wait(running, return_when=FIRST_EXCEPTION)
-                call.is_over = any(each.done() and each.exception() for each in running)
+                call.stopped = any(each.done() and each.exception() for each in running)
             except BaseException:
-                call.is_over = True
+                call.stopped = True
                 raise
         return [batch for each in running for batch in each.result()]
 
@@ -202,7 +202,7 @@ class Edge:
         """Put one client's requests to it, what is free first, as far as the money goes."""
         priced = [r for r, spec in self.specs.items() if spec.prices and not spec.prices.is_free]
         part = Requests(part.sort(pl.col("model").is_in(priced), maintain_order=True))
-        while part.height and not call.is_over:
+        while part.height and not call.stopped:
             self.clients.refuse_stopped()
             held = self._worst(part)
             n = self._purse.reserve([*held.values()])
@@ -221,7 +221,7 @@ class Edge:
                             answers.append(self._take(asked, batch, call, held))
                         else:
                             self._account.add(call.progress, Counts(), 0)
-                        if call.is_over:
+                        if call.stopped:
                             break
             finally:
                 self._purse.settle(sum(held.values()), 0.0)
@@ -305,13 +305,9 @@ class Edge:
 
 @dataclass
 class _Call:
-    """One call of an edge, while it runs.
-
-    `is_shared` by several clients; `broken` are the errors of those of them that cannot be used;
-    `is_over` where one of them ended the call for all.
-    """
+    """One call of an edge, while it runs; `broken` says what some of several clients lack."""
 
     progress: Progress
     is_shared: bool = False
-    is_over: bool = False
+    stopped: bool = False
     broken: list[ModelError] = field(default_factory=list[ModelError])

@@ -456,6 +456,24 @@ def test_without_prefect_its_extra_is_named_and_a_configured_api_is_no_reason_to
     assert "directly" in built.stderr
 
 
+def test_who_reads_no_further_is_not_complained_to(folder: Path):
+    run("build", "recipe.toml")
+    reading, writing = os.pipe()
+    os.close(reading)
+    for command in ("show planted", "show planted --json", "build recipe.toml --json"):
+        process = subprocess.run(
+            [sys.executable, "-m", "prefdata", *command.split()],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            text=True,
+        )
+        assert process.returncode == 1
+        lines = process.stderr.splitlines()
+        assert [each for each in lines if not re.match(r"building|sources:|\[", each)] == []
+    os.close(writing)
+
+
 def test_version_and_help_are_there_at_once(folder: Path):
     assert re.fullmatch(r"prefdata \d+\.\d+\S*\n", run("--version").stdout)
     spent: list[float] = []

@@ -25,7 +25,7 @@ from typer.testing import CliRunner, Result
 from prefdata import cli, way
 from prefdata.judge import names as judge_names
 from prefdata.judge.jury import names as jury_names
-from prefdata.recipe import bundled, find_stage, stages
+from prefdata.recipe import VERBS, bundled, find_stage, stages
 from prefdata.stage import contract
 
 RECIPE = """
@@ -274,6 +274,28 @@ def test_every_stage_is_shown_as_its_signature_says(folder: Path):
         assert all(option in drawn for option in terms.options)
     assert answer("stages", "bradley_terry") == answer("stages", "aggregate.bradley_terry")
     assert "pairwise" in run("stages", "pairwise").stderr  # annotate.pairwise, export.pairwise
+
+
+@pytest.mark.parametrize("width", [60, 160])
+def test_stages_are_a_line_each_under_their_verb(
+    folder: Path, width: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = run("stages").stdout.splitlines()
+    assert all(len(line) <= width for line in lines[:-1])  # but the hint
+    verbs = {line: at for at, line in enumerate(lines) if line and line in VERBS}
+    for use, does in stages().items():
+        verb, _, method = use.partition(".")
+        line = next(each for each in lines[verbs[verb] :] if each.split()[:1] == [method])
+        shown = " ".join(line.split()[1:]).rstrip("…")
+        assert shown
+        assert " ".join(does.split()).startswith(shown)
+    assert len(lines) == len(verbs) + len(stages()) + 2
+    few = answer("stages", "pair")["stages"]
+    assert [entry["use"] for entry in few] == [use for use in stages() if use.startswith("pair.")]
+    drawn = " ".join(run("stages", "pair").stdout.split())
+    assert "best_vs_worst" in drawn
+    assert "strengths" in drawn
 
 
 def test_every_judge_is_shown_with_what_it_asks(folder: Path):

@@ -18,6 +18,7 @@ import polars as pl
 from prefdata import tables
 from prefdata.errors import BudgetError, ModelError, nearest
 from prefdata.models.account import Account, Counts, Progress
+from prefdata.models.claims import Claims
 from prefdata.models.client import response, responses
 from prefdata.models.clients import Clients
 from prefdata.models.costs import cost, worst
@@ -63,6 +64,7 @@ class Edge:
             math.inf if budget is None else budget,
             math.inf if max_requests is None else max_requests,
         )
+        self._claims = Claims(ledger.folder)
         self._account = Account(watch)
         self._identities: dict[str, str] = {}
         self._refreshed: set[str] = set()
@@ -118,8 +120,13 @@ class Edge:
                 found = self._find(mine)
                 self._account.add(call.progress, Counts(cached=found.height), found.height)
                 rest = Requests(mine.join(found, on="request_id", how="anti"))
-                answers += [found, *self._ask(rest, call)]
-            left = Requests(left.join(mine, on="request_id", how="anti"))
+                said, others = self._ask_unasked(rest, call)
+                answers += [found, *said]
+            left = left.join(mine, on="request_id", how="anti")
+            if others.height:
+                self._await(others, call)
+                left = pl.concat([left, others])
+            left = Requests(left)
         self._account.show(call.progress)
         ids, said = wanted.select("request_id"), pl.concat(answers)
         if call.broken and said["error"].count() == said.height:
@@ -156,6 +163,34 @@ class Edge:
     def _find(self, wanted: Requests) -> Responses:
         ids = wanted["request_id"].to_list()
         return self.ledger.find(i for i in ids if not self._fresh or i in self._refreshed)
+
+    def _ask_unasked(self, rest: Requests, call: "_Call") -> tuple[list[Responses], pl.DataFrame]:
+        """Ask what no other process asks; and the requests that others do, to be waited for.
+
+        Engines of this machine cost nobody money, and batches have a journal of their own.
+        """
+        paid = [r for r, s in self.specs.items() if s.client == "openai" and s.mode == "live"]
+        shared = rest.filter(pl.col("model").is_in(paid))["request_id"]
+        if self._fresh or call.alone or not len(shared):
+            return self._ask(rest, call), rest.clear()
+        with self._claims.claimed(shared.to_list()) as mine:
+            each = pl.col("request_id")
+            is_others = each.is_in(shared.to_list()) & ~each.is_in(list(mine))
+            others, ours = rest.filter(is_others), Requests(rest.filter(~is_others))
+            found = self.ledger.find(mine)  # what was answered before the others let go
+            self._account.add(call.progress, Counts(cached=found.height), found.height)
+            ours = Requests(ours.join(found, on="request_id", how="anti"))
+            return [found, *self._ask(ours, call)], others
+
+    def _await(self, others: pl.DataFrame, call: "_Call") -> None:
+        """Wait for what other processes ask, but not for one that is halted or hangs."""
+        ids = others["request_id"].to_list()
+        call.alone = not self._claims.wait(
+            ids,
+            answered=lambda: self.ledger.count(ids),
+            patience=max(self.specs[role].patience for role in others["model"].unique()),
+            check=self.clients.refuse_stopped,
+        )
 
     def _ask(self, rest: Requests, call: "_Call") -> list[Responses]:
         """Ask every client its part at once."""
@@ -305,9 +340,13 @@ class Edge:
 
 @dataclass
 class _Call:
-    """One call of an edge, while it runs; `broken` says what some of several clients lack."""
+    """One call of an edge, while it runs; `broken` says what some of several clients lack.
+
+    One that is `alone` has waited in vain for another process.
+    """
 
     progress: Progress
     is_shared: bool = False
     stopped: bool = False
+    alone: bool = False
     broken: list[ModelError] = field(default_factory=list[ModelError])

@@ -235,13 +235,13 @@ def _rate(row: Mapping[str, Any]) -> str:
 
 
 def some_of_each(measures: pl.DataFrame, n: int) -> pl.DataFrame:
-    """About `n` rows in order, but of every measure at least one; those with a value first."""
-    share = max(n // max(measures["measure"].n_unique(), 1), 1)
+    """About `n` rows in order: of every measure one, then of each as many, unknown values last."""
     rank = pl.int_range(pl.len()).over("measure")
-    some = measures.sort("measure", pl.col("value").is_null(), "subject")
-    if measures.height > n:
-        some = some.filter(rank < share)
-    return some.sort("measure", "subject")
+    unknown = pl.col("value").is_null()
+    ranked = measures.sort("measure", unknown, "subject").with_columns(rank=rank)
+    some = ranked.sort(pl.col("rank") > 0, unknown, "rank", "measure")
+    shown = some.head(max(n, measures["measure"].n_unique())).drop("rank")
+    return shown.sort("measure", "subject")
 
 
 def unscored(frames: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:

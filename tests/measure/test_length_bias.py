@@ -208,7 +208,8 @@ def test_llmbar_finds_weak_judges_that_take_length_for_quality(shared: Any):
     message = pl.struct(role=pl.lit("assistant"), content="text")
     completions = texts.select("completion_id", prompt_id="id", completion=pl.concat_list(message))
     said = shared("llmbar_llm_votes.parquet").filter(pl.col("strategy") == "Vanilla_2shot")
-    said = said.join(items.select("id", "a", "b"), on="id").rename({"winner": "gold"})
+    said = said.drop_nulls("winner").rename({"winner": "gold"})
+    said = said.join(items.select("id", "a", "b"), on="id")
     columns = ["id", "a", "b", "judge_model", "gold"]
     votes = pl.concat(
         [

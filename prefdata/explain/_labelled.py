@@ -5,12 +5,12 @@ import polars as pl
 from prefdata.tables import Completions, Pairs, Prompts, digest
 
 
-def labelled(pairs: Pairs, prompts: Prompts, completions: Completions) -> pl.DataFrame:
+def labels(pairs: Pairs, prompts: Prompts) -> pl.DataFrame:
     """One row for each two completions of a prompt that pairs prefer one of, sorted by their ids.
 
-    Columns: `prompt_id`, `group`, `completion_a`, `completion_b` (the larger id), `a_chosen`, and
-    the texts `prompt`, `said_a`, `said_b`. Where pairs of several annotators contradict each other
-    the more frequent label holds; two that are equally frequent are no label and no row.
+    Columns: `prompt_id`, `group`, `completion_a`, `completion_b` (the larger id), `a_chosen`. Where
+    pairs of several annotators contradict each other the more frequent label holds; two that are
+    equally frequent are no label and no row.
     """
     sides = ("chosen_id", "rejected_id")
     two = pairs.select(
@@ -20,25 +20,26 @@ def labelled(pairs: Pairs, prompts: Prompts, completions: Completions) -> pl.Dat
         a=pl.when(pl.col("chosen_id") < pl.col("rejected_id")).then(1).otherwise(-1),
     )
     told = two.group_by("prompt_id", "completion_a", "completion_b").agg(pl.col("a").sum())
-    told = told.filter(pl.col("a") != 0, pl.col("completion_a") != pl.col("completion_b"))
-    texts = completions.select("completion_id", "completion")
     own = pl.concat_str(pl.lit("prompt "), "prompt_id")
     group = pl.coalesce(pl.concat_str(pl.lit("group "), "group"), own)
     return (
-        told.join(prompts.select("prompt_id", "prompt", group=group), on="prompt_id")
-        .join(
-            texts.rename({"completion": "said_a"}), left_on="completion_a", right_on="completion_id"
-        )
-        .join(
-            texts.rename({"completion": "said_b"}), left_on="completion_b", right_on="completion_id"
-        )
-        .select(
-            *("prompt_id", "group", "completion_a", "completion_b"),
-            *("prompt", "said_a", "said_b"),
-            a_chosen=pl.col("a") > 0,
-        )
+        told.filter(pl.col("a") != 0)
+        .join(prompts.select("prompt_id", group=group), on="prompt_id")
+        .select("prompt_id", "group", "completion_a", "completion_b", a_chosen=pl.col("a") > 0)
         .sort("completion_a", "completion_b")
     )
+
+
+def labelled(pairs: Pairs, prompts: Prompts, completions: Completions) -> pl.DataFrame:
+    """The labels with the texts `prompt`, `said_a`, `said_b`."""
+    rows = labels(pairs, prompts).join(prompts.select("prompt_id", "prompt"), on="prompt_id")
+    for side in ("a", "b"):
+        text = completions.select(
+            pl.col("completion_id").alias(f"completion_{side}"),
+            pl.col("completion").alias(f"said_{side}"),
+        )
+        rows = rows.join(text, on=f"completion_{side}")
+    return rows.sort("completion_a", "completion_b")
 
 
 def with_held_out(rows: pl.DataFrame, share: float, seed: int) -> pl.DataFrame:

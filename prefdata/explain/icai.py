@@ -103,7 +103,7 @@ def icai(
     `principles_kept`, numbers; n: the comparisons they are from.
 
     judge: a pairwise judge; the principles stand where its own criterion would. "principles" knows
-        ties, "principles_plain" does not.
+        ties, "principles-plain" does not.
     model: who votes.
     proposer: who proposes; null: `model`.
     embedder: one that embeds the principles; null: only doubles are dropped.

@@ -60,13 +60,8 @@ def test_an_empty_constitution_gives_no_votes():
 
 def test_without_pairs_all_pairs_of_a_prompt_are_shown():
     prompts, completions, _ = world(3, {})
-    votes = run(
-        constitution(
-            prompts, completions, principles("Select the longer."), **GIVEN, orders="random"
-        ),
-        lambda r: json.dumps({"verdict": "A" if len(shown(r)["A"]) > len(shown(r)["B"]) else "B"}),
-    )
-    assert votes.height == 3
+    some = constitution(prompts, completions, principles("Any."), **GIVEN, orders="random")
+    assert run(some, lambda _: json.dumps({"verdict": "A"})).height == 3
 
 
 def test_a_judge_of_another_kind_is_refused():

@@ -4,7 +4,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 import polars as pl
@@ -62,28 +62,42 @@ Watch = Callable[[Progress], None]
 
 
 def cost(sent: Requests, batch: Responses, specs: Mapping[str, ModelSpec]) -> float:
-    """What a batch of responses to some of the requests sent cost."""
+    """What a batch of responses to some of the requests sent cost.
+
+    A server that does not say how many tokens an answer took is not free: each byte is then one.
+    """
     roles = dict(zip(sent["request_id"], sent["model"], strict=True))
     prices = {role: specs[role].prices or FREE for role in set(roles.values())}
     columns = ("request_id", "tokens_in", "tokens_out", "tokens_cached")
-    return sum(
+    told = sum(
         prices[roles[each]].of(read or 0, written or 0, cached or 0)
         for each, read, written, cached in batch.select(columns).iter_rows()
     )
+    said = pl.col("error").is_null() & (pl.col("tokens_in") + pl.col("tokens_out") == 0)
+    untold = batch.filter(said).select("request_id", pl.col("text").str.len_bytes().fill_null(0))
+    if untold.is_empty():
+        return told
+    most = {each: (read, written) for each, _, read, written in _most(sent)}
+    for each, n in untold.iter_rows():
+        read, written = most[each]
+        told += prices[roles[each]].of(read, min(n, written))
+    return told
 
 
 def worst(part: Requests, specs: Mapping[str, ModelSpec]) -> dict[str, float]:
     """The most each request can cost: a token has at least a byte, and `max_tokens` are written."""
-    most: dict[str, float] = {}
     prices = {role: specs[role].prices or FREE for role in part["model"].unique()}
+    return {each: prices[role].of(read, written) for each, role, read, written in _most(part)}
+
+
+def _most(part: Requests) -> Iterator[tuple[str, str, int, int]]:
+    """Id and role of each request, and the most tokens that are read and written for it."""
     shown = part.select("request_id", "model", "options", *_bytes(part))
     for request_id, role, options, read, turns in shown.iter_rows():
         asked = json.loads(options)
         bounds = [asked.get("max_tokens"), asked.get("max_completion_tokens")]
         written = max((bound for bound in bounds if bound), default=UNBOUNDED)
-        read = read + len(options) + MESSAGE_MARKS * (turns + 1)
-        most[request_id] = prices[role].of(read, written)
-    return most
+        yield request_id, role, read + len(options) + MESSAGE_MARKS * (turns + 1), written
 
 
 def _bytes(part: Requests) -> tuple[pl.Expr, pl.Expr]:

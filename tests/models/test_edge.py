@@ -126,6 +126,17 @@ def test_the_budget_is_never_exceeded_and_nearly_used(server: Any, spec_of: Spec
         assert richer.counts.cached == edge.counts.asked
 
 
+def test_what_a_server_does_not_count_is_not_free(server: Any, spec_of: SpecOf, ledger: Ledger):
+    """Without `usage` in its replies a byte is a token, so a budget still ends the asking."""
+    choice = {"index": 0, "message": {"content": "Fine"}, "finish_reason": "stop"}
+    server.fault("raw", body=json.dumps({"choices": [choice]}))
+    spec = spec_of(price_in=0.0, price_out=1e6, max_tokens=3)
+    with Edge({"m": spec}, ledger, budget=10.0) as edge:
+        said = edge(ask(spec, TEXTS))
+    assert edge.counts.cost == 9, "no more than the three tokens that may be written, for each"
+    assert len(server.requests) == said["error"].null_count() == 3
+
+
 @pytest.mark.parametrize("budget", [None, 1e9])
 def test_no_more_requests_are_sent_than_may_be(
     server: Any, spec_of: SpecOf, ledger: Ledger, budget: float | None

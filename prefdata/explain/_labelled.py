@@ -1,8 +1,13 @@
 """Pairs as labelled comparisons of two completions, parted into those looked at and those not."""
 
+from typing import Literal
+
 import polars as pl
 
 from prefdata.tables import Completions, Pairs, Prompts, digest
+
+# What is kept aside as one: all comparisons of a prompt group, or a single comparison.
+Apart = Literal["group", "comparison"]
 
 
 def labels(pairs: Pairs, prompts: Prompts) -> pl.DataFrame:
@@ -42,17 +47,13 @@ def labelled(pairs: Pairs, prompts: Prompts, completions: Completions) -> pl.Dat
     return rows.sort("completion_a", "completion_b")
 
 
-def with_held_out(rows: pl.DataFrame, share: float, seed: int) -> pl.DataFrame:
-    """The rows with `held_out`: whether they are of the share of groups that is kept aside.
+def with_held_out(rows: pl.DataFrame, share: float, apart: Apart, seed: int) -> pl.DataFrame:
+    """The rows with `held_out`: whether they are of the share that is kept aside.
 
-    Groups are taken in an order drawn from the seed and their names. Where there is one group
-    only, its comparisons are parted instead.
+    Groups, or comparisons, are taken in an order drawn from the seed and their names.
     """
-    if rows["group"].n_unique() < 2:
-        unit = pl.concat_str("completion_a", "completion_b", separator=" ")
-        rows = rows.with_columns(unit=unit)
-    else:
-        rows = rows.with_columns(unit="group")
+    two = pl.concat_str("completion_a", "completion_b", separator=" ")
+    rows = rows.with_columns(unit=pl.col("group") if apart == "group" else two)
     units = sorted(rows["unit"].unique(), key=lambda each: digest("held out", seed, each))
     aside = units[: round(share * len(units))]
     return rows.with_columns(held_out=pl.col("unit").is_in(aside)).drop("unit")

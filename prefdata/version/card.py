@@ -211,7 +211,7 @@ def _share(k: int, n: int) -> str:
     """A share with Wilson's 95 % interval."""
     if n == 0:
         return ""
-    p, z = k / n, 1.96
+    p, z = k / n, 1.959964
     middle, half = p + z**2 / (2 * n), z * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
     low, high = ((middle + sign * half) / (1 + z**2 / n) for sign in (-1, 1))
     return f"{_number(p)} ({_number(low)} to {_number(high)})"

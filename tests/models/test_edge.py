@@ -16,9 +16,10 @@ import pytest
 
 from prefdata import tables
 from prefdata.errors import BudgetError, ModelError
-from prefdata.models.account import BUDGET_REACHED, REQUESTS_REACHED, Counts, Progress
+from prefdata.models.account import Counts, Progress
 from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
+from prefdata.models.purse import BUDGET_REACHED, REQUESTS_REACHED
 from prefdata.models.spec import ModelSpec
 from prefdata.tables import Requests
 from tests.models.conftest import ask
@@ -121,8 +122,10 @@ def test_the_budget_is_never_exceeded_and_nearly_used(server: Any, spec_of: Spec
         assert said["error"].drop_nulls().unique().to_list() == [BUDGET_REACHED]
         assert edge.counts.unsent == 100 - edge.counts.asked == said["error"].count()
         assert edge.counts.failed == 0, "what was not sent did not fail"
+        assert edge.limit == BUDGET_REACHED
     with Edge({"m": spec}, ledger, budget=100 * each) as richer:
         assert richer(ask(spec, [f"Question {i}" for i in range(100)]))["error"].count() == 0
+        assert richer.limit == "", "none was reached"
         assert richer.counts.cached == edge.counts.asked
 
 
@@ -276,6 +279,7 @@ ASKING = """
 import sys
 from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
+from prefdata.models.purse import BUDGET_REACHED, REQUESTS_REACHED
 from prefdata.models.spec import ModelSpec
 from tests.models.conftest import ask
 url, folder, start = sys.argv[1:]

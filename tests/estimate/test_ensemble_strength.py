@@ -39,7 +39,7 @@ def test_the_lowest_fifth_are_the_flipped_fifth(world_of_pairs: Callable[..., Pl
     assert truth[lowest].mean() >= 0.85  # precision of what would be flipped
     left = truth.sum() - truth[lowest].sum() + (~truth[lowest]).sum()
     assert left / len(truth) <= truth.mean() / 3
-    assert abs((margins["value"] < 0).mean() - truth.mean()) < 0.04
+    assert abs((margins["value"] < 0).mean() - truth.mean()) < 0.06
     deciles = of(scores, "ensemble_decile").join(
         world.truth, left_on="subject_id", right_on="pair_id"
     )

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
+from zlib import crc32
 
 import numpy as np
 
@@ -64,7 +65,13 @@ class Inventor:
             case "choice":
                 return _choice(options["choices"], luck)
             case "tokens":
-                return {"number": float(len(_tokens(request)))}
+                tokens = _tokens(request)
+                ids = (
+                    [float(crc32(token.encode())) for token in tokens]
+                    if options.get("ids")
+                    else None
+                )
+                return {"number": float(len(tokens)), "vector": ids}
             case "logprobs":
                 tokens = _tokens(request)
                 drawn = (-_draws(luck).exponential(1.5, len(tokens))).tolist()

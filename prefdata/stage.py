@@ -33,13 +33,16 @@ class Model:
 
     `role` is its name in the recipe, by which a request finds its client; `label` names it in
     `annotator` and `generator`; `identity` is what is served, with its revision or the digest of
-    its weights; `options` are those that change an answer (temperature, max_tokens, seed, ...).
+    its weights; `options` are those that change an answer (temperature, max_tokens, seed, ...), as
+    the recipe has them; `defaults` are options that hold where neither the recipe nor who asks
+    says anything.
     """
 
     role: str
     label: str = ""
     identity: str = ""
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def name(self) -> str:
@@ -61,7 +64,7 @@ def requests(
     is a digest of the model's identity, `want`, messages, given completion, options and draw, and
     of nothing that leaves the answer as it is. Send `unique(requests)` and join by `request_id`.
     """
-    chosen = {**model.options, **(options or {})}
+    chosen = {**model.defaults, **model.options, **(options or {})}
     draws = [draw] * len(messages) if isinstance(draw, int) else draw.to_list()
     given: list[Any] = [None] * len(messages) if completion is None else completion.to_list()
     ids: list[str] = []

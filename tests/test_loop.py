@@ -24,7 +24,15 @@ from prefdata.tables import (
 
 def planned(function: Any, name: str = "", **options: Any) -> PlannedStage:
     use = f"tests:{function.__name__}"
-    return PlannedStage(name or use, use, function, contract(function), options, options)
+    return PlannedStage(
+        name or use,
+        use,
+        function,
+        contract(function),
+        options,
+        options,
+        f"recipe r, stage 1 ({use})",
+    )
 
 
 def world(n: int) -> Tables:
@@ -135,7 +143,7 @@ def test_rule_one_refuses_one_key_with_two_contents():
     def other_source(pairs: Pairs) -> Prompts:
         return Prompts(world(1)["prompts"].with_columns(source=pl.lit("other")))
 
-    with pytest.raises(TableError, match=r"other_source: table prompts.*appears once"):
+    with pytest.raises(TableError, match=r"other_source\): table prompts.*appears once"):
         follow([planned(other_source)], world(1), ask=nobody)
 
 
@@ -153,7 +161,7 @@ def test_an_estimate_that_forgets_what_it_was_given_is_named():
     """Scores of other stages would be gone, and with them the evidence for every label."""
     once = follow([planned(rate)], world(2), ask=nobody)
     forgetful = replace(planned(rate), use="estimate.rate", name="estimate.rate")
-    with pytest.raises(TableError, match=r"estimate\.rate returned scores without 2 rows"):
+    with pytest.raises(TableError, match=r"\(tests:rate\) returned scores without 2 rows"):
         follow([forgetful], once, ask=nobody)
 
 
@@ -173,6 +181,34 @@ def test_a_stage_may_say_why_it_dropped_a_row():
     assert after["dropped"].select("stage", "reason").rows() == [("why", "because")] * 3
 
 
+def test_a_filter_may_say_why_and_what_depends_on_its_rows_is_recorded_too():
+    def choose(pairs: Pairs) -> tuple[Pairs, Dropped]:
+        gone = pairs.filter(pl.col("pair_id") >= "8")
+        said = gone.select(
+            pl.lit("pairs").alias("table"),
+            pl.col("pair_id").alias("key"),
+            pl.lit("x").alias("stage"),
+            pl.when(pl.col("pair_id") >= "c").then(pl.lit("too late")).alias("reason"),
+        )
+        return first_half(pairs), Dropped(said.drop_nulls())
+
+    tables = world(60)
+    reasoned = tables["pairs"].select(
+        "pair_id", kind=pl.lit("gist"), annotator=pl.lit("rule:a"), rationale=pl.lit("so")
+    )
+    tables["rationales"] = t.check("rationales", reasoned, where="test")
+    after = follow([planned(choose, name="choose")], tables, ask=nobody)
+    gone = tables["pairs"].filter(pl.col("pair_id") >= "8")
+    for name in ("pairs", "rationales"):
+        told = after["dropped"].filter(pl.col("table") == name)
+        assert told.height == gone.height
+        assert after[name].height == 60 - gone.height
+    told = after["dropped"].filter(pl.col("table") == "pairs")
+    late = told.filter(pl.col("key") >= "c")["reason"].unique().to_list()
+    early = told.filter(pl.col("key") < "c")["reason"].unique().to_list()
+    assert (late, early) == (["too late"], ["choose"])
+
+
 def test_a_table_that_may_be_there_is_given_where_it_is():
     once = follow([planned(rate)], world(2), ask=nobody)
     assert once["scores"]["score"].unique().to_list() == ["seen 0"]
@@ -181,7 +217,10 @@ def test_a_table_that_may_be_there_is_given_where_it_is():
 
 
 def test_a_stage_that_returns_something_else_is_named():
-    with pytest.raises(TableError, match=r"tests:wrong returned str; its signature promises pairs"):
+    with pytest.raises(
+        TableError,
+        match=r"recipe r, stage 1 \(tests:wrong\) returned str; its signature promises pairs",
+    ):
         run_stage(planned(wrong), world(1), nobody)
 
 
@@ -189,7 +228,7 @@ def test_an_error_of_a_stage_names_the_stage_and_keeps_its_kind():
     def refuse(pairs: Pairs) -> Pairs:
         raise RecipeError("no")
 
-    with pytest.raises(RecipeError, match="tests:refuse: no"):
+    with pytest.raises(RecipeError, match=r"^recipe r, stage 1 \(tests:refuse\): no$"):
         run_stage(planned(refuse), world(1), nobody)
 
 

@@ -41,6 +41,15 @@ def test_the_names_in_a_recipe_do_not_change_a_request():
     assert ids() == ids(Model("judge", "another name", "smol@1", {"temperature": 0.9}))
 
 
+def test_a_default_holds_where_neither_the_model_nor_who_asks_says_more():
+    bounded = Model("writer", options={"top_p": 0.5}, defaults={"max_tokens": 9, "top_p": 1.0})
+    said = [
+        requests(bounded, "text", HI, options=options)["options"][0]
+        for options in ({}, {"max_tokens": 3})
+    ]
+    assert said == ['{"max_tokens": 9, "top_p": 0.5}', '{"max_tokens": 3, "top_p": 0.5}']
+
+
 def test_a_seed_differs_from_draw_to_draw():
     seeded = Model("writer", options={"seed": 7})
     asked = requests(seeded, "text", HI, draw=pl.Series([0, 3]))

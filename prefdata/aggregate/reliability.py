@@ -48,7 +48,7 @@ from prefdata.aggregate._reliability_model import (
 )
 from prefdata.aggregate._tally import preferences, with_prompts
 from prefdata.errors import RecipeError, nearest
-from prefdata.judge.family import family_of
+from prefdata.judge.family import first_named, with_families
 from prefdata.tables import Completions, Measures, Samples, Scores, Strengths, Votes
 
 # An annotator's reliability is estimated from its votes on all prompts.
@@ -189,10 +189,6 @@ def _gold(annotators: pl.Series, pattern: str | None) -> NDArray[np.bool_]:
     return np.array(found, dtype=bool)
 
 
-def _first(name: str, patterns: Mapping[str, str]) -> str | None:
-    return next((to for pattern, to in patterns.items() if fnmatchcase(name, pattern)), None)
-
-
 def _effects(
     rows: pl.DataFrame,
     completions: Completions | None,
@@ -220,29 +216,8 @@ def _looked_up(ids: pl.Series, known: pl.DataFrame) -> pl.Series:
 
 
 def _own_family(rows: pl.DataFrame, samples: Samples, families: Mapping[str, str] | None) -> Floats:
-    def family(name: str) -> str | None:
-        if families is not None:
-            return _first(name, families)
-        return family_of(name)
-
-    def judged(name: str) -> str | None:
-        # Only a model has a family; the judge's own name after the slash may hold another's.
-        kind, _, rest = name.partition(":")
-        if families is not None:
-            return _first(name, families)
-        return family_of(rest.rpartition("/")[0] or rest) if kind in ("llm", "reward") else None
-
-    made = samples.select("completion_id", "generator").unique()
-    of_generator = {name: family(name) for name in made["generator"].unique()}
-    made = made.with_columns(
-        family=pl.col("generator").replace_strict(of_generator, return_dtype=pl.String)
-    )
-    # A completion that models of several families gave is nobody's own.
-    one = pl.col("family").n_unique() == 1
-    known = made.group_by("completion_id").agg(family=pl.when(one).then(pl.col("family").first()))
-    of_annotator = {name: judged(name) for name in rows["annotator"].unique()}
-    mine = rows["annotator"].replace_strict(of_annotator, return_dtype=pl.String)
-    a, b = ((_looked_up(rows[side], known) == mine).fill_null(False) for side in SIDES)
+    known = with_families(rows, samples, families)
+    a, b = ((known[side] == known["family"]).fill_null(False) for side in ("family_a", "family_b"))
     return a.cast(pl.Float64).to_numpy() - b.cast(pl.Float64).to_numpy()
 
 
@@ -251,7 +226,7 @@ def _sharing(
 ) -> tuple[Floats, Ints]:
     """The share of a vote that each vote keeps, and how many units are in each unit's group."""
     names = annotators.to_list()
-    given = [_first(name, groups or {}) for name in names]
+    given = [first_named(name, groups or {}) for name in names]
     same = {name: place for place, name in enumerate(given) if name is not None}
     links = [(place, same[name]) for place, name in enumerate(given) if name is not None]
     i, j = np.array(links, dtype=np.int64).reshape(-1, 2).T

@@ -14,10 +14,9 @@ abstention).
 import polars as pl
 
 from prefdata import tables
+from prefdata.annotate._by_principle import ask_by_principle, check
 from prefdata.annotate._showing import Orders, shown
-from prefdata.errors import RecipeError
-from prefdata.judge import TOKENS_A_KEY, Form, Judge, ask
-from prefdata.judge.transcript import harmless
+from prefdata.judge import Judge
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Pairs, Principles, Prompts, Votes, digest
 
@@ -56,48 +55,23 @@ def criteria_votes(
     reask: ask once more, with the complaint, where the first reply has no verdict.
     seed: what orders and the choice of pairs come from.
     """
-    if judge.kind != "pairwise":
-        raise RecipeError(
-            f"annotate.criteria_votes: judge = {judge.name!r} is a {judge.kind} judge; name a "
-            'pairwise one, such as "principles"'
-        )
-    if per_call < 1:
-        raise RecipeError(f"annotate.criteria_votes: per_call = {per_call}; it is at least 1")
+    check(judge, per_call, "annotate.criteria_votes")
     rows = shown(
         prompts, completions, orders=orders, draws=draws, max_pairs=max_pairs, seed=seed,
         stage="annotate.criteria_votes", pairs=pairs,
     )  # fmt: skip
-    known = principles.select("principle_id", "principle").rows()
-    asked: list[tuple[Form, pl.DataFrame]] = []
+    known = dict(principles.select("principle_id", "principle").rows())
+    listed: list[pl.DataFrame] = []
     for (draw,), mine in rows.group_by("draw", maintain_order=True):
-        ordered = sorted(known, key=lambda each: digest("principles", seed, draw, each[0]))
+        ordered = sorted(known, key=lambda each: digest("principles", seed, draw, each))
         for start in range(0, len(ordered), per_call):
-            chunk = ordered[start : start + per_call]
-            asked.append(_asked(judge, mine, chunk))
-    if not asked:
+            chunk = pl.Series([ordered[start : start + per_call]], dtype=pl.List(pl.String))
+            listed.append(mine.with_columns(listed=pl.lit(chunk).first()))
+    if not listed:
         return Votes(tables.empty("votes"))
-    heard = yield from ask(asked, model, reask=reask)
-    by = pl.col("listed").list.get(pl.col("key").cast(pl.Int64) - 1)
-    preference = pl.when("a_first").then("worth").otherwise(1 - pl.col("worth"))
+    heard = yield from ask_by_principle(pl.concat(listed), known, judge, model, reask=reask)
     votes = heard.with_columns(
-        preference.alias("preference"),
-        annotator=pl.concat_str(pl.lit("principle:"), by, pl.lit(f"/{model.name}")),
+        annotator=pl.concat_str(pl.lit("principle:"), "principle_id", pl.lit(f"/{model.name}")),
         criterion=pl.lit(judge.criteria[0].name),
     )
     return Votes(votes.select(*tables.schema("votes").columns))
-
-
-def _asked(
-    judge: Judge, rows: pl.DataFrame, principles: list[tuple[str, str]]
-) -> tuple[Form, pl.DataFrame]:
-    numbers = [str(at + 1) for at in range(len(principles))]
-    listed = zip(numbers, principles, strict=True)
-    criteria = "\n".join(f"{n}. {harmless(' '.join(text.split()))}" for n, (_, text) in listed)
-    room = judge.max_tokens + TOKENS_A_KEY * len(numbers)
-    form = Form(dict.fromkeys(numbers, judge.criteria[0].scale), judge.reason, room)
-    texts = rows.select("prompt", "said_first", "said_second").rows()
-    messages = [judge.render(*row, wording=form.wording, criteria=criteria) for row in texts]
-    ids = pl.lit(pl.Series([[id for id, _ in principles]], dtype=pl.List(pl.String))).first()
-    return form, rows.drop("prompt", "said_first", "said_second").with_columns(
-        tables.conversations("messages", messages), listed=ids
-    )

@@ -10,8 +10,14 @@ Source: Panickssery, Bowman, Feng 2024, "LLM Evaluators Recognize and Favor Thei
 
 import re
 import tomllib
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
+
+import polars as pl
+
+from prefdata.tables import Samples
 
 
 def family_of(model_name: str) -> str | None:
@@ -29,6 +35,49 @@ def family_of(model_name: str) -> str | None:
         if longest:
             return longest.pop() or None if len(longest) == 1 else None
     return None
+
+
+def first_named(name: str, patterns: Mapping[str, str]) -> str | None:
+    """What the first pattern that fits the name stands for; None where none fits."""
+    return next((to for pattern, to in patterns.items() if fnmatchcase(name, pattern)), None)
+
+
+def with_families(
+    votes: pl.DataFrame, samples: Samples, families: Mapping[str, str] | None = None
+) -> pl.DataFrame:
+    """The votes with `family`, their annotator's, and `family_a`, `family_b`, the completions'.
+
+    `families` is the family of annotators and generators by a pattern on the name; default by
+    `family_of`. Null is unknown, and the family of who is no model. A completion that models of
+    several families gave is of none.
+    """
+    annotators, generators = votes["annotator"].unique(), samples["generator"].unique()
+    if families is None:
+        of_annotator = [_of_annotator(name) for name in annotators]
+        of_generator = [family_of(name) for name in generators]
+    else:
+        of_annotator = [first_named(name, families) for name in annotators]
+        of_generator = [first_named(name, families) for name in generators]
+    mine = pl.DataFrame(
+        {"annotator": annotators, "family": of_annotator}, schema_overrides={"family": pl.String}
+    )
+    made = pl.DataFrame(
+        {"generator": generators, "family": of_generator}, schema_overrides={"family": pl.String}
+    )
+    made = samples.select("completion_id", "generator").join(made, on="generator")
+    one = pl.col("family").n_unique() == 1
+    known = made.group_by("completion_id").agg(pl.when(one).then(pl.col("family").first()))
+    found = votes.join(mine, on="annotator", how="left", maintain_order="left")
+    for side in ("a", "b"):
+        named = known.rename({"completion_id": f"completion_{side}", "family": f"family_{side}"})
+        found = found.join(named, on=f"completion_{side}", how="left", maintain_order="left")
+    return found
+
+
+def _of_annotator(name: str) -> str | None:
+    """Only a model has a family; the judge's own name after the slash may hold another's."""
+    kind, _, rest = name.partition(":")
+    return family_of(rest.rpartition("/")[0] or rest) if kind in ("llm", "reward") else None
 
 
 def _plain(name: str) -> str:

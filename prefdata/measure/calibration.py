@@ -154,7 +154,7 @@ def _errors(
     note = f"{draws} draws of prompt groups"
     statistics: dict[str, Statistic] = {"ece": ece, "ace": ace, "mce": mce}
     found = intervals(
-        sums, n_bins * PARTS, statistics, draws=draws, seed=seed, centred=True
+        sums, n_bins * PARTS, statistics, draws=draws, seed=seed, kind="mirrored"
     ).with_columns(pl.col("low", "high").clip(0, 1))
     return [stated(found, pl.format("{}_{}", "statistic", n_bins), n, note)]
 

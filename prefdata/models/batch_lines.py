@@ -66,7 +66,7 @@ def read(raw: bytes, rows: Mapping[str, Row], endpoint: Endpoint) -> tuple[str, 
     try:
         said: Any = json.loads(endpoint.without_secrets(raw))
         asked = rows[said["custom_id"]]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "", FORGOTTEN
     return asked["request_id"], _outcome(asked, said, endpoint)
 
@@ -74,7 +74,7 @@ def read(raw: bytes, rows: Mapping[str, Row], endpoint: Endpoint) -> tuple[str, 
 def names_any(file: Iterable[bytes], known: Container[str]) -> bool:
     """Whether any line of a file is about somebody known; reads no further than the first."""
     for raw in file:
-        with contextlib.suppress(ValueError, KeyError, TypeError):
+        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
             if json.loads(raw)["custom_id"] in known:
                 return True
     return False

@@ -7,7 +7,7 @@ a content filter is a reason and no answer, whatever text came along.
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from prefdata.errors import ModelError
 from prefdata.models.client import response
@@ -15,6 +15,10 @@ from prefdata.models.client import response
 WANTS = ("text", "choice", "embedding", "reward")
 # Without a constraint the log-probabilities are the model's own; under one, engines mask them.
 TOP = 20
+# The beginning of every reason why nothing of an endpoint was reached at all.
+UNREACHED = "connection refused"
+# More tokens than any model reads or writes at once: a count beyond is none.
+MOST_TOKENS = 1 << 40
 # Options of a judge or of sampling that mean nothing where something else is wanted.
 _OURS = ("schema", "choices")
 
@@ -54,6 +58,10 @@ class Trouble(Exception):
     @property
     def limited(self) -> bool:
         return self.reason.startswith("rate limited")
+
+    @property
+    def unreached(self) -> bool:
+        return self.reason.startswith(UNREACHED)
 
 
 def together(rows: Iterable[Mapping[str, Any]], max_n: int) -> Iterator[list[Mapping[str, Any]]]:
@@ -119,20 +127,24 @@ def _format(schema: Mapping[str, Any]) -> dict[str, Any]:
 def read(rows: Sequence[Mapping[str, Any]], reply: Any) -> list[dict[str, Any]]:
     """The responses in a reply, one a choice; `Trouble` where it is not what was promised.
 
-    The tokens that were read are counted once, those written are shared evenly.
+    The tokens that were read are counted once, those written are shared evenly. An answer is one
+    whatever its count of tokens looks like.
     """
+    given = _table(reply)
+    if given.get("error") and not given.get("choices"):
+        raise Trouble(f"server error: {_complaint(given['error'])}")
     try:
-        usage: dict[str, Any] = reply.get("usage") or {}
-        read = int(usage.get("prompt_tokens") or 0)
-        written = int(usage.get("completion_tokens") or 0)
-        cached = _cached(usage)
+        usage = _table(reply.get("usage"))
+        read, written = (_tokens(usage.get(f"{of}_tokens")) for of in ("prompt", "completion"))
+        # None where the server had none in its cache or does not say.
+        cached = _tokens(_table(usage.get("prompt_tokens_details")).get("cached_tokens")) or None
         if rows[0]["want"] == "embedding":
-            said = [{"vector": [float(value) for value in reply["data"][0]["embedding"]]}]
+            said = [{"vector": [_finite(value) for value in reply["data"][0]["embedding"]]}]
         elif rows[0]["want"] == "reward":
             said = [_reward(reply["data"][0])]
         else:
             said = [_said(row, c) for row, c in zip(rows, _choices(reply, len(rows)), strict=False)]
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise Trouble("malformed reply") from error
     n = len(said)
     return [
@@ -155,10 +167,42 @@ def _reward(given: Mapping[str, Any]) -> dict[str, Any]:
     return {"number": value} if math.isfinite(value) else {"error": "the reward is not finite"}
 
 
-def _cached(usage: Mapping[str, Any]) -> int | None:
-    """Tokens that the server had in its cache; None where it had none or does not say."""
-    details: Mapping[str, Any] = usage.get("prompt_tokens_details") or {}
-    return int(details.get("cached_tokens") or 0) or None
+def _complaint(error: Any) -> str:
+    """What a server says that reports an error as if it were an answer."""
+    said = str(_table(error).get("message") or error)
+    return " ".join(said.encode("utf-8", "replace").decode().split())[:300]
+
+
+def _table(given: Any) -> Mapping[str, Any]:
+    return cast(Mapping[str, Any], given) if isinstance(given, dict) else {}
+
+
+def _tokens(given: Any) -> int:
+    """A count of tokens; 0 where it is none."""
+    is_count = isinstance(given, int | float) and 0 <= given <= MOST_TOKENS
+    return int(given) if is_count else 0
+
+
+def _finite(given: Any) -> float:
+    value = float(given)
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is no number of a model")
+    return value
+
+
+def _logprob(given: Any) -> float:
+    """A log-probability: minus infinity is one, and a little above zero is rounding."""
+    value = float(given)
+    if math.isnan(value) or value > 1:
+        raise ValueError(f"{value} is no log-probability")
+    return value
+
+
+def _text(given: Any) -> str:
+    """A text that can be stored: a lone surrogate becomes a question mark."""
+    if not isinstance(given, str):
+        raise TypeError(f"{type(given).__name__} is no text")
+    return given if given.isascii() else given.encode("utf-8", "replace").decode()
 
 
 def _choices(reply: Mapping[str, Any], n: int) -> list[Mapping[str, Any]]:
@@ -185,26 +229,24 @@ def _message(first: Mapping[str, Any]) -> dict[str, Any]:
     message: dict[str, Any] = first["message"]
     text, reason = message.get("content"), first.get("finish_reason")
     error = None
-    if message.get("refusal"):
-        text, error = message["refusal"], "refused"
+    if refusal := message.get("refusal"):
+        text, error = refusal if isinstance(refusal, str) else text, "refused"
     elif reason == "content_filter":
         error = "content filter"
-    elif not isinstance(text, str | None):
-        raise Trouble("malformed reply")
     kept: dict[str, Any] = first.get("logprobs") or {}
     listed: Sequence[Any] = kept.get("content") or ()
-    logprobs = [{"token": t["token"], "logprob": float(t["logprob"])} for t in listed]
+    logprobs = [{"token": _text(t["token"]), "logprob": _logprob(t["logprob"])} for t in listed]
     return {
-        "text": text or "",
+        "text": _text(text or ""),
         "logprobs": logprobs or None,
-        "finish_reason": reason,
+        "finish_reason": _text(reason) if isinstance(reason, str) else None,
         "error": error,
     }
 
 
 def _top(first: Mapping[str, Any]) -> list[tuple[str, float]]:
     position = first["logprobs"]["content"][0]
-    return [(each["token"], float(each["logprob"])) for each in position["top_logprobs"]]
+    return [(_text(each["token"]), _logprob(each["logprob"])) for each in position["top_logprobs"]]
 
 
 def choose(top: Sequence[tuple[str, float]], choices: Sequence[str]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import aiohttp
 
 from prefdata.errors import ModelError
-from prefdata.models.chat import Trouble
+from prefdata.models.chat import UNREACHED, Trouble
 from prefdata.models.client import Health
 from prefdata.models.lane import Lane, retry_after
 from prefdata.models.spec import ModelSpec
@@ -25,7 +25,8 @@ from prefdata.models.spec import ModelSpec
 DEFAULT_URL = "https://api.openai.com/v1"
 # Who asks for a longer wait than this cannot be used now.
 LONGEST_WAIT = 300.0
-REFUSED = "connection refused"
+# No reply of this protocol is longer; a page or stream without an end would fill the memory.
+MOST_BYTES = 1 << 28
 # A shorter secret may as well be a word of an answer, which is left as it is.
 TELLING = 12
 UNUSABLE = {
@@ -35,6 +36,7 @@ UNUSABLE = {
     404: "is not known there",
     501: "does not offer this",
 }
+NOT_LET_THROUGH = "is not let through by the proxy of the environment"
 OVERLOADED = (429, 503, 504, 529)
 
 
@@ -53,11 +55,10 @@ class Endpoint:
         self._spec = spec
         self._key_env = key_env or "OPENAI_API_KEY"
         self._key = _key(spec, url, key_env)
-        basic = base64.b64encode(login.encode()).decode() if login else ""
-        self._authorization = f"Basic {basic}" if login else f"Bearer {self._key or 'none'}"
-        self._secrets = _secrets(self._key, login, basic, self._query)
+        self._authorization = f"Basic {_basic(login)}" if login else f"Bearer {self._key or 'none'}"
+        self._proxy = _proxy(spec, self.url)
+        self._secrets = _secrets(self._key, self._query, login, _parted(self._proxy or "")[1])
         self._telling = [each.encode() for each in self._secrets if len(each) >= TELLING]
-        self._proxy: str | None = None
 
     def health(self) -> Health:
         counts = (self.answered, self.refused, self.failed, self.lane.in_flight, self.lane.bound)
@@ -65,7 +66,6 @@ class Endpoint:
 
     async def start(self) -> None:
         """Connections are kept alive, as many as the lane lets through."""
-        self._proxy = _proxy(self.url)
         secure = _authorities() if self.url.startswith("https:") else True
         spec = self._spec
         self._session = aiohttp.ClientSession(
@@ -96,13 +96,15 @@ class Endpoint:
     ) -> Any:
         """What `take` makes of the reply, by default its JSON; `how` goes to aiohttp."""
         url = f"{self.url}{path}{self._query}"
+        # What is asked goes nowhere but where the recipe says; a file may lie elsewhere.
+        how = {"proxy": self._proxy, "allow_redirects": method == "GET", **how}
         try:
-            async with self._session.request(method, url, proxy=self._proxy, **how) as reply:
-                if reply.status >= 400:
-                    raise self.trouble(reply.status, reply.headers, await reply.read())
+            async with self._session.request(method, url, **how) as reply:
+                if reply.status >= 300:
+                    raise self.trouble(reply.status, reply.headers, await _content(reply))
                 if take:
                     return await take(reply)
-                return json.loads(self.without_secrets(await reply.read()))
+                return json.loads(self.without_secrets(await _content(reply)))
         except TimeoutError:
             raise Trouble("timeout", overload=True) from None
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError):
@@ -111,13 +113,16 @@ class Endpoint:
         except aiohttp.InvalidURL:
             raise Trouble("is not a URL", unusable=True) from None
         except aiohttp.ClientHttpProxyError as error:
-            why = f"is not let through by the proxy of the environment ({error.status})"
-            raise Trouble(why, unusable=True) from None
+            raise Trouble(f"{NOT_LET_THROUGH} ({error.status})", unusable=True) from None
+        except aiohttp.ClientProxyConnectionError:
+            raise Trouble(f"{UNREACHED} by the proxy of the environment") from None
+        except aiohttp.ClientConnectorDNSError:
+            raise Trouble(f"{UNREACHED}: no such host") from None
         except aiohttp.ClientConnectorError:
-            raise Trouble(REFUSED) from None
+            raise Trouble(UNREACHED) from None
         except (aiohttp.ClientError, OSError):
             raise Trouble("connection lost") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Trouble("malformed reply") from None
 
     def _headers(self) -> dict[str, str]:
@@ -141,12 +146,21 @@ class Endpoint:
 
     def _trouble(self, status: int, headers: Any, content: bytes) -> Trouble:
         wait, said = retry_after(headers), self.said(content)
+        if status < 400:
+            there = _parted(headers.get("Location", ""))[0] or "nowhere"
+            why = f"redirects to {there}, where nothing is sent; give the base_url that leads there"
+            return Trouble(why, unusable=True)
+        if status == 407:
+            return Trouble(f"{NOT_LET_THROUGH} (407)", unusable=True)
         if status == 429 and b"insufficient_quota" in content:
             return self._unusable("has no money left for this key", status, said)
         if status in UNUSABLE:
             return self._unusable(UNUSABLE[status], status, said)
-        if wait is not None and wait > LONGEST_WAIT and status in OVERLOADED:
-            return self._unusable(f"asks to come back in {wait:.0f} seconds", status, said, wait)
+        if wait is not None and wait > LONGEST_WAIT:
+            if status in OVERLOADED:
+                why = f"asks to come back in {wait:.6g} seconds"
+                return self._unusable(why, status, said, wait)
+            wait = None
         if status == 429:
             return Trouble("rate limited (429)", wait=wait, overload=True)
         if status in (408, 409) or status >= 500:
@@ -179,6 +193,16 @@ class Endpoint:
         return content
 
 
+async def _content(reply: aiohttp.ClientResponse) -> bytes:
+    """All of a reply, within bounds."""
+    content = bytearray()
+    async for piece in reply.content.iter_any():
+        content += piece
+        if len(content) > MOST_BYTES:
+            raise Trouble(f"malformed reply: it has more than {MOST_BYTES >> 20} MiB")
+    return bytes(content)
+
+
 def _parted(url: str) -> tuple[str, str, str]:
     """An address that may be shown, its name and password, and its query.
 
@@ -190,21 +214,37 @@ def _parted(url: str) -> tuple[str, str, str]:
     return shown.geturl(), unquote(login), f"?{parts.query}" if parts.query else ""
 
 
-def _secrets(key: str, login: str, basic: str, query: str) -> tuple[str, ...]:
+def _basic(login: str) -> str:
+    return base64.b64encode(login.encode()).decode()
+
+
+def _secrets(key: str, query: str, *logins: str) -> tuple[str, ...]:
     """What must not be written down, in every form in which it was sent or might come back."""
     values = [value for _, value in parse_qsl(query[1:])]
     encoded = [pair.partition("=")[2] for pair in query[1:].split("&")]
-    known = {key, login, login.partition(":")[2], basic, *values, *encoded}
+    given = [each for each in logins if each]
+    forms = [form for each in given for form in (each, each.partition(":")[2], _basic(each))]
+    known = {key, *values, *encoded, *forms}
     return tuple(sorted((each for each in known if len(each) >= 4), key=len, reverse=True))
 
 
-def _proxy(url: str) -> str | None:
+def _proxy(spec: ModelSpec, url: str) -> str | None:
     """The proxy that the environment names for this address."""
     parts = urlsplit(url)
     if not parts.hostname or urllib.request.proxy_bypass(parts.netloc):
         return None
     named = urllib.request.getproxies()
-    return named.get(parts.scheme) or named.get("all")
+    proxy = named.get(parts.scheme) or named.get("all")
+    if not proxy:
+        return None
+    kind, given, _ = proxy.rpartition("://")
+    if kind.lower() not in ("", "http", "https"):
+        raise ModelError(
+            f"the model {spec.model!r} is at {url}, for which the environment names a proxy of the "
+            f"kind {kind!r}; only http and https proxies can be used. Name another in HTTPS_PROXY "
+            "or HTTP_PROXY, or except the host by NO_PROXY"
+        )
+    return proxy if given else f"http://{proxy}"
 
 
 def _authorities() -> ssl.SSLContext:
@@ -223,15 +263,20 @@ def _authorities() -> ssl.SSLContext:
 
 def _key(spec: ModelSpec, url: str | None, key_env: str | None) -> str:
     """The key from the environment; empty where none is needed."""
-    if key_env:
-        key = os.environ.get(key_env, "")
-        if not key:
-            raise ModelError(
-                f"the model {spec.model!r} takes its key from the environment variable "
-                f"{key_env}, which is not set; set it, and never write the key in a recipe"
-            )
-        return key
-    key = os.environ.get("OPENAI_API_KEY", "")
+    variable = key_env or "OPENAI_API_KEY"
+    # A line break at the end is that of the file that the key was read from.
+    key = os.environ.get(variable, "").strip()
+    if not key.isprintable() or " " in key:
+        raise ModelError(
+            f"the environment variable {variable}, from which the model {spec.model!r} takes its "
+            "key, holds a blank or a line break in its middle, as no key does; set it to the key "
+            "alone"
+        )
+    if key_env and not key:
+        raise ModelError(
+            f"the model {spec.model!r} takes its key from the environment variable "
+            f"{key_env}, which is not set; set it, and never write the key in a recipe"
+        )
     if not key and not url and not os.environ.get("OPENAI_BASE_URL"):
         raise ModelError(
             f"the model {spec.model!r} needs a key: set OPENAI_API_KEY, name another variable with "

@@ -80,9 +80,11 @@ class Experience:
         if answer.get("error"):
             return
         key = identity, kind(str(asked.get("want")), options)
-        self.written[key].add(answer.get("tokens_out") or 0)
         # Draws that were asked for together are counted as read once.
         read, given = answer.get("tokens_in"), asked.get("messages") or ()
+        if not read and not answer.get("tokens_out"):
+            return  # not every server says how many they were
+        self.written[key].add(answer.get("tokens_out") or 0)
         if read and (n_bytes := size(given, asked.get("completion"))):
             self.read[key].add(read / n_bytes)
 

@@ -136,6 +136,17 @@ def backoff(failures: int, *, passing: bool = False) -> float:
     return wait * random.uniform(0.5, 1.0)
 
 
+def pause(failures: int, asked: float | None, *, passing: bool = False) -> float:
+    """Seconds to wait after the n-th failure of a request, of which the server asked for `asked`.
+
+    It is waited for to the second. One that asks for next to nothing each time (0, or a date that
+    is past by a clock that differs) must not be asked thousands of times.
+    """
+    if asked is not None and asked >= FIRST_WAIT:
+        return asked
+    return max(asked or 0.0, backoff(failures, passing=passing))
+
+
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """The seconds that the server asked for; None if it did not ask."""
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
@@ -148,4 +159,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     date = email.utils.parsedate_tz(headers.get("retry-after", ""))
     if date is None:
         return None
-    return max(email.utils.mktime_tz(date) - time.time(), 0.0)
+    try:
+        return max(email.utils.mktime_tz(date) - time.time(), 0.0)
+    except (ValueError, OverflowError):  # a date of no calendar
+        return None

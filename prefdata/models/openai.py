@@ -28,10 +28,10 @@ from typing import Any
 from prefdata.errors import ModelError
 from prefdata.models import chat
 from prefdata.models.background import Background
-from prefdata.models.chat import Trouble
+from prefdata.models.chat import UNREACHED, Trouble
 from prefdata.models.client import Health, Waiting, response, responses
-from prefdata.models.endpoint import REFUSED, Endpoint
-from prefdata.models.lane import backoff
+from prefdata.models.endpoint import Endpoint
+from prefdata.models.lane import pause
 from prefdata.models.pool import NobodyLeft, Pool
 from prefdata.models.spec import ModelSpec
 from prefdata.tables import Requests, Responses
@@ -157,8 +157,8 @@ class OpenAIClient:
             patient = trouble.limited and waited < self._spec.timeout
             if not trouble.again or (failures > self._spec.retries and not patient):
                 return [response(row["request_id"], error=trouble.reason) for row in rows]
-            passing = not trouble.overload and trouble.reason != REFUSED
-            wait = backoff(failures, passing=passing) if trouble.wait is None else trouble.wait
+            passing = not trouble.overload and not trouble.unreached
+            wait = pause(failures, trouble.wait, passing=passing)
             waited += wait
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._drained.wait(), wait)
@@ -211,7 +211,7 @@ class OpenAIClient:
             self._in_a_row, self._ever_answered = 0, True
             return
         self._in_a_row += 1
-        unreachable = error == REFUSED and not self._ever_answered
+        unreachable = error.startswith(UNREACHED) and not self._ever_answered
         if unreachable or self._in_a_row >= max(FAILURES_IN_A_ROW, self._most):
             where = ", ".join(each.url for each in self._pool.endpoints)
             raise ModelError(

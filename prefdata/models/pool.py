@@ -7,7 +7,7 @@ from collections import deque
 
 from prefdata.models.chat import Trouble
 from prefdata.models.client import Health
-from prefdata.models.endpoint import REFUSED, Endpoint
+from prefdata.models.endpoint import Endpoint
 from prefdata.models.spec import ModelSpec
 
 # So many failures of an endpoint in a row, and the others are asked instead.
@@ -110,7 +110,7 @@ class Pool:
             return
         endpoint.failed += 1
         endpoint.in_a_row += 1
-        if trouble.reason == REFUSED or endpoint.in_a_row >= FAILURES_IN_A_ROW:
+        if trouble.unreached or endpoint.in_a_row >= FAILURES_IN_A_ROW:
             self._leave_out(endpoint, trouble.reason, None)
 
     def _leave_out(self, endpoint: Endpoint, why: str, wait: float | None) -> None:

@@ -19,7 +19,7 @@ from prefdata.models import batch_lines as lines
 from prefdata.models.chat import Trouble
 from prefdata.models.endpoint import Endpoint
 from prefdata.models.journal import Entry
-from prefdata.models.lane import backoff
+from prefdata.models.lane import pause
 from prefdata.models.spec import ModelSpec
 
 WINDOW = "24h"
@@ -190,7 +190,7 @@ class Provider:
             tired = failures > (self._spec.retries if most is None else most) and not patient
             if trouble.unusable or not trouble.again or tired:
                 raise trouble
-            wait = backoff(failures) if trouble.wait is None else trouble.wait
+            wait = pause(failures, trouble.wait)
             waited += wait
             await asyncio.sleep(wait)
 

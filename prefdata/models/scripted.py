@@ -14,6 +14,7 @@ qualities are; else with `tie_rate` a tie; else the better one with probability 
 A rating is the true quality on the scale's steps with probability `accuracy`, else any step.
 A reward is the quality of what is given or, with the option `pair`, by how much the next to last
 mark is above the last. The log-probability of each word of a given text is accuracy * quality - 2.
+Its tokens are its words, and its hidden state is a vector that is nearer for texts that share some.
 Any other text request is answered as a writer: a text whose quality is drawn from a normal
 distribution around `quality` with deviation `spread`, cut to [0, 1]. `malformed_rate` and
 `failure_rate` are the shares of unreadable replies and of failed requests. Every draw comes from
@@ -28,6 +29,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
+from zlib import crc32
 
 from prefdata.models.client import response, responses
 from prefdata.models.spec import ModelSpec
@@ -89,7 +91,14 @@ class ScriptedClient:
                 return response(request_id, vector=_vector(text), tokens_in=read)
             case "hidden":
                 n = float(len(_given(row).split()))
-                return response(request_id, vector=_vector(text), number=n, tokens_in=read)
+                return response(request_id, vector=_vector(_given(row)), number=n, tokens_in=read)
+            case "tokens":
+                words = _given(row).split() if row["completion"] else text.split()
+                n = len(words) + (read if row["completion"] else 0)
+                ids = (
+                    [float(crc32(word.encode())) for word in words] if options.get("ids") else None
+                )
+                return response(request_id, number=float(len(words)), vector=ids, tokens_in=n)
             case "logprobs":
                 words = _given(row).split()
                 each = self._spec.accuracy * (qualities(_given(row)) or [0.5])[-1] - 2.0

@@ -171,10 +171,10 @@ class ModelSpec(BaseModel):
         from prefdata.stage import Model
 
         options = {name: getattr(self, name) for name in ANSWERING} | self.options
-        if options["max_tokens"] is None and self.client in ("embedded", "vllm"):
-            options["max_tokens"] = OWN_ENGINE_MAX_TOKENS
         given = {name: value for name, value in sorted(options.items()) if value is not None}
-        return Model(role, label or role, self.identity(), given)
+        is_own = self.client in ("embedded", "vllm")
+        defaults = {"max_tokens": OWN_ENGINE_MAX_TOKENS} if is_own else {}
+        return Model(role, label or role, self.identity(), given, defaults)
 
     def identity(self) -> str:
         """What is served: never where, and never a path of this machine."""

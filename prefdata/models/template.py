@@ -144,6 +144,13 @@ def pooled(states: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     return {"vector": vector.tolist(), "number": float(len(states))}
 
 
+def counted(placed: Placed, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The response of a count of tokens; with the option `ids`, which tokens these are."""
+    own = placed.ids[placed.start :]
+    ids = {"vector": [float(each) for each in own]} if options.get("ids") else {}
+    return {"number": float(len(own)), "tokens_in": len(placed.ids), **ids}
+
+
 def _common(one: str, other: str) -> int:
     """How many signs two texts begin with alike."""
     low, high = 0, min(len(one), len(other))

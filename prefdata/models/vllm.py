@@ -41,7 +41,7 @@ from prefdata.models import weights
 from prefdata.models.chat import TOP, choose, cut
 from prefdata.models.client import response, responses
 from prefdata.models.spec import ModelSpec
-from prefdata.models.template import Placed, Template, Unreadable, pooled
+from prefdata.models.template import Placed, Template, Unreadable, counted, pooled
 from prefdata.tables import Requests, Responses
 
 GENERATES = ("text", "choice", "logprobs", "tokens")
@@ -147,9 +147,8 @@ class VLLMClient:
             try:
                 placed, params = self._prepared(row)
                 if params is None:
-                    n = len(placed.ids)
-                    told = response(row["request_id"], number=float(n - placed.start), tokens_in=n)
-                    call.done.append(told)
+                    told = counted(placed, json.loads(row["options"]))
+                    call.done.append(response(row["request_id"], **told))
                     continue
                 adapter = self._adapter(row["model"])
                 prompt = {"type": "token", "prompt_token_ids": placed.ids}

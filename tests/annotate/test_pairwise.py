@@ -1,6 +1,8 @@
 import itertools
 import json
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -11,6 +13,7 @@ from prefdata import judge as judges
 from prefdata import tables
 from prefdata.annotate.pairwise import pairwise
 from prefdata.errors import RecipeError
+from prefdata.models.spec import ModelSpec
 from prefdata.stage import Model, drive
 from prefdata.tables import Completions, Prompts, Requests, Responses, Votes
 
@@ -185,6 +188,15 @@ def test_the_models_own_limit_wins_over_the_judges_hint():
     requests = next(pairwise(*world(1, 2), judge=JUDGE, model=model))
     options = json.loads(requests["options"][0])
     assert (options["max_tokens"], options["temperature"]) == (7, 0.3)
+
+
+@pytest.mark.parametrize("client", ["embedded", "vllm", "openai"])
+def test_the_judges_limit_holds_where_a_recipe_gives_its_model_none(client: Any, tmp_path: Path):
+    weights = tmp_path / "model.gguf"
+    weights.write_bytes(b"GGUF")
+    model = ModelSpec(client=client, model=str(weights)).resolve("grader")
+    requests = next(pairwise(*world(1, 2), judge=JUDGE, model=model))
+    assert json.loads(requests["options"][0])["max_tokens"] == JUDGE.max_tokens
 
 
 def test_draws_are_asked_apart():

@@ -38,6 +38,8 @@ KNOWN = {
     "EleutherAI/gpt-neox-20b": "gpt-neo",
     "CohereForAI/c4ai-command-r-plus": "command",
     "tiiuae/falcon-40b-instruct": "falcon",
+    "cerebras/Cerebras-GPT-6.7B": "cerebras",
+    "facebook/opt-6.7b": "opt",
 }
 
 

@@ -5,12 +5,13 @@ from itertools import combinations, permutations
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import kendalltau, rankdata
 from sklearn.metrics import cohen_kappa_score
 
 from prefdata import tables
 from prefdata.errors import RecipeError
 from prefdata.measure.agreement import agreement
-from prefdata.tables import Ratings, Votes
+from prefdata.tables import Rankings, Ratings, Votes
 
 # Fleiss (1971), as tabulated since: 10 subjects, 14 raters, 5 categories.
 FLEISS = [
@@ -27,11 +28,14 @@ KRIPPENDORFF = [
 ]
 
 
-def ratings_of(rows):
-    """Ratings from (completion, annotator, rating), several of one annotator as its draws."""
+def ratings_of(rows, prompt=None):
+    """Ratings from (completion, annotator, rating), several of one annotator as its draws.
+
+    Each completion answers a prompt of its own, or all answer `prompt`.
+    """
     columns = ["completion_id", "annotator", "rating"]
     frame = pl.DataFrame(rows, schema=columns, orient="row", strict=False).with_columns(
-        pl.lit("p").alias("prompt_id"),
+        pl.coalesce(pl.lit(prompt), pl.concat_str(pl.lit("p"), "completion_id")).alias("prompt_id"),
         pl.lit("quality").alias("criterion"),
         pl.concat_str(pl.lit("human:"), "annotator").alias("annotator"),
         pl.when(pl.col("rating").is_null()).then(pl.lit("refused")).alias("unscored"),
@@ -51,7 +55,7 @@ def votes_of(rows, criterion="quality"):
         pl.concat_str(pl.lit("human:"), "annotator").alias("annotator"),
         pl.lit(criterion).alias("criterion"),
         pl.int_range(pl.len()).over("unit", "annotator").alias("draw"),
-        pl.lit("p").alias("prompt_id"),
+        pl.concat_str(pl.lit("p"), "unit").alias("prompt_id"),
         pl.col("preference").cast(pl.Float64),
         pl.when(pl.col("preference").is_null()).then(pl.lit("no verdict")).alias("unscored"),
     )
@@ -202,11 +206,34 @@ def test_the_error_of_cohens_kappa_covers_the_planted_kappa():
 
 def test_a_single_class_is_undefined_and_not_perfect():
     rows = [(unit, who, 1.0) for unit in range(9) for who in ("h0", "h1")]
+    made = agreement(votes_of(rows), ratings_of([(f"c{u}", a, r) for u, a, r in rows], "one"))
+    assert made.height == 12
+    for column in ("value", "stderr", "low", "high"):
+        assert made[column].is_null().all()
+    is_tau = pl.col("measure") == "kendall_tau_ratings"
+    assert (made.filter(~is_tau)["n"] == 9).all()
+    assert (made.filter(is_tau)["n"] == 36).all()
+    assert (made["note"] == "undefined: there is one class only").all()
+
+
+def test_one_annotator_agrees_with_nobody():
+    """A judge's two orders or draws are no second opinion, on whatever units they are."""
+    rows = [(u, "h0", float((u + k) % 3 > 0)) for u in range(20) for k in range(2)]
     made = agreement(votes_of(rows), ratings_of([(f"c{u}", a, r) for u, a, r in rows]))
-    assert made.height == 10
+    assert set(made["subject"]) == {"all"}
+    assert made.height == 3 + 6
     assert made["value"].is_null().all()
-    assert made["stderr"].is_null().all()
-    assert (made["n"] == 9).all()
+    assert (made["n"] == 0).all()
+    assert (made["note"] == "only one annotator has labels").all()
+    apart = agreement(votes_of([(u, f"h{u % 2}", p) for u, _, p in rows]))
+    assert apart["value"].is_null().all()
+    assert (apart["note"] == "no unit has labels of two annotators").all()
+    beside = [(99, who, p) for who, p in (("h0", 1.0), ("h1", 0.0))]
+    alone = agreement(votes_of(beside))
+    for name in ("fleiss_kappa_votes", "gwet_ac1_votes", "krippendorff_alpha_votes"):
+        ours = measured(agreement(votes_of(rows + beside)), name)
+        assert ours["value"] == pytest.approx(measured(alone, name)["value"])
+        assert ours["n"] == 1
 
 
 def test_perfect_and_opposite_annotators():
@@ -286,6 +313,105 @@ def test_the_table_keeps_its_schema_and_nothing_gives_nothing():
     nothing = agreement(Votes(tables.empty("votes")), Ratings(tables.empty("ratings")))
     assert nothing.is_empty()
     assert tables.check("measures", nothing, where="here").is_empty()
+
+
+def graded(seed, n_prompts=30, m=5, grades=4, who=3):
+    """Ratings as an array (annotators, prompts, completions) of few grades, so that some tie."""
+    draw = np.random.default_rng(seed)
+    z = draw.normal(size=(n_prompts, m)) + draw.normal(size=(who, n_prompts, m))
+    return np.digitize(z, np.linspace(-1.5, 1.5, grades - 1)) / (grades - 1)
+
+
+def ratings_of_array(y):
+    rows = [(f"p{p:02}c{c}", f"h{a}", y[a, p, c]) for a, p, c in np.ndindex(y.shape)]
+    made = ratings_of(rows)
+    return Ratings(made.with_columns(prompt_id=pl.col("completion_id").str.slice(0, 3)))
+
+
+def rankings_of_array(y):
+    """The same order as rankings, each list in an order of its own."""
+    rows = [
+        (f"p{p:02}", f"human:h{a}", [f"p{p:02}c{c}" for c in by], rankdata(-y[a, p][by], "min"))
+        for a, p in np.ndindex(y.shape[:2])
+        for by in [np.argsort(-y[a, p], kind="stable")]
+    ]
+    frame = pl.DataFrame(
+        {
+            "prompt_id": [p for p, _, _, _ in rows],
+            "annotator": [a for _, a, _, _ in rows],
+            "ranking": [ids for _, _, ids, _ in rows],
+            "ranks": [ranks.astype(int).tolist() for _, _, _, ranks in rows],
+        }
+    )
+    return tables.typed(Rankings, frame.with_columns(criterion=pl.lit("quality"), draw=pl.lit(0)))
+
+
+def test_kendalls_tau_of_a_prompt_is_scipys():
+    y = graded(0, n_prompts=1, m=40)
+    made = agreement(None, ratings_of_array(y), rankings_of_array(y))
+    for one, other in combinations(range(3), 2):
+        theirs = kendalltau(y[one, 0], y[other, 0], variant="b").statistic
+        for table in ("ratings", "rankings"):
+            row = measured(made, f"kendall_tau_{table}", f"human:h{one} & human:h{other}")
+            assert row["value"] == pytest.approx(theirs)
+            assert row["n"] == 40 * 39 / 2
+
+
+def test_kendalls_tau_of_several_prompts_is_the_mean_of_theirs_where_nothing_ties():
+    draw = np.random.default_rng(1)
+    sizes = draw.integers(2, 9, 25)
+    z = [draw.normal(size=m) for m in sizes]
+    values = [[each + draw.normal(size=len(each)) for each in z] for _ in range(3)]
+    rows = [
+        (f"p{p:02}c{c}", f"h{a}", 1 / (1 + np.exp(-x)))
+        for a, lists in enumerate(values)
+        for p, each in enumerate(lists)
+        for c, x in enumerate(each)
+    ]
+    ratings = ratings_of(rows).with_columns(prompt_id=pl.col("completion_id").str.slice(0, 3))
+    made = agreement(None, Ratings(ratings))
+    weight = sizes * (sizes - 1) / 2
+    taus = {
+        (i, j): [kendalltau(x, y).statistic for x, y in zip(values[i], values[j], strict=True)]
+        for i, j in combinations(range(3), 2)
+    }
+    for (i, j), each in taus.items():
+        row = measured(made, "kendall_tau_ratings", f"human:h{i} & human:h{j}")
+        assert row["value"] == pytest.approx(np.average(each, weights=weight))
+    everyone = np.average(list(taus.values()), axis=1, weights=weight).mean()
+    assert measured(made, "kendall_tau_ratings")["value"] == pytest.approx(everyone)
+
+
+def test_kendalls_tau_of_ratings_is_that_of_the_same_rankings_and_of_other_scales():
+    y = graded(2)
+    made = agreement(None, ratings_of_array(y), rankings_of_array(y))
+    bent = agreement(None, ratings_of_array(y**3 / 2))
+    tau = {
+        name: rows.filter(pl.col("measure") == f"kendall_tau_{table}").drop("measure")
+        for name, rows, table in (("x", made, "ratings"), ("y", made, "rankings"))
+    }
+    assert tau["x"].equals(tau["y"])
+    assert tau["x"].height == 4
+    assert bent.filter(pl.col("measure") == "kendall_tau_ratings").drop("measure").equals(tau["x"])
+    turned = agreement(None, ratings_of_array(np.stack([y[0], 1 - y[1], y[2]])))
+    of_two = "human:h0 & human:h1"
+    there, back = (measured(m, "kendall_tau_ratings", of_two) for m in (made, turned))
+    assert back["value"] == pytest.approx(-there["value"])
+
+
+def test_draws_of_ratings_and_of_rankings_are_one_order():
+    """Two draws that cancel tie the two completions; a third decides."""
+    sure = np.array([[[1.0, 0.0]]])
+    for draws, expected in (([0, 1], None), ([0, 1, 0], 1.0), ([0, 1, 1], -1.0)):
+        flips = [np.stack([sure[0], sure[0] if not d else 1 - sure[0]]) for d in draws]
+        for make, table in ((ratings_of_array, "ratings"), (rankings_of_array, "rankings")):
+            rows = pl.concat(
+                make(y).with_columns(draw=pl.lit(at, pl.Int64)) for at, y in enumerate(flips)
+            )
+            given = {table: rows}
+            found = measured(agreement(**given), f"kendall_tau_{table}")["value"]
+            # Where all that one says is tied only the other's pair is left: 0, not undefined.
+            assert found == (0 if expected is None else expected)
 
 
 def test_labels_of_the_same_draws_are_paired_draw_by_draw():

@@ -18,7 +18,8 @@ Control over HTTP: POST /control/fault with a JSON object of `fault`'s arguments
 digest, `times` times each (None: always), `total` times in all, or, with `anew`, that share of all
 attempts: a status ("400", "401", "403", "404", "422", "429", "500", "503"), "cut" (the connection),
 "stall" (never answers), "slow" (a second late), "malformed" (half a JSON), "html", "empty" (no
-choices), "filter" (finish_reason content_filter), "length", "refusal", "null" (no content), "wrong
+choices), "raw" (`body` with `status` and `headers`),
+"filter" (finish_reason content_filter), "length", "refusal", "null" (no content), "wrong
 id" (that of another reply), "duplicated" (every choice twice), "reordered" (the last choice first),
 "single" (one choice whatever `n` is), "echo" (400 with the headers and the address in its message),
 "parrot" (an answer that repeats the headers), "prose" (no JSON, whatever was asked for). `limit`
@@ -59,6 +60,9 @@ class Fault:
     anew: bool = False
     total: int | None = None
     retry_after: float | str | None = None
+    body: str = ""
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
     struck: Counter[str] = field(default_factory=Counter)
 
     def strikes(self, text: str, mark: str) -> bool:
@@ -308,6 +312,9 @@ class Server:
                 return web.Response(text='{"choices": [{"mess', content_type="application/json")
             case "html":
                 return web.Response(text="<html>Bad gateway</html>", content_type="text/html")
+            case "raw":
+                told = {"Content-Type": "application/json", **fault.headers}
+                return web.Response(text=fault.body, status=fault.status, headers=told)
             case "echo":
                 return _echo(request)
             case "parrot":

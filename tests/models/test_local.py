@@ -231,6 +231,26 @@ def test_without_a_template_the_plain_format_is_read(
 
 @pytest.mark.torch
 @needs_torch
+def test_which_tokens_a_completion_has_are_those_of_its_own_tokenizer(causal: Path, tmp_path: Path):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(causal)
+    spec = spec_for(causal)
+    given = ask(spec, PROMPTS, want="tokens", completion=assistant(ANSWERS), options={"ids": True})
+    said = answers(spec, given, tmp_path)
+    for prompt, answer, vector, number, read in zip(
+        PROMPTS, ANSWERS, said["vector"], said["number"], said["tokens_in"], strict=True
+    ):
+        turn = [{"role": "user", "content": prompt}]
+        before = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+        head = tokenizer(before, add_special_tokens=False)["input_ids"]
+        whole = tokenizer(before + answer, add_special_tokens=False)["input_ids"]
+        assert vector.to_list() == whole[len(head) :]
+        assert (number, read) == (len(whole) - len(head), len(whole))
+
+
+@pytest.mark.torch
+@needs_torch
 def test_a_bad_row_is_a_row_with_a_reason(causal: Path, tmp_path: Path):
     spec = spec_for(causal, max_model_len=64)
     given = assistant(["Yes.", "", "word " * 60])

@@ -14,7 +14,10 @@ import pytest
 from prefdata import stage, tables
 from prefdata.errors import ModelError
 from prefdata.models.client import Client
+from prefdata.models.edge import Edge
+from prefdata.models.endpoint import Endpoint
 from prefdata.models.lane import retry_after
+from prefdata.models.ledger import Ledger
 from prefdata.models.openai import OpenAIClient
 from prefdata.models.spec import ModelSpec
 from prefdata.tables import Requests
@@ -67,6 +70,89 @@ TRANSIENT = {
     "html": "malformed reply",
     "empty": "empty reply",
 }
+
+
+def said(**changed: Any) -> str:
+    """A reply as it should be but for what is changed in it."""
+    choice = {"index": 0, "message": {"content": "Fine"}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 3, "completion_tokens": 2}
+    whole = {"choices": [{**choice, **changed.pop("choice", {})}], "usage": usage}
+    return json.dumps({**whole, **changed})
+
+
+def lone(logprob: float, token: Any = "A") -> dict[str, Any]:
+    entry = {"token": token, "logprob": logprob}
+    return {"logprobs": {"content": [{**entry, "top_logprobs": [entry]}]}}
+
+
+# Replies of which a part is not what the protocol says, and what is to come of them.
+ODD = {
+    said(choice={"finish_reason": {"type": "stop"}}): None,
+    said(choice={"finish_reason": 7}): None,
+    said(choice={"message": {"content": "a\ud800b"}}): None,
+    said(choice={"message": {"content": "Fine", "refusal": ["no"]}}): "refused",
+    said(usage=[1]): None,
+    said(usage={"prompt_tokens": "many", "completion_tokens": -1}): None,
+    said(usage={"prompt_tokens": 10**30, "completion_tokens": math.inf}): None,
+    said(usage={"prompt_tokens": 1, "prompt_tokens_details": 5}): None,
+    said(choice=lone(math.nan)): "malformed reply",
+    said(choice=lone(1000.0)): "malformed reply",
+    said(choice=lone(-1.0, None)): "malformed reply",
+    said(choice=lone(-math.inf)): None,
+    said(choices=[], error={"message": "Provider\nis full", "code": 529}): (
+        "server error: Provider is full"
+    ),
+    "[" * 100_000: "malformed reply",
+}
+
+
+def test_an_odd_reply_costs_no_other_its_answer(server: Any, spec_of: SpecOf, ledger: Ledger):
+    """Whatever a server says, the others are answered and kept, and what was paid for is taken."""
+    spec = spec_of(retries=0)
+    odd = [f"Odd {at};" for at in range(len(ODD))]
+    for text, body in zip(odd, ODD, strict=True):
+        server.fault("raw", match=text, body=body)
+    with Edge({"m": spec}, ledger) as edge:
+        answered = edge(ask(spec, [*TEXTS, *odd]))
+    reasons = dict(zip(odd, answered["error"][len(TEXTS) :], strict=True))
+    assert reasons == dict(zip(odd, ODD.values(), strict=True))
+    assert answered["error"][: len(TEXTS)].null_count() == len(TEXTS)
+    assert answered["text"][len(TEXTS) + 2] == "a?b"
+    kept = sum(each in (None, "refused") for each in ODD.values())
+    assert ledger.find(answered["request_id"]).height == len(TEXTS) + kept
+
+
+@pytest.mark.parametrize("logprob", [math.nan, math.inf, 1000.0])
+def test_no_probability_is_made_of_what_is_none(logprob: float, server: Any, spec_of: SpecOf):
+    spec = spec_of(retries=0)
+    server.fault("raw", body=said(choice=lone(logprob)))
+    asked_for = ask(spec, ["x"], want="choice", options={"choices": ["A", "B"]})
+    assert asked(spec, asked_for)["error"].to_list() == ["malformed reply"]
+
+
+def test_a_reply_without_an_end_does_not_fill_the_memory(
+    server: Any, spec_of: SpecOf, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("prefdata.models.endpoint.MOST_BYTES", 1 << 16)
+    server.fault("raw", match="Question 1;", body=" " * (1 << 17))
+    spec = spec_of(retries=0)
+    first, other = asked(spec, ask(spec, ["Question 1;", "Question 2;"]))["error"]
+    assert first.startswith("malformed reply: it has more than")
+    assert other is None
+
+
+def test_nothing_is_sent_where_a_server_redirects_to(
+    server: Any, another: Callable[..., Any], spec_of: SpecOf
+):
+    """A prompt sent on would reach a host that nobody named, and a POST may come as a GET."""
+    elsewhere = another()
+    there = {"Location": f"{elsewhere.url}/chat/completions?api_key=not-for-logs"}
+    server.fault("raw", status=307, headers=there)
+    spec = spec_of()
+    with pytest.raises(ModelError, match=f"redirects to {elsewhere.url}") as stopped:
+        asked(spec, ask(spec, TEXTS))
+    assert not elsewhere.requests
+    assert "not-for-logs" not in str(stopped.value)
 
 
 @pytest.mark.parametrize("kind", TRANSIENT)
@@ -163,6 +249,28 @@ def test_retry_after_is_waited_for(server: Any, spec_of: SpecOf):
     asked(spec, ask(spec, TEXTS[:2]))
     first, last = server.requests[0]["at"], server.requests[-1]["at"]
     assert last - first >= 0.7
+
+
+@pytest.mark.parametrize("wait", [0, -5, "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_who_asks_to_be_asked_again_at_once_is_not_asked_a_thousand_times(
+    wait: float | str, server: Any, spec_of: SpecOf
+):
+    """A date is past where a clock is wrong; 429 is waited out as long as a request may take."""
+    server.fault("429", retry_after=wait, total=1000)
+    spec = spec_of(timeout=0.3, retries=1)
+    assert asked(spec, ask(spec, ["x"]))["error"].to_list() == ["rate limited (429)"]
+    assert len(server.requests) < 50
+
+
+def test_a_fault_that_asks_for_hours_is_tried_again_before(server: Any, spec_of: SpecOf):
+    """Only who is overloaded or closed may send away for so long; a row must not wait for hours."""
+    endpoint = Endpoint(spec_of(), server.url, None)
+    for status in (408, 409, 500, 502):
+        trouble = endpoint.trouble(status, {"retry-after": "7200"}, b"")
+        assert (trouble.again, trouble.unusable, trouble.wait) == (True, False, None)
+    closed = endpoint.trouble(503, {"retry-after": "7200"}, b"")
+    assert closed.unusable
+    assert "7200 seconds" in closed.reason
 
 
 def test_a_rate_limit_is_learnt_and_nobody_is_lost(server: Any, spec_of: SpecOf):
@@ -320,10 +428,24 @@ def test_the_key_comes_from_the_environment(
     assert asked(spec, ask(spec, ["x"]))["error"].to_list() == [None]
 
 
+def test_a_key_that_was_read_from_a_file_may_end_its_line(
+    another: Callable[..., Any], spec_of: SpecOf, monkeypatch: pytest.MonkeyPatch
+):
+    locked = another(key="not-for-logs")
+    spec = spec_of(base_url=locked.url, api_key_env="A_KEY")
+    monkeypatch.setenv("A_KEY", "not-for-logs\n")
+    assert asked(spec, ask(spec, ["x"]))["error"].to_list() == [None]
+    monkeypatch.setenv("A_KEY", "not-for-logs\nA_SECOND=line")
+    with pytest.raises(ModelError, match=r"A_KEY.* line break") as stopped:
+        OpenAIClient(spec)
+    assert "not-for-logs" not in str(stopped.value)
+
+
 def test_retry_after_is_read_in_all_its_forms():
     soon = email.utils.formatdate(time.time() + 20, usegmt=True)
     assert retry_after({}) is None
     assert retry_after({"retry-after": "nonsense"}) is None
+    assert retry_after({"retry-after": "Fri, 31 Dec 99999 23:59:59 GMT"}) is None
     assert retry_after({"retry-after": "2"}) == 2
     assert retry_after({"retry-after-ms": "250", "retry-after": "2"}) == 0.25
     assert retry_after({"retry-after": "86400"}) == 86400

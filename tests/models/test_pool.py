@@ -1,5 +1,6 @@
 """Several endpoints serve as one: the others go on where one is dead, full or locked."""
 
+import base64
 import socket
 import socketserver
 import ssl
@@ -153,7 +154,7 @@ def test_draws_of_one_conversation_share_a_request(server: Any, spec_of: SpecOf,
     with Edge({"m": spec}, ledger) as edge:
         said = edge(table)
         assert edge(table).equals(said)
-        assert [each.answered for each in edge.health()] == [10]
+        assert [each.answered for each in edge.clients.health()] == [10]
     assert said["text"].n_unique() == 30
     assert sorted(each["body"].get("n", 1) for each in server.requests) == [2] * 5 + [4] * 5
     assert ledger.find(table["request_id"]).height == 30
@@ -195,6 +196,47 @@ def test_the_proxy_of_the_environment_is_used(
     monkeypatch.setenv("HTTP_PROXY", server.url.removesuffix("/v1"))
     assert answers(client_of(spec), ask(spec, TEXTS[:3]))["error"].null_count() == 3
     assert len(server.requests) == 3
+
+
+def test_the_password_of_a_proxy_is_kept_where_a_server_repeats_it(
+    server: Any, spec_of: SpecOf, client_of: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """A proxy sees its own header, and some send it back in what they complain of or answer."""
+    proxy = server.url.removesuffix("/v1").removeprefix("http://")
+    monkeypatch.setenv("HTTP_PROXY", f"me:not-for-logs@{proxy}")
+    spec = spec_of(base_url="http://models.invalid/v1")
+    server.fault("echo", match="Question 1")
+    server.fault("parrot", match="Question 0")
+    said = answers(client_of(spec), ask(spec, TEXTS[:2]))
+    assert "Proxy-Authorization" in said["text"][0]
+    assert "Proxy-Authorization" in said["error"][1]
+    encoded = base64.b64encode(b"me:not-for-logs").decode()
+    assert not [each for each in ("not-for-logs", encoded) if each in str(said.to_dicts())]
+
+
+def test_a_proxy_that_is_no_use_is_named(
+    server: Any, spec_of: SpecOf, client_of: Any, monkeypatch: pytest.MonkeyPatch
+):
+    spec = spec_of(base_url="http://models.invalid/v1")
+    monkeypatch.setenv("HTTP_PROXY", "http://me:not-for-logs@127.0.0.1:9")
+    with pytest.raises(ModelError, match="refused by the proxy") as stopped:
+        answers(client_of(spec), ask(spec, TEXTS[:3]))
+    monkeypatch.setenv("HTTP_PROXY", server.url.removesuffix("/v1"))
+    server.fault("407")
+    with pytest.raises(ModelError, match="not let through by the proxy"):
+        answers(client_of(spec), ask(spec, TEXTS[:3]))
+    monkeypatch.setenv("HTTP_PROXY", "socks5://me:not-for-logs@127.0.0.1:9")
+    with pytest.raises(ModelError, match="proxy of the kind 'socks5'") as refused:
+        client_of(spec)
+    assert "not-for-logs" not in f"{stopped.value}{refused.value}"
+
+
+def test_a_host_that_nobody_knows_is_told_from_one_that_does_not_listen(
+    spec_of: SpecOf, client_of: Any
+):
+    spec = spec_of(base_url="http://models.invalid/v1")
+    with pytest.raises(ModelError, match="no such host"):
+        answers(client_of(spec), ask(spec, TEXTS[:3]))
 
 
 def test_a_login_in_the_address_is_used_and_never_shown(

@@ -108,7 +108,7 @@ def test_adapters_share_an_engine_and_answer_as_their_merged_models(
         np.testing.assert_allclose(found[role], expected, atol=1e-3)
     assert not np.allclose(found["one"], found["writer"], atol=0.1)
     assert not np.allclose(found["one"], found["two"], atol=0.1)
-    assert len(edge._clients) == 1
+    assert len(edge.clients.opened) == 1
 
 
 def test_a_writer_and_a_judge_of_one_model_share_its_engine(edge: Edge):
@@ -116,7 +116,7 @@ def test_a_writer_and_a_judge_of_one_model_share_its_engine(edge: Edge):
     choices = {"choices": [chr(code) for code in range(33, 127)]}
     judged = edge(ask(edge.specs["judge"], PROMPTS, "judge", want="choice", options=choices))
     assert written["error"].null_count() == judged["error"].null_count() == len(PROMPTS)
-    assert len(edge._clients) == 1
+    assert len(edge.clients.opened) == 1
 
 
 def test_what_several_begin_with_is_read_once(edge: Edge):

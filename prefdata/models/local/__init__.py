@@ -20,7 +20,8 @@ the model has no pooling of its own), `tokens` a count. It writes no text: `vllm
 - `embedding`: the contents of the messages, joined by blank lines. What is longer than the model
   reads is cut off, as its makers do. The option `dimensions` keeps the first ones, at the length
   that the vector had.
-- `tokens`: the `number` of tokens of the completion or, where none is given, of the messages.
+- `tokens`: the `number` of tokens of the completion or, where none is given, of the messages; with
+  the option `ids`, `vector` has their numbers in the vocabulary.
 
 `model` is a name on the model hub or a folder of weights. `engine` takes `dtype` (`float32`, which
 is the reference and the default, `bfloat16` or `float16`), `device` (by default a GPU where there

@@ -1,12 +1,13 @@
-"""How many tokens a text has: the tokenizer without its model."""
+"""How many tokens a text has, and which: the tokenizer without its model."""
 
+import json
 from collections.abc import Iterator, Sequence
 
 from prefdata.models.client import response
 from prefdata.models.local.loading import tokenizer
 from prefdata.models.local.texts import Answer, Row, placed
 from prefdata.models.spec import ModelSpec
-from prefdata.models.template import Template, Unreadable
+from prefdata.models.template import Placed, Template, Unreadable, counted
 
 
 class Counter:
@@ -23,5 +24,5 @@ class Counter:
             text = placed(self._template, "tokens", row)
         except Unreadable as error:
             return response(row["request_id"], error=f"bad request: {error}")
-        n = len(text.ids)
-        return response(row["request_id"], number=float(n - text.start), tokens_in=n)
+        said = counted(Placed(text.ids, text.start), json.loads(row["options"]))
+        return response(row["request_id"], **said)

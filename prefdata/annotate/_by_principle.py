@@ -1,0 +1,59 @@
+"""Ask a judge which of two completions each of several principles speaks for, in one call.
+
+The principles are listed by number where the judge's own criterion would stand, and each has a key
+in the reply. A principle in the list is a text of others: it is one line, and harmless.
+"""
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from prefdata import tables
+from prefdata.errors import RecipeError
+from prefdata.judge import TOKENS_A_KEY, Form, Judge, ask
+from prefdata.judge.transcript import harmless
+from prefdata.stage import Asks, Model
+
+SHOWN = ["prompt", "said_first", "said_second"]
+
+
+def check(judge: Judge, per_call: int, stage: str) -> None:
+    if judge.kind != "pairwise":
+        raise RecipeError(
+            f"{stage}: judge = {judge.name!r} is a {judge.kind} judge; name a pairwise one, such "
+            'as "principles"'
+        )
+    if per_call < 1:
+        raise RecipeError(f"{stage}: per_call = {per_call}; it is at least 1")
+
+
+def ask_by_principle(
+    rows: pl.DataFrame, principles: Mapping[str, str], judge: Judge, model: Model, *, reask: bool
+) -> Asks[pl.DataFrame]:
+    """Votes for each row and each principle id in its list `listed`, in the order of the list.
+
+    Rows have `draw`, `a_first` and `prompt, said_first, said_second`; what else they have tells
+    them apart. Added are `principle_id`, `preference` of a, `rationale`, `unscored`, `request_id`.
+    """
+    asked: list[tuple[Form, pl.DataFrame]] = []
+    for (n,), mine in rows.group_by(pl.col("listed").list.len(), maintain_order=True):
+        numbers = [str(at + 1) for at in range(int(str(n)))]
+        room = judge.max_tokens + TOKENS_A_KEY * len(numbers)
+        form = Form(dict.fromkeys(numbers, judge.criteria[0].scale), judge.reason, room)
+        said = {tuple(ids): _lines(ids, principles) for ids in mine["listed"].unique().to_list()}
+        messages = [
+            judge.render(*shown, wording=form.wording, criteria=said[tuple(ids)])
+            for *shown, ids in mine.select(*SHOWN, "listed").rows()
+        ]
+        kept = mine.drop(SHOWN)
+        asked.append((form, kept.with_columns(tables.conversations("messages", messages))))
+    heard = yield from ask(asked, model, reask=reask)
+    return heard.with_columns(
+        principle_id=pl.col("listed").list.get(pl.col("key").cast(pl.Int64) - 1),
+        preference=pl.when("a_first").then("worth").otherwise(1 - pl.col("worth")),
+    ).drop("listed", "key", "worth", "raw")
+
+
+def _lines(ids: list[str], principles: Mapping[str, str]) -> str:
+    texts = (harmless(" ".join(principles[each].split())) for each in ids)
+    return "\n".join(f"{at}. {text}" for at, text in enumerate(texts, 1))

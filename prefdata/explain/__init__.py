@@ -1,0 +1,1 @@
+"""votes, pairs -> rationales, principles: why this one, and what rules a dataset follows"""

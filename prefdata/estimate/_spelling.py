@@ -34,12 +34,13 @@ def spelling(texts: pl.DataFrame) -> pl.DataFrame:
     """`completion_id` and up to 64 columns of each of `completion_id, text`."""
     rows = texts.sort("completion_id")
     sample = _trigrams(rows["text"].head(SAMPLE))
-    width = min(WIDTH, min(sample.shape) - 1)
+    smaller: int = min(sample.shape)
+    width = min(WIDTH, smaller - 1)
     if width < 1 or sample.nnz == 0:
         return rows.select("completion_id")
     seen_in = np.bincount(sample.indices, minlength=BUCKETS)
     rarity = np.log((1 + sample.shape[0]) / (1 + seen_in)) + 1
-    start = np.random.default_rng(0).normal(size=min(sample.shape))
+    start = np.random.default_rng(0).normal(size=smaller)
     directions = SOLVERS.svds(_weighted(sample, rarity), k=width, v0=start)[2].T
     places = [_weighted(_trigrams(part), rarity) @ directions for part in _parts(rows["text"])]
     names = [f"s{at}" for at in range(width)]

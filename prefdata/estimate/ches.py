@@ -26,6 +26,7 @@ from prefdata.tables import Completions, Measures, Pairs, Prompts, Scores
 
 Floats = NDArray[np.floating[Any]]
 
+SCOPE = "all"  # the correlation with length is one of all pairs
 SIDES = ("chosen", "rejected")
 SCORES = ("ches", "ln_ches", "last_hidden_product")
 

@@ -135,6 +135,8 @@ def _making(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> 
     if stages:
         rows = [[stage.get(word, "") for word in words] for stage in stages]
         parts.append(_grid(("stage", "table", "in", "out", "dropped"), rows))
+    if "scores" in frames:
+        parts.append("How scores are distributed, and what was dropped, is drawn in `report.html`.")
     if "dropped" in frames:
         why = frames["dropped"].group_by("stage", "table", "reason").len("n")
         why = why.sort(pl.col("n"), "stage", "table", "reason", descending=[True, *[False] * 3])

@@ -12,6 +12,7 @@ from typing import Any, cast
 import polars as pl
 
 from prefdata.tables import VALUES
+from prefdata.version.page import distributions
 
 SIZES = {
     1_000: "n<1K",
@@ -135,7 +136,7 @@ def _making(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> 
     if stages:
         rows = [[stage.get(word, "") for word in words] for stage in stages]
         parts.append(_grid(("stage", "table", "in", "out", "dropped"), rows))
-    if "scores" in frames:
+    if distributions(frames):
         parts.append("How scores are distributed, and what was dropped, is drawn in `report.html`.")
     if "dropped" in frames:
         why = frames["dropped"].group_by("stage", "table", "reason").len("n")

@@ -118,7 +118,8 @@ def bins(values: Floats) -> Floats:
 
 
 def counts(values: Floats, edges: Floats) -> NDArray[np.int64]:
-    return np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0]
+    at = np.searchsorted(edges, np.clip(values, edges[0], edges[-1]), side="right") - 1
+    return np.bincount(np.minimum(at, len(edges) - 2), minlength=len(edges) - 1)
 
 
 def _section(each: Distribution) -> str:

@@ -11,6 +11,7 @@ stand its length-normalised form, with the change a token too, and the negative 
 Nothing is downloaded. Found at its first run: see the test that holds it.
 """
 
+import importlib.util
 import os
 import platform
 import sys
@@ -209,6 +210,9 @@ def displacement(seed: int, n: int = 600, scores: tuple[str, ...] = SCORES) -> d
 
 
 def main(seeds: int) -> None:
+    if not all(importlib.util.find_spec(name) for name in ("torch", "transformers")):
+        print("torch and transformers are not installed: nothing is measured")
+        return
     import torch
 
     torch.set_num_threads(1)

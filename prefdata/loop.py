@@ -9,6 +9,7 @@
 `follow` takes its effects as arguments: `ask` answers requests, `run` runs a stage over its shards.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -66,16 +67,15 @@ def run_stage(stage: PlannedStage, tables: Tables, ask: Ask) -> Tables:
     try:
         made = drive(stage.function(*present, *optional, **stage.options), ask)
     except PrefdataError as error:
-        place = "" if str(error).startswith(stage.use) else f"{stage.name}: "
-        raise type(error)(f"{place}{error}") from error
+        raise type(error)(f"{stage.place}: {_said(stage, error)}") from error
     except Exception as error:
-        raise PrefdataError(f"{stage.name} failed: {type(error).__name__}: {error}") from error
+        raise PrefdataError(f"{stage.place} failed: {type(error).__name__}: {error}") from error
     returned = type(made).__name__
     writes = stage.contract.writes
     results: tuple[Any, ...] = cast(Any, made) if isinstance(made, tuple) else (made,)
     if len(results) != len(writes) or not all(isinstance(r, pl.DataFrame) for r in results):
         raise TableError(
-            f"{stage.name} returned {returned}; its signature promises "
+            f"{stage.place} returned {returned}; its signature promises "
             f"{', '.join(writes)} as polars.DataFrame"
         )
     return {name: _checked(stage, name, frame) for name, frame in zip(writes, results, strict=True)}
@@ -86,7 +86,13 @@ def _checked(stage: PlannedStage, name: str, frame: pl.DataFrame) -> pl.DataFram
         return frame
     if name == "dropped":
         frame = frame.with_columns(pl.lit(stage.name).alias("stage"))
-    return t.check(name, frame, where=stage.name)
+    return t.check(name, frame, where=stage.place)
+
+
+def _said(stage: PlannedStage, error: Exception) -> str:
+    """A stage's message without its own name, which its place has."""
+    own = re.escape(stage.use)
+    return re.sub(rf"^{own}:? ", "", str(error))
 
 
 def settle(stage: PlannedStage, tables: Tables, made: Sequence[Tables]) -> Tables:
@@ -97,7 +103,7 @@ def settle(stage: PlannedStage, tables: Tables, made: Sequence[Tables]) -> Table
         parts = [shard[name] for shard in made]
         replaced = name in stage.contract.sees
         kept = [] if replaced or name not in after else [after[name]]
-        after[name] = t.union(name, *kept, *parts, where=stage.name)
+        after[name] = t.union(name, *kept, *parts, where=stage.place)
         if replaced and name in tables:
             lost = tables[name].join(
                 after[name], on=t.schema(name).key, how="anti", nulls_equal=True
@@ -111,7 +117,7 @@ def settle(stage: PlannedStage, tables: Tables, made: Sequence[Tables]) -> Table
 def _refuse_loss(stage: PlannedStage, name: str, lost: pl.DataFrame) -> None:
     if lost.height and stage.use.partition(".")[0] in ADDING:
         raise TableError(
-            f"{stage.name} returned {name} without {lost.height} rows that it was given, first "
+            f"{stage.place} returned {name} without {lost.height} rows that it was given, first "
             f"{t.keys(name, lost)[0]!r}; a stage of this kind returns the union of what it read "
             "and what it made"
         )

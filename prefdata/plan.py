@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from prefdata import judge as judges
 from prefdata import sources
@@ -27,10 +27,20 @@ from prefdata.stage import Contract, Model, Stage, contract
 from prefdata.version.splits import checked
 from prefdata.version.stored import NAME
 
+# Options that mean the same in every stage that has them.
+BOUNDS: Mapping[str, Mapping[str, Any]] = {
+    "seed": {"ge": 0},
+    "max_iterations": {"ge": 1},
+    "tolerance": {"gt": 0},
+}
+
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """A stage ready to run. `options` are its arguments; `described` is their JSON form."""
+    """A stage ready to run. `options` are its arguments; `described` is their JSON form.
+
+    `place` is where the recipe has it, for messages: "recipe helpful, stage 3 (select.margin)".
+    """
 
     name: str
     use: str
@@ -38,6 +48,7 @@ class PlannedStage:
     contract: Contract
     options: Mapping[str, Any]
     described: Mapping[str, Any]
+    place: str
 
     @property
     def models(self) -> list[Model]:
@@ -110,8 +121,8 @@ def plan(recipe: Recipe) -> Plan:
     """Resolve a recipe; see the module."""
     models = resolve_models(recipe)
     used: dict[str, Judge] = {}
-    planned = _resolve("stages", recipe.stages, recipe, models, used)
-    exports = _resolve("exports", recipe.exports, recipe, models, used)
+    planned = _resolve("stage", recipe.stages, recipe, models, used)
+    exports = _resolve("export", recipe.exports, recipe, models, used)
     checked(recipe.splits)
     has_pairs = any(
         spec.kind == "pairs" for spec in sources.resolved(recipe.sources, recipe.folder)
@@ -119,7 +130,7 @@ def plan(recipe: Recipe) -> Plan:
     imported = has_pairs and not any(_makes_pairs(stage) for stage in planned)
     _check_flow(recipe, planned, exports, pairs_are_imported=imported)
     _check_names(recipe, exports)
-    _check_judges(recipe, planned)
+    _check_judges(recipe, planned, exports)
     return Plan(recipe, models, planned, exports, used, imported)
 
 
@@ -149,7 +160,7 @@ def _served(model: str) -> str:
 
 
 def _resolve(
-    key: str,
+    kind: str,
     specs: Iterable[StageSpec],
     recipe: Recipe,
     models: Mapping[str, Model],
@@ -157,8 +168,8 @@ def _resolve(
 ) -> tuple[PlannedStage, ...]:
     planned: list[PlannedStage] = []
     seen: Counter[str] = Counter()
-    for index, spec in enumerate(specs):
-        where = f"recipe {recipe.name}: {key}[{index}] ({spec.use})"
+    for number, spec in enumerate(specs, 1):
+        where = f"recipe {recipe.name}, {kind} {number} ({spec.use})"
         try:
             function = find_stage(spec.use, folder=recipe.folder)
             terms = contract(function)
@@ -169,7 +180,7 @@ def _resolve(
         name = (spec.name or spec.use) + (f"#{count}" if count > 1 else "")
         options = _options(where, spec, terms, recipe, models)
         described = {option: _plain(value) for option, value in sorted(options.items())}
-        stage = PlannedStage(name, spec.use, function, terms, options, described)
+        stage = PlannedStage(name, spec.use, function, terms, options, described, where)
         for judge in stage.judges:
             if used.setdefault(judge.name, judge).digest != judge.digest:
                 raise RecipeError(
@@ -210,11 +221,16 @@ def _options(
     fields: dict[str, Any] = {
         name: (
             _readable(option.annotation, readers),
-            ... if option.default is inspect.Parameter.empty else option.default,
+            Field(
+                ... if option.default is inspect.Parameter.empty else option.default,
+                **BOUNDS.get(name, {}),
+            ),
         )
         for name, option in terms.options.items()
     }
-    config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+    config = ConfigDict(
+        extra="forbid", strict=True, arbitrary_types_allowed=True, allow_inf_nan=False
+    )
     form: type[BaseModel] = create_model("options", __config__=config, **fields)
     try:
         # Through JSON, where strictness still lets an array be a tuple.
@@ -281,18 +297,16 @@ def _check_flow(
         for table in stage.contract.reads:
             if table not in have:
                 raise RecipeError(
-                    f"recipe {recipe.name}: {stage.name} reads the table {table}, which no source "
-                    f"and no earlier stage makes; {_makers(table)}"
+                    f"{stage.place}: it reads the table {table}, which no source and no earlier "
+                    f"stage makes; {_makers(table)}"
                 )
         have |= set(stage.contract.writes)
     for stage in exports:
         if stage.contract.writes != ("rows",):
-            raise RecipeError(f"recipe {recipe.name}: {stage.use} is not an export but a stage")
+            raise RecipeError(f"{stage.place}: this is not an export but a stage")
     for stage in planned:
         if "rows" in stage.contract.writes:
-            raise RecipeError(
-                f"recipe {recipe.name}: {stage.use} is an export; it belongs in [[exports]]"
-            )
+            raise RecipeError(f"{stage.place}: this is an export; it belongs in [[exports]]")
 
 
 def _check_names(recipe: Recipe, exports: tuple[PlannedStage, ...]) -> None:
@@ -317,7 +331,9 @@ def folder(export: PlannedStage) -> str:
     return re.split(r"[.:]", export.use)[-1]
 
 
-def _check_judges(recipe: Recipe, planned: tuple[PlannedStage, ...]) -> None:
+def _check_judges(
+    recipe: Recipe, planned: tuple[PlannedStage, ...], exports: tuple[PlannedStage, ...]
+) -> None:
     """No judge is asked about its own family's completions, where the stage does not allow it.
 
     Nor do two juries share a name, under which a version keeps them.
@@ -330,14 +346,12 @@ def _check_judges(recipe: Recipe, planned: tuple[PlannedStage, ...]) -> None:
                 "files"
             )
     asking: list[Asking] = []
-    for index, spec in enumerate(recipe.exports):
+    for spec, stage in zip(recipe.exports, exports, strict=True):
         if spec.allow_self:
             raise RecipeError(
-                f"recipe {recipe.name}: exports[{index}] ({spec.use}): allow_self belongs to a "
-                "stage that asks a judge; remove it"
+                f"{stage.place}: allow_self belongs to a stage that asks a judge; remove it"
             )
-    for index, (spec, stage) in enumerate(zip(recipe.stages, planned, strict=True)):
-        place = f"recipe {recipe.name}: stages[{index}] ({spec.use})"
+    for spec, stage in zip(recipe.stages, planned, strict=True):
         roles = tuple(model.role for model in stage.models)
         # A stage of another verb may pass completions on, but its models did not write them.
         may_write = spec.use.startswith("generate.") or ":" in spec.use
@@ -345,12 +359,12 @@ def _check_judges(recipe: Recipe, planned: tuple[PlannedStage, ...]) -> None:
         is_judging = bool(stage.judges) and not is_writing
         if spec.allow_self and not stage.judges:
             raise RecipeError(
-                f"{place}: allow_self says that a judge may judge its own family; this stage asks "
-                "no judge: remove it, or put it on the stage that does"
+                f"{stage.place}: allow_self says that a judge may judge its own family; this stage "
+                "asks no judge: remove it, or put it on the stage that does"
             )
         asking.append(
             Asking(
-                place,
+                stage.place,
                 writers=roles if is_writing else (),
                 judges=roles if is_judging and not spec.allow_self else (),
             )

@@ -65,7 +65,7 @@ class Recipe(BaseModel):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="the dataset's name")
     description: str = ""
-    seed: int = Field(0, description="of all randomness in stages and splits")
+    seed: int = Field(0, ge=0, description="of all randomness in stages and splits")
     sources: Sources
     models: dict[str, ModelSpec] = Field(default_factory=dict[str, ModelSpec])
     stages: list[StageSpec] = Field(default_factory=list[StageSpec])

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 
-from prefdata.models.edge import Edge
+from prefdata.models.clients import Clients
 from prefdata.watch import Stopping, Watch
 
 GRACE = 15.0
@@ -36,7 +36,7 @@ class Stopped(KeyboardInterrupt):
 
 
 @contextmanager
-def graceful(edge: Edge, watch: Watch, grace: float | None = None) -> Generator[None]:
+def graceful(clients: Clients, watch: Watch, grace: float | None = None) -> Generator[None]:
     """Heed Ctrl-C so while it is open; elsewhere than in the main thread nothing is changed."""
     before = None
     if threading.current_thread() is threading.main_thread():
@@ -45,7 +45,7 @@ def graceful(edge: Edge, watch: Watch, grace: float | None = None) -> Generator[
         yield
         return
     ended = threading.Event()
-    heed = _Heed(edge, watch, GRACE if grace is None else grace, before, ended)
+    heed = _Heed(clients, watch, GRACE if grace is None else grace, before, ended)
     signal.signal(signal.SIGINT, heed)
     if hasattr(signal, "siginterrupt"):
         # Importing polars installs a handler after which the system goes on with what it
@@ -63,18 +63,18 @@ class _Heed:
 
     def __init__(
         self,
-        edge: Edge,
+        clients: Clients,
         watch: Watch,
         grace: float,
         before: Callable[[int, FrameType | None], object],
         ended: threading.Event,
     ) -> None:
-        self._edge, self._watch, self._grace = edge, watch, grace
+        self._clients, self._watch, self._grace = clients, watch, grace
         self._before, self._ended = before, ended
         self._is_asked = self._is_overdue = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self._is_overdue or (not self._is_asked and not self._edge.is_asking):
+        if self._is_overdue or (not self._is_asked and not self._clients.is_asking):
             raise KeyboardInterrupt
         if self._is_asked:
             if at_once:
@@ -85,12 +85,12 @@ class _Heed:
         threading.Thread(target=self._wind_down, name="prefdata-stop", daemon=True).start()
 
     def _wind_down(self) -> None:
-        self._watch(Stopping(self._edge.in_flight, self._grace))
-        self._edge.stop()
+        self._watch(Stopping(self._clients.in_flight, self._grace))
+        self._clients.stop()
         if self._idle(self._grace):
             return
         # Closing an engine may take as long as what it does.
-        threading.Thread(target=self._edge.close, daemon=True).start()
+        threading.Thread(target=self._clients.close, daemon=True).start()
         if self._idle(1.0):
             return
         self._is_overdue = True
@@ -100,7 +100,7 @@ class _Heed:
 
     def _idle(self, seconds: float) -> bool:
         until = time.monotonic() + seconds
-        while self._edge.is_asking and not self._ended.is_set():
+        while self._clients.is_asking and not self._ended.is_set():
             if time.monotonic() >= until:
                 return False
             time.sleep(0.02)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict
 
-from prefdata.models.edge import Edge
+from prefdata.models.clients import Clients
 from prefdata.watch import Pulse, Stuck, Watch
 
 EVERY = 1.0
@@ -13,7 +13,7 @@ EVERY = 1.0
 
 @contextmanager
 def watchdog(
-    edge: Edge, watch: Watch, stage: Callable[[], str], every: float = EVERY
+    clients: Clients, watch: Watch, stage: Callable[[], str], every: float = EVERY
 ) -> Generator[None]:
     """While it is open, `watch` hears a `Pulse` now and then, and `Stuck` of what stands still.
 
@@ -24,9 +24,9 @@ def watchdog(
 
     def look() -> None:
         while not done.wait(every):
-            if edge.is_asking:
-                watch(Pulse(edge.health()))
-            stalls = {each.role: each for each in edge.stalls()}
+            if clients.is_asking:
+                watch(Pulse(clients.health()))
+            stalls = {each.role: each for each in clients.stalls()}
             for role in told.keys() - stalls.keys():
                 del told[role]
             for role, each in stalls.items():

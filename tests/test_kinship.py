@@ -72,7 +72,7 @@ def test_its_own_family_may_not_unless_the_stage_allows_it(
 ):
     models = {"writer": writer, "judge": judge}
     message = refused(tmp_path, models, SAMPLE.format("writer"), JUDGE)
-    for part in ("recipe kin: stages[1] (annotate.pairwise)", "allow_self = true", *said):
+    for part in ("recipe kin, stage 2 (annotate.pairwise)", "allow_self = true", *said):
         assert part in message
     resolve(tmp_path, models, SAMPLE.format("writer"), JUDGE + "allow_self = true")
 
@@ -87,7 +87,7 @@ def test_every_complaint_is_said_at_once(tmp_path: Path):
     stages = (SAMPLE.format("one"), SAMPLE.format("two"), JUDGE)
     lines = refused(tmp_path, models, *stages).splitlines()
     assert len(lines) == 2
-    assert "stages[0] (generate.sample)" in lines[0]
+    assert "stage 1 (generate.sample)" in lines[0]
     assert "models.two.family" in lines[1]
 
 
@@ -131,12 +131,12 @@ def test_a_plug_in_that_writes_completions_is_a_writer(tmp_path: Path):
     )
     plug_in = '[[stages]]\nuse = "own_writing:write"\nmodel = "writer"\n'
     message = refused(tmp_path, {"writer": GPT_OLD, "judge": GPT}, plug_in, JUDGE)
-    assert "made by recipe kin: stages[0] (own_writing:write)" in message
+    assert "made by recipe kin, stage 1 (own_writing:write)" in message
 
 
 def test_allow_self_without_a_judge_is_a_mistake(tmp_path: Path):
     writer = SAMPLE.format("writer") + "allow_self = true"
-    assert "stages[0] (generate.sample): allow_self" in refused(
+    assert "stage 1 (generate.sample): allow_self" in refused(
         tmp_path, {"writer": QWEN, "judge": GPT}, writer, JUDGE
     )
     export = '[[exports]]\nuse = "export.listwise"\nallow_self = true'

@@ -24,7 +24,15 @@ from prefdata.tables import (
 
 def planned(function: Any, name: str = "", **options: Any) -> PlannedStage:
     use = f"tests:{function.__name__}"
-    return PlannedStage(name or use, use, function, contract(function), options, options)
+    return PlannedStage(
+        name or use,
+        use,
+        function,
+        contract(function),
+        options,
+        options,
+        f"recipe r, stage 1 ({use})",
+    )
 
 
 def world(n: int) -> Tables:
@@ -135,7 +143,7 @@ def test_rule_one_refuses_one_key_with_two_contents():
     def other_source(pairs: Pairs) -> Prompts:
         return Prompts(world(1)["prompts"].with_columns(source=pl.lit("other")))
 
-    with pytest.raises(TableError, match=r"other_source: table prompts.*appears once"):
+    with pytest.raises(TableError, match=r"other_source\): table prompts.*appears once"):
         follow([planned(other_source)], world(1), ask=nobody)
 
 
@@ -153,7 +161,7 @@ def test_an_estimate_that_forgets_what_it_was_given_is_named():
     """Scores of other stages would be gone, and with them the evidence for every label."""
     once = follow([planned(rate)], world(2), ask=nobody)
     forgetful = replace(planned(rate), use="estimate.rate", name="estimate.rate")
-    with pytest.raises(TableError, match=r"estimate\.rate returned scores without 2 rows"):
+    with pytest.raises(TableError, match=r"\(tests:rate\) returned scores without 2 rows"):
         follow([forgetful], once, ask=nobody)
 
 
@@ -209,7 +217,10 @@ def test_a_table_that_may_be_there_is_given_where_it_is():
 
 
 def test_a_stage_that_returns_something_else_is_named():
-    with pytest.raises(TableError, match=r"tests:wrong returned str; its signature promises pairs"):
+    with pytest.raises(
+        TableError,
+        match=r"recipe r, stage 1 \(tests:wrong\) returned str; its signature promises pairs",
+    ):
         run_stage(planned(wrong), world(1), nobody)
 
 
@@ -217,7 +228,7 @@ def test_an_error_of_a_stage_names_the_stage_and_keeps_its_kind():
     def refuse(pairs: Pairs) -> Pairs:
         raise RecipeError("no")
 
-    with pytest.raises(RecipeError, match="tests:refuse: no"):
+    with pytest.raises(RecipeError, match=r"^recipe r, stage 1 \(tests:refuse\): no$"):
         run_stage(planned(refuse), world(1), nobody)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from prefdata.models import edge as edges
+from prefdata.models import clients
 from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
 from prefdata.models.spec import ModelSpec
@@ -162,7 +162,7 @@ def test_an_engine_that_does_not_stop_is_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     engine = Computing()
-    monkeypatch.setattr(edges, "open_client", lambda *_: engine)
+    monkeypatch.setattr(clients, "open_client", lambda *_: engine)
     spec = ModelSpec(client="vllm", model="m")
     seen: list[Event] = []
 
@@ -175,7 +175,7 @@ def test_an_engine_that_does_not_stop_is_interrupted(
     asked = ask(spec, ["a", "b"])
     with Ledger(tmp_path) as ledger, Edge({"m": spec}, ledger) as edge:
         since = time.monotonic()
-        with pytest.raises(KeyboardInterrupt), graceful(edge, seen.append, grace=0.2):
+        with pytest.raises(KeyboardInterrupt), graceful(edge.clients, seen.append, grace=0.2):
             edge(asked)
         assert time.monotonic() - since < 20
     assert seen == [Stopping(2, 0.2)]
@@ -184,16 +184,20 @@ def test_an_engine_that_does_not_stop_is_interrupted(
 
 def test_where_nothing_is_asked_it_is_an_exception_at_once(tmp_path: Path):
     with Ledger(tmp_path) as ledger, Edge({}, ledger) as edge:
-        with pytest.raises(KeyboardInterrupt), graceful(edge, lambda _: None):
+        with pytest.raises(KeyboardInterrupt), graceful(edge.clients, lambda _: None):
             signal.raise_signal(signal.SIGINT)
-        assert not edge.is_stopping
+        assert not edge.clients.is_stopping
 
 
 def test_a_thread_that_is_not_the_main_one_changes_no_handler(tmp_path: Path):
     before, seen = signal.getsignal(signal.SIGINT), []
 
     def look() -> None:
-        with Ledger(tmp_path) as ledger, Edge({}, ledger) as edge, graceful(edge, lambda _: None):
+        with (
+            Ledger(tmp_path) as ledger,
+            Edge({}, ledger) as edge,
+            graceful(edge.clients, lambda _: None),
+        ):
             seen.append(signal.getsignal(signal.SIGINT))
 
     call: Callable[[], None] = look

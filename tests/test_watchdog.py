@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from prefdata.errors import ModelError
-from prefdata.models import edge as edges
+from prefdata.models import clients
 from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
 from prefdata.models.spec import ModelSpec
@@ -42,7 +42,7 @@ def test_the_request_that_waits_is_named_with_its_time_out(
     seen: list[Event] = []
     with (
         Edge({"judge": spec}, ledger) as edge,
-        watchdog(edge, seen.append, lambda: "annotate.pairwise", every=0.05),
+        watchdog(edge.clients, seen.append, lambda: "annotate.pairwise", every=0.05),
     ):
         said = edge(ask(spec, ["quick", "stuck", "quick too"], role="judge"))
     assert said["error"].null_count() == 3, "it was tried again"
@@ -64,7 +64,10 @@ def test_nothing_is_said_while_answers_come(server: Any, spec_of: SpecOf, ledger
     server.latency = 0.15
     spec = spec_of(concurrency=1, stall_seconds=1.0)
     seen: list[Event] = []
-    with Edge({"m": spec}, ledger) as edge, watchdog(edge, seen.append, lambda: "s", every=0.02):
+    with (
+        Edge({"m": spec}, ledger) as edge,
+        watchdog(edge.clients, seen.append, lambda: "s", every=0.02),
+    ):
         edge(ask(spec, [f"Question {i}" for i in range(10)]))
     assert not stuck(seen)
 
@@ -73,7 +76,10 @@ def test_a_call_that_waits_for_its_turn_is_not_stuck(server: Any, spec_of: SpecO
     server.latency = 0.2
     spec = spec_of(concurrency=1, stall_seconds=0.8)
     seen: list[Event] = []
-    with Edge({"m": spec}, ledger) as edge, watchdog(edge, seen.append, lambda: "s", every=0.02):
+    with (
+        Edge({"m": spec}, ledger) as edge,
+        watchdog(edge.clients, seen.append, lambda: "s", every=0.02),
+    ):
         calls = [ask(spec, [f"Question {i} {j}" for i in range(8)]) for j in range(2)]
         threads = [threading.Thread(target=edge, args=(call,)) for call in calls]
         for thread in threads:
@@ -100,11 +106,14 @@ class Hanging:
 
 
 def test_an_engine_that_hangs_is_named_too(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(edges, "open_client", lambda *_: Hanging(_))
+    monkeypatch.setattr(clients, "open_client", lambda *_: Hanging(_))
     spec = ModelSpec(client="vllm", model="m", stall_seconds=0.1)
     requests = ask(spec, ["a", "b"])
     seen: list[Event] = []
-    with Edge({"m": spec}, ledger) as edge, watchdog(edge, seen.append, lambda: "s", every=0.02):
+    with (
+        Edge({"m": spec}, ledger) as edge,
+        watchdog(edge.clients, seen.append, lambda: "s", every=0.02),
+    ):
 
         def end() -> None:
             with pytest.raises(ModelError):

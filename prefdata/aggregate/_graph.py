@@ -23,6 +23,8 @@ SPARSE: Any = sparse
 SMALL = 64
 STACK = 1 << 20
 LARGE = 10_000
+# What items and shared parameters may be together for errors of both.
+MOST = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -152,25 +154,29 @@ def standard_errors(
     other: Ints,
     each: Floats,
     of_prior: Floats,
-    shared: tuple[Floats, float] | None = None,
-) -> tuple[Floats, Floats, float]:
+    shared: tuple[Any, Floats] | None = None,
+) -> tuple[Floats, Floats, Floats]:
     """Errors of strengths of mean 0 in each component, of the differences one[k] - other[k], and
-    of a parameter that all comparisons share.
+    of parameters that comparisons share.
 
     `each` and `of_prior` are the information of a comparison on its difference and of the prior on
-    a strength; `shared` is that of a comparison on its difference and the parameter together, and
-    the information on the parameter alone. NaN in components of more than `LARGE` items, and
-    everywhere where one of them matters to the parameter.
+    a strength; `shared` is that of a comparison on its difference and each parameter together,
+    (comparisons, parameters) and sparse, and the information on the parameters alone. NaN in
+    components of more than `LARGE` items, and everywhere where one of them matters to the
+    parameters, or where items times parameters are more than `MOST`.
     """
     of_item, of_difference = np.full(len(component), np.nan), np.full(len(one), np.nan)
-    # By components, the shared parameter known: variances, and what its error adds to strengths.
-    slope = np.full(len(component), np.nan)
-    left = shared[1] if shared else 1.0
+    both, left = shared if shared else (None, np.zeros((0, 0)))
+    n_shared = len(left)
+    if len(component) * n_shared > MOST:
+        return of_item, of_difference, np.full(n_shared, np.nan)
+    # By components, the shared parameters known: variances, and what their errors add to strengths.
+    slope = np.full((len(component), n_shared), np.nan)
     variance = np.full(len(component), np.nan)
     of_pair = np.full(len(one), np.nan)
     for block in blocks(component, one, other):
         if block.size > LARGE:
-            left = np.nan if shared else left
+            left = left * np.nan
             continue
         inverse = _inverse(information(block, each[block.rows], of_prior[block.items]))
         diagonal = np.einsum("cii->ci", inverse)
@@ -181,19 +187,36 @@ def standard_errors(
         cross = inverse[block.one // k, block.one % k, block.other % k]
         flat = diagonal.ravel()
         of_pair[block.rows] = flat[block.one] + flat[block.other] - 2 * cross
-        if shared:
-            both, n = shared[0][block.rows], len(block.items)
-            border = np.bincount(block.one, both, n) - np.bincount(block.other, both, n)
-            moved = np.einsum("cij,cj->ci", inverse, border.reshape(-1, k))
-            left -= float((moved * border.reshape(-1, k)).sum())
-            slope[block.items] = moved.ravel()
-    if shared:
-        moved, _ = centred(slope, component)
-        variance += moved**2 / left
-        of_pair += (slope[one] - slope[other]) ** 2 / left
+        if both is not None:
+            border = apart_by_items(block.one, block.other, len(block.items)).T @ both[block.rows]
+            border = border.toarray()
+            moved = (inverse @ border.reshape(-1, k, n_shared)).reshape(border.shape)
+            left = left - border.T @ moved
+            slope[block.items] = moved
+    known = np.isfinite(left).all() and (np.diag(left) > 0).all()
+    cover = np.linalg.inv(left) if known else left * np.nan
+    if n_shared:
+        moved = np.stack([centred(column, component)[0] for column in slope.T], 1)
+        variance += _spread(moved, cover)
+        many = max(1, STACK // n_shared)
+        for start in range(0, len(one), many):
+            at = slice(start, start + many)
+            of_pair[at] += _spread(slope[one[at]] - slope[other[at]], cover)
     of_item[:] = np.sqrt(np.maximum(variance, 0))
     of_difference[:] = np.sqrt(np.maximum(of_pair, 0))
-    return of_item, of_difference, float(np.sqrt(1 / left)) if left > 0 else float("nan")
+    return of_item, of_difference, np.sqrt(np.maximum(np.diag(cover), 0))
+
+
+def _spread(rows: Floats, cover: Floats) -> Floats:
+    """The variance of each row times parameters of that covariance."""
+    return np.einsum("ij,ij->i", rows @ cover, rows)
+
+
+def apart_by_items(one: Ints, other: Ints, n_items: int) -> Any:
+    """(comparisons, items), sparse: the difference of strengths of each comparison."""
+    n = len(one)
+    signs, rows = np.repeat([1.0, -1.0], n), np.tile(np.arange(n), 2)
+    return SPARSE.csr_array((signs, (rows, np.concatenate([one, other]))), shape=(n, n_items))
 
 
 def _inverse(matrix: Floats) -> Floats:

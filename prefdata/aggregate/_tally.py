@@ -10,9 +10,14 @@ from prefdata.tables import Completions, Scores, Strengths, Votes, pair_ids
 
 
 def tally(
-    votes: Votes, criteria: Sequence[str] | None, weights: Mapping[str, float] | None
+    votes: Votes,
+    criteria: Sequence[str] | None,
+    weights: Mapping[str, float] | None,
+    by: Sequence[str] = (),
 ) -> pl.DataFrame:
     """One row for each two compared completions: `wins` of a over b and `losses`, by weight.
+
+    `by` names columns that each have rows of their own.
 
     A vote adds its preference to wins and the rest to losses, so a tie is half of each. Unscored
     votes are left out.
@@ -21,8 +26,8 @@ def tally(
     scored = weigh(votes, criteria, weights).filter(preference.is_not_null())
     # Sorted before summing, so that the last bit does not depend on the order of the rows.
     return (
-        scored.sort("completion_a", "completion_b", "preference", "weight")
-        .group_by("completion_a", "completion_b", maintain_order=True)
+        scored.sort("completion_a", "completion_b", *by, "preference", "weight")
+        .group_by("completion_a", "completion_b", *by, maintain_order=True)
         .agg(
             wins=(preference * pl.col("weight")).sum(),
             losses=((1 - preference) * pl.col("weight")).sum(),

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from scipy import sparse
 from scipy.sparse import linalg as sparse_linalg
 from scipy.special import expit, log_expit
 
@@ -22,7 +23,8 @@ from prefdata.aggregate._tally import preferences, with_prompts
 from prefdata.errors import ConvergenceError, RecipeError
 from prefdata.tables import Completions, Scores, Strengths, Votes, pair_ids
 
-# This module comes without types.
+# These modules come without types.
+SPARSE: Any = sparse
 SOLVERS: Any = sparse_linalg
 
 
@@ -203,10 +205,11 @@ def standard_errors(
     world = _World(counts, len(found.strengths), prior, law)
     x = np.append(found.strengths - found.anchor, found.parameter)
     s = world.slopes(x)
-    shared = s.mixed[:-1], float(s.of_parameter.sum())
-    return _graph.standard_errors(
+    shared = SPARSE.csr_array(s.mixed[:-1, None]), np.array([[s.of_parameter.sum()]])
+    of_item, of_difference, of_parameter = _graph.standard_errors(
         found.component, counts.one, counts.other, s.curvature[:-1], world.of_prior(x), shared
     )
+    return of_item, of_difference, float(of_parameter[0])
 
 
 def aggregated(

@@ -129,6 +129,11 @@ def glad(
     more often than right, and its labels count for the other side. Exchanging a and b exchanges the
     result.
 
+    Abilities and difficulties are points, so that P leaves out how little is known of them. By the
+    default priors, which are the paper's, P after a single vote is sigmoid(e) = 0.94, where its
+    mean over the priors is 0.77. Where items have few votes a lower `easiness` is less sure (with 0
+    it is 0.73), and `aggregate.reliability` counts what is not known.
+
     - `strengths`: on votes the mean of P(preferred) over the completions that it was compared with,
       in [0, 1]; on ratings the posterior mean grade, in [0, 1], averaged over criteria by weight,
       `stderr` being the posterior's standard deviation.

@@ -6,7 +6,7 @@ strength (to nine significant digits) share the smaller rank, as in 1, 2, 2, 4, 
 
 import polars as pl
 
-from prefdata.errors import TableError
+from prefdata.errors import RecipeError, TableError
 from prefdata.tables import (
     Completions,
     Format,
@@ -36,9 +36,13 @@ def listwise(
     with fewer than `min_completions` of them has no row. `format` "conversational" keeps messages;
     "standard" gives plain strings and raises `TableError` on conversations of several messages.
 
+    Raises `RecipeError` for a `min_completions` below 1.
+
     Source: Cao, Qin, Liu, Tsai, Li (2007), Learning to Rank: From Pairwise Approach to Listwise
     Approach (a query with its documents and their scores as one instance).
     """
+    if min_completions < 1:
+        raise RecipeError(f"export.listwise: min_completions = {min_completions}; at least 1")
     taken = one_estimator(strengths, estimator, where="export.listwise")
     said = taken.join(completions.select("completion_id", "completion"), on="completion_id")
     if said.height < taken.height:

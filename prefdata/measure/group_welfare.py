@@ -72,11 +72,11 @@ def group_welfare(
       of estimate.em_groups or `ideal_group` of estimate.ideal_point; its groups are "group:<k>".
     - `annotators`: who is counted: one kind as `human:*`, or `*` for all.
     - `criteria`: the criteria that count; default all, in the mean.
-    - `tie_band`: ratings that are this close are a tie.
+    - `tie_band`: ratings that are this close are a tie; in [0, 1).
     - `seed`: of the bootstrap.
 
     Raises `RecipeError` for a table or criterion that is not there, an annotator in two groups or
-    in none of the tables.
+    in none of the tables, and a `tie_band` outside [0, 1).
 
     Source: Kirk et al. (2024), The PRISM Alignment Dataset, for welfare of subpopulations;
     Chakraborty et al. (2024), MaxMin-RLHF, for the least group; Moulin (2003), Fair Division and
@@ -86,6 +86,8 @@ def group_welfare(
         raise RecipeError(f"{WHERE}: of = {of!r}; votes or ratings")
     if (votes if of == "votes" else ratings) is None:
         raise RecipeError(f"{WHERE}: of = {of}, but no {of} are there")
+    if not 0 <= tie_band < 1:
+        raise RecipeError(f"{WHERE}: tie_band = {tie_band}; in [0, 1)")
     if of == "votes":
         preferred = _voted(Votes(pl.DataFrame(votes)), criteria)
     else:

@@ -23,6 +23,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
+from prefdata.aggregate._graph import apart_by_items
 from prefdata.aggregate.bradley_terry import fit_bradley_terry
 from prefdata.errors import RecipeError, nearest
 from prefdata.measure._means import COLUMNS, ONE_GROUP, means, student, with_groups
@@ -67,8 +68,11 @@ def leaderboard(
     - `criteria`: the criteria that count; default all.
     - `prior`: wins, and as many losses, of each generator against an opponent of strength 0.
 
-    Raises `RecipeError` for a baseline, annotator or criterion that no vote is of.
+    Raises `RecipeError` for a baseline, annotator or criterion that no vote is of, and a `prior`
+    below 0.
     """
+    if not 0 <= prior < float("inf"):
+        raise RecipeError(f"measure.leaderboard: prior is {prior}; give 0 or a number above")
     said = {"annotator": annotators, "criterion": criteria}
     for column, names in said.items():
         known = votes[column].unique().sort().to_list()
@@ -180,18 +184,15 @@ def fit_clustered(
     mean 0 in their component, or above item `at`.
     """
     fit = fit_bradley_terry(one, other, wins, n - wins, n_items=n_items, prior=prior)
-    theta, rows = fit.strengths, np.arange(len(one))
-    shape = len(one), n_items
-    signs = np.concatenate([np.ones(len(one)), -np.ones(len(one))])
-    apart = SPARSE.csr_array(
-        (signs, (np.concatenate([rows, rows]), np.concatenate([one, other]))), shape=shape
-    )
+    theta, apart = fit.strengths, apart_by_items(one, other, n_items)
     p = 1 / (1 + np.exp(-(apart @ theta)))
     away = 1 / (1 + np.exp(-np.abs(theta - fit.anchor)))
     information: Floats = (apart.T @ (apart * (n * p * (1 - p))[:, None])).toarray()
     information[np.diag_indices(n_items)] += 2 * prior * away * (1 - away)
     n_groups = int(group.max()) + 1
-    member = SPARSE.csr_array((np.ones(len(one)), (group, rows)), shape=(n_groups, len(one)))
+    member = SPARSE.csr_array(
+        (np.ones(len(one)), (group, np.arange(len(one)))), shape=(n_groups, len(one))
+    )
     gradient = member @ (apart * (wins - n * p)[:, None])
     meat: Floats = (gradient.T @ gradient).toarray()
     bread = np.linalg.pinv(information, hermitian=True)

@@ -20,13 +20,14 @@ def position_bias(votes: Votes, prompts: Prompts | None = None) -> Measures:
       side is cancels: 0 without bias, 1 for always the first, -1 for always the second.
     - `swap_consistency`: the share of the comparisons voted on in both orders with the same
       verdict (a, b or tie) in both; in [0, 1].
+    - `tie_rate`: the share of scored votes that are ties (a preference of just 1/2); in [0, 1].
     - `unscored_share`: the share of votes without a preference; in [0, 1].
 
     A comparison is an annotator's on two completions, one criterion and one draw. `n` is the
-    number of votes (`first_shown_wins`: scored and of known order; `unscored_share`: all) or of
-    comparisons scored in both orders. Of none the value is null. Votes on prompts of one group are
-    not independent: `stderr`, and Wilson's interval `low` to `high`, are those of a mean over
-    groups of prompts; of a single group there is neither.
+    number of votes (`first_shown_wins`: scored and of known order; `tie_rate`: scored;
+    `unscored_share`: all) or of comparisons scored in both orders. Of none the value is null. Votes
+    on prompts of one group are not independent: `stderr`, and Wilson's interval `low` to `high`,
+    are those of a mean over groups of prompts; of a single group there is neither.
 
     The subject is the annotator.
 
@@ -37,6 +38,7 @@ def position_bias(votes: Votes, prompts: Prompts | None = None) -> Measures:
     ordered = with_groups(votes, prompts).with_columns(
         subject=pl.col("annotator"),
         first=pl.when(pl.col("a_first").is_not_null()).then(order),
+        tied=(pl.col("preference") == 0.5).cast(pl.Float64),
         missing=pl.col("preference").is_null().cast(pl.Float64),
     )
     known = ordered.filter(pl.col("first").is_not_null())
@@ -52,6 +54,7 @@ def position_bias(votes: Votes, prompts: Prompts | None = None) -> Measures:
         means(known, "first", "first_shown_wins", every),
         means(both, "bias", "position_bias", every, low=-1),
         means(both, "same", "swap_consistency", every),
+        means(ordered, "tied", "tie_rate", every),
         means(ordered, "missing", "unscored_share", every),
     ]
     return Measures(pl.concat(made).sort("measure", "subject"))

@@ -8,30 +8,22 @@ on disk before it counts it.
 import itertools
 import math
 import threading
-import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 import polars as pl
 
 from prefdata import tables
 from prefdata.errors import BudgetError, ModelError, nearest
-from prefdata.models.account import (
-    LIMITS,
-    Account,
-    Counts,
-    Progress,
-    Purse,
-    Watch,
-    cost,
-    worst,
-)
-from prefdata.models.client import Client, Health, Sending, Watched, response, responses
+from prefdata.models.account import Account, Counts, Progress
+from prefdata.models.client import response, responses
+from prefdata.models.clients import Clients
+from prefdata.models.costs import cost, worst
 from prefdata.models.ledger import Ledger
+from prefdata.models.purse import LIMITS, Purse
 from prefdata.models.spec import ModelSpec
-from prefdata.models.stall import Stall, stall
 from prefdata.tables import Requests, Responses
 
 # So many requests without a single answer are no coincidence.
@@ -48,8 +40,8 @@ class Edge:
     others get the error "budget reached", which is not kept. `BudgetError` where a model has no
     price. Likewise no more than `max_requests` are sent, those that fail among them ("request limit
     reached"); trying one again does not count. `watch` is called, from any thread, with the
-    `Progress` of a running call. Calls from several threads share clients; `close` ends those that
-    run, with a `ModelError`.
+    `Progress` of a running call. Calls from several threads share `clients`; `close` ends those
+    that run, with a `ModelError`.
     """
 
     def __init__(
@@ -60,32 +52,25 @@ class Edge:
         fresh: bool = False,
         budget: float | None = None,
         max_requests: int | None = None,
-        watch: Watch | None = None,
+        watch: Callable[[Progress], None] | None = None,
     ) -> None:
         self.specs = specs
         self.ledger = ledger
+        self.clients = Clients(specs, ledger)
         self._fresh = fresh
-        self._purse = None
         self._is_budgeted = budget is not None
-        if budget is not None or max_requests is not None:
-            money = math.inf if budget is None else budget
-            self._purse = Purse(money, math.inf if max_requests is None else max_requests)
+        self._purse = Purse(
+            math.inf if budget is None else budget,
+            math.inf if max_requests is None else max_requests,
+        )
         self._account = Account(watch)
-        self._clients: dict[tuple[str, ...], Client] = {}
         self._identities: dict[str, str] = {}
         self._refreshed: set[str] = set()
-        self._busy: set[str] = set()
-        self._numbers = itertools.count()
-        self._lock = threading.Lock()
-        self._freed = threading.Condition(self._lock)
-        self._closed = False
         self._speaking: set[str] = set()
-        self._talks: dict[int, _Talk] = {}
-        # When a client answered last: of calls that share it, all but one may wait for their turn.
-        self._moved: dict[int, float] = {}
-        self._stopping = False
+        self._numbers = itertools.count()
         self._wanted = 0
-        self.given_up = 0
+        self._busy: set[str] = set()
+        self._freed = threading.Condition()
 
     @property
     def counts(self) -> Counts:
@@ -101,68 +86,18 @@ class Edge:
     @property
     def limit(self) -> str:
         """Which limit was reached, where one was."""
-        return self._purse.limit if self._purse else ""
+        return self._purse.limit
 
     @property
     def advice(self) -> str:
         """How to use the limit better, where there is something to say."""
-        return self._purse.advice if self._purse else ""
-
-    def health(self) -> tuple[Health, ...]:
-        """How each endpoint is that was asked so far, of the models that are behind some."""
-        with self._lock:
-            clients = list(self._clients.values())
-        return tuple(h for c in clients if isinstance(c, Watched) for h in c.health())
-
-    @property
-    def is_stopping(self) -> bool:
-        return self._stopping
-
-    @property
-    def in_flight(self) -> int:
-        """How many requests are with the models now."""
-        clients = self._sending()
-        own = sum(len(t.held) for t in self._talking() if not isinstance(t.client, Sending))
-        return own + sum(len(client.waiting()) for client in clients)
-
-    @property
-    def is_asking(self) -> bool:
-        return bool(self._talks)
-
-    def stalls(self) -> list[Stall]:
-        """The models that have not answered for longer than their patience."""
-        now = time.monotonic()
-        asked = {id(talk.client): talk for talk in self._talking() if talk.held}
-        return [
-            stall(talk.role, self.specs[talk.role], talk.client, talk.held, quiet, now)
-            for client, talk in asked.items()
-            if (quiet := now - self._moved[client]) >= self.specs[talk.role].patience
-        ]
-
-    def _talking(self) -> "list[_Talk]":
-        with self._lock:
-            return list(self._talks.values())
-
-    def _sending(self) -> list[Sending]:
-        with self._lock:
-            return [client for client in self._clients.values() if isinstance(client, Sending)]
-
-    def stop(self) -> None:
-        """Send nothing more. Calls take what is on its way and then end with a `ModelError`."""
-        with self._lock:
-            self._stopping = True
-        for client in self._sending():
-            client.drain()
-
-    def refuse_stopped(self) -> None:
-        if self._closed or self._stopping:
-            raise ModelError("the build was stopped; what was answered is kept: build again")
+        return self._purse.advice
 
     def __call__(self, requests: Requests) -> Responses:
-        self.refuse_stopped()
+        self.clients.refuse_stopped()
         wanted = Requests(requests.unique("request_id", maintain_order=True))
         self._check(wanted)
-        with self._lock:
+        with self._freed:
             self._wanted += wanted.height
         call = _Call(
             Progress(call=next(self._numbers), total=wanted.height),
@@ -191,7 +126,7 @@ class Edge:
         """
         for role in roles:
             self._refuse_priceless(role)
-            self._client(role)
+            self.clients.of(role)
 
     def _refuse_silence(self, answered: pl.DataFrame) -> None:
         """`ModelError` where a model answers none of several requests: that is no row's fault.
@@ -245,7 +180,7 @@ class Edge:
         try:
             self._converse(part, call, answers)
         except ModelError as error:
-            if not call.is_shared or self._closed or self._stopping:
+            if not call.is_shared or self.clients.is_closed or self.clients.is_stopping:
                 raise
             call.broken.append(error)
             heard = pl.concat([tables.empty("responses"), *answers])
@@ -260,35 +195,34 @@ class Edge:
         priced = [r for r, spec in self.specs.items() if spec.prices and not spec.prices.is_free]
         part = Requests(part.sort(pl.col("model").is_in(priced), maintain_order=True))
         while part.height and not call.stopped:
-            self.refuse_stopped()
-            held = worst(part, self.specs) if self._purse else {}
-            n = self._purse.reserve([*held.values()]) if self._purse else part.height
+            self.clients.refuse_stopped()
+            held = self._worst(part)
+            n = self._purse.reserve([*held.values()])
             sent, part = Requests(part.head(n)), Requests(part.slice(n))
             if not n:
                 answers.append(self._refuse(part, call))
                 break
-            held = {each: held.get(each, 0.0) for each in sent["request_id"]}
+            self.ledger.open()
+            held = {each: held[each] for each in sent["request_id"]}
             places = {each: at for at, each in enumerate(held)}
-            talk = _Talk(sent["model"][0], self._client(sent["model"][0]), held)
-            self._moved[id(talk.client)] = time.monotonic()
-            self._talks[id(talk)] = talk
             try:
-                for batch in talk.client.answer(sent):
-                    self._moved[id(talk.client)] = time.monotonic()
-                    if batch.height:
-                        asked = Requests(sent[[places[each] for each in batch["request_id"]]])
-                        answers.append(self._take(asked, batch, call, held))
-                    else:
-                        self._account.add(call.progress, Counts(), 0)
-                    self._refuse_closed()
-                    if call.stopped:
-                        break
-                    if not isinstance(talk.client, Sending):
-                        self.refuse_stopped()
+                with closing(self.clients.answers(sent["model"][0], sent, held)) as batches:
+                    for batch in batches:
+                        if batch.height:
+                            asked = Requests(sent[[places[each] for each in batch["request_id"]]])
+                            answers.append(self._take(asked, batch, call, held))
+                        else:
+                            self._account.add(call.progress, Counts(), 0)
+                        if call.stopped:
+                            break
             finally:
-                del self._talks[id(talk)]
-                if self._purse:
-                    self._purse.settle(sum(held.values()), 0.0)
+                self._purse.settle(sum(held.values()), 0.0)
+
+    def _worst(self, part: Requests) -> dict[str, float]:
+        """The most that each request can cost, where that matters."""
+        if self._purse.is_bounded:
+            return worst(part, self.specs)
+        return dict.fromkeys(part["request_id"], 0.0)
 
     def _take(
         self, asked: Requests, batch: Responses, call: "_Call", held: dict[str, float]
@@ -296,13 +230,14 @@ class Edge:
         """Have a batch on disk, then pay and count it. `asked` are its requests, row for row."""
         served = pl.Series("model", [self._identities[role] for role in asked["model"]], pl.String)
         self.ledger.append(
-            Requests(asked.clone().replace_column(asked.columns.index("model"), served)), batch
+            Requests(asked.clone().replace_column(asked.columns.index("model"), served)),
+            batch,
+            again=self._fresh,
         )
         self._refreshed.update(batch["request_id"] if self._fresh else ())
         spent = cost(asked, batch, self.specs)
         reserved = sum(held.pop(each) for each in batch["request_id"])
-        if self._purse:
-            self._purse.settle(reserved, spent)
+        self._purse.settle(reserved, spent)
         counts = Counts(
             asked=batch.height,
             failed=batch["error"].count(),
@@ -335,15 +270,6 @@ class Edge:
                 "build by max_requests instead"
             )
 
-    def _client(self, role: str) -> Client:
-        with self._lock:
-            self._refuse_closed()
-            key = self.specs[role].served()
-            if key not in self._clients:
-                alike = {r: spec for r, spec in self.specs.items() if spec.served() == key}
-                self._clients[key] = open_client(self.specs[role], self.ledger, alike)
-            return self._clients[key]
-
     @contextmanager
     def _claimed(self, wanted: Requests) -> Generator[Requests]:
         """Those requests that no other call is busy with; waits until there are some."""
@@ -359,22 +285,8 @@ class Edge:
                 self._busy.difference_update(mine)
                 self._freed.notify_all()
 
-    def _refuse_closed(self) -> None:
-        if self._closed:
-            self.refuse_stopped()
-
     def close(self) -> None:
-        """Stop every engine and connection that was started, and whatever still asks.
-
-        `given_up` says how many requests were on their way.
-        """
-        self.given_up += self.in_flight
-        with self._lock:
-            self._closed = True
-            clients = list(self._clients.values())
-            self._clients.clear()
-        for client in clients:
-            client.close()
+        self.clients.close()
 
     def __enter__(self) -> "Edge":
         return self
@@ -391,45 +303,3 @@ class _Call:
     is_shared: bool = False
     stopped: bool = False
     broken: list[ModelError] = field(default_factory=list[ModelError])
-
-
-@dataclass
-class _Talk:
-    """A client that is asked, with its requests that are without an answer."""
-
-    role: str
-    client: Client
-    held: dict[str, float]
-
-
-def open_client(spec: ModelSpec, ledger: Ledger, roles: Mapping[str, ModelSpec]) -> Client:
-    """The client of a spec and of all `roles` that are served alike.
-
-    Its engine or connections start with its first request. What runs for hours elsewhere is
-    remembered beside the ledger.
-    """
-    match spec.client:
-        case "openai" if spec.mode == "batch":
-            from prefdata.models.batch import BatchClient
-
-            return BatchClient(spec, ledger)
-        case "openai":
-            from prefdata.models.openai import OpenAIClient
-
-            return OpenAIClient(spec)
-        case "embedded":
-            from prefdata.models.embedded import EmbeddedClient
-
-            return EmbeddedClient(spec)
-        case "vllm":
-            from prefdata.models.vllm import VLLMClient
-
-            return VLLMClient(spec, roles)
-        case "local":
-            from prefdata.models.local import LocalClient
-
-            return LocalClient(spec)
-        case "scripted":
-            from prefdata.models.scripted import ScriptedClient
-
-            return ScriptedClient(spec)

@@ -102,9 +102,21 @@ class Index:
         # The first record holds what the rest covers; anything else was not written by us.
         if not len(stored) or stored["key"][0] != len(stored) - 1:
             return
-        if stored["offset"][0] <= self.segment.stat().st_size:
-            self.covered = self._kept = int(stored["offset"][0])
-            self.lines = stored[1:]
+        covered, lines = int(stored["offset"][0]), stored[1:]
+        if covered <= self.segment.stat().st_size and self._still_fits(lines, covered):
+            self.covered = self._kept = covered
+            self.lines = lines
+
+    def _still_fits(self, lines: Array, covered: int) -> bool:
+        """Whether the last line is where it was: in a segment that somebody edited it is not."""
+        if not len(lines):
+            return True
+        last = lines[lines["offset"].argmax()]
+        with self.segment.open("rb", buffering=0) as file:
+            file.seek(int(last["offset"]))
+            line = file.read(covered - int(last["offset"]))
+        begun = np.frombuffer(line[:ID], f"S{ID}")
+        return line.endswith(b"\n") and len(begun) > 0 and keys(begun)[0] == last["key"]
 
     def _keep(self) -> None:
         head = np.array([(len(self.lines), 0, self.covered, 0)], LAYOUT)

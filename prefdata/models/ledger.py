@@ -36,6 +36,8 @@ NO_ANSWER = (
     "timeout|rate limited|server error|connection|malformed reply|empty reply|budget reached"
     "|bad request|request limit|stopped|batch "
 )
+# A time has 13 digits in a line; a clock that was never set would give fewer.
+EARLIEST, LATEST = 10**12, 10**13 - 1
 # A compaction may retire segments between a look at the folder and their opening.
 LOOKS = 10
 
@@ -85,10 +87,23 @@ class Ledger:
                 found += [each for each in entries if not isinstance(each, str)]
         return found
 
-    def append(self, requests: Requests, answers: Responses) -> None:
+    def open(self) -> None:
+        """See that answers can be kept, before any is paid for; `ModelError` if not."""
+        with self._writing:
+            try:
+                self._own_segment()
+            except OSError as error:
+                raise ModelError(
+                    f"the ledger {self.folder} cannot be written: {error.strerror}; answers are "
+                    "not asked for that cannot be kept. Allow it, or name another folder with "
+                    "--data, and build again"
+                ) from error
+
+    def append(self, requests: Requests, answers: Responses, *, again: bool = False) -> None:
         """Record responses with their requests; on return they survive a crash.
 
-        `model` of `requests` is the model's identity. Transient failures are left out.
+        `model` of `requests` is the model's identity. Transient failures are left out. Those asked
+        `again` are newer than what they replace, whatever the clock says.
         """
         error = answers["error"]
         kept = answers
@@ -99,7 +114,10 @@ class Ledger:
         if kept.is_empty():
             return
         asked = {row["request_id"]: row for row in requests.iter_rows(named=True)}
-        now = int(time.time() * 1000)
+        now = min(max(int(time.time() * 1000), EARLIEST), LATEST)
+        if again:
+            ids = np.array(sorted(kept["request_id"]), dtype=f"S{ID}")
+            now = max(now, int(self._places(ids)[1]["time"].max()) + 1)
         lines = [
             segment.line(now, asked[row["request_id"]], row) for row in kept.iter_rows(named=True)
         ]
@@ -108,6 +126,8 @@ class Ledger:
     def close(self) -> None:
         with self._writing:
             if self._file is not None and self._pid == os.getpid():
+                if not self._written:
+                    self._path.unlink(missing_ok=True)  # nothing was answered
                 os.close(self._file)
             self._file = None
 

@@ -95,10 +95,8 @@ class ScriptedClient:
             case "tokens":
                 words = _given(row).split() if row["completion"] else text.split()
                 n = len(words) + (read if row["completion"] else 0)
-                ids = (
-                    [float(crc32(word.encode())) for word in words] if options.get("ids") else None
-                )
-                return response(request_id, number=float(len(words)), vector=ids, tokens_in=n)
+                ids = [crc32(word.encode()) for word in words] if options.get("ids") else None
+                return response(request_id, number=float(len(words)), token_ids=ids, tokens_in=n)
             case "logprobs":
                 words = _given(row).split()
                 each = self._spec.accuracy * (qualities(_given(row)) or [0.5])[-1] - 2.0

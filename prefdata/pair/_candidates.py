@@ -8,7 +8,7 @@ from prefdata.tables import Dropped, Pairs, Scores, Strengths, Votes, one_estima
 TIE = 1e-9
 
 
-def ranked(strengths: Strengths, estimator: str | None) -> pl.DataFrame:
+def ranked(strengths: Strengths, estimator: str | None, *, stage: str) -> pl.DataFrame:
     """The completions of each prompt, strongest first, as `prompt_id, completion_id, strength`.
 
     `tier` counts the distinct strengths of a prompt from 0, the best; within a tier the order is
@@ -17,7 +17,7 @@ def ranked(strengths: Strengths, estimator: str | None) -> pl.DataFrame:
     same_prompt = pl.col("prompt_id") == pl.col("prompt_id").shift(1)
     apart = pl.col("strength").shift(1) - pl.col("strength") > TIE
     return (
-        one_estimator(strengths, estimator, where="a pair stage")
+        one_estimator(strengths, estimator, where=stage)
         .sort("prompt_id", "strength", "completion_id", descending=[False, True, False])
         .with_columns(tier=(same_prompt & apart).fill_null(False).cast(pl.Int64))
         .with_columns(pl.col("tier").cum_sum().over("prompt_id"))

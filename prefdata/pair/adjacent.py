@@ -35,7 +35,7 @@ def adjacent(
 
     Source: own; the links of a ranking read as a chain.
     """
-    of_prompt = ranked(strengths, estimator).with_columns(
+    of_prompt = ranked(strengths, estimator, stage="pair.adjacent").with_columns(
         place=pl.int_range(pl.len()).over("prompt_id")
     )
     following = of_prompt.with_columns(pl.col("place") - 1)

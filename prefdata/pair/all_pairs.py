@@ -35,7 +35,7 @@ def all_pairs(
     Source: Ouyang et al. (2022), Training language models to follow instructions with human
     feedback: all K over 2 pairs of a ranking.
     """
-    of_prompt = ranked(strengths, estimator).with_columns(
+    of_prompt = ranked(strengths, estimator, stage="pair.all_pairs").with_columns(
         place=pl.int_range(pl.len()).over("prompt_id")
     )
     candidates = of_prompt.join(of_prompt, on="prompt_id", maintain_order="left_right").filter(

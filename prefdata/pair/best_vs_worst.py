@@ -35,7 +35,7 @@ def best_vs_worst(
 
     Source: Dong et al. (2024), RLHF Workflow, pair the best of n completions with the worst.
     """
-    of_prompt = ranked(strengths, estimator).with_columns(
+    of_prompt = ranked(strengths, estimator, stage="pair.best_vs_worst").with_columns(
         place=pl.int_range(pl.len()).over("prompt_id"),
         last=pl.col("tier").max().over("prompt_id"),
     )

@@ -14,7 +14,7 @@ from prefdata.screen import write
 from prefdata.screen.summary import draw_partial
 from prefdata.tables import VALUES
 from prefdata.version import Version
-from prefdata.version.card import unscored
+from prefdata.version.card import some_of_each, unscored
 from prefdata.version.diff import Diff
 
 SIDE_BY_SIDE = 100  # columns from which chosen and rejected stand beside each other
@@ -124,10 +124,11 @@ def _facts(version: Version) -> Table:
 
 def _draw_trust(version: Version, on: Console) -> None:
     """What was measured, and who left how much unscored."""
-    measures = version.table("measures").sort("measure", "subject")
+    measures = version.table("measures")
     if measures.height:
+        shown = some_of_each(measures, MEASURES)
         table = write.table("measure", "of", "value#", "± stderr#", "rows#")
-        for row in measures.head(MEASURES).to_dicts():
+        for row in shown.to_dicts():
             table.add_row(
                 write.text(row["measure"]),
                 write.text(row["subject"], "cyan"),
@@ -137,8 +138,8 @@ def _draw_trust(version: Version, on: Console) -> None:
             )
         on.print()
         on.print(table)
-        if measures.height > MEASURES:
-            on.print(f"[dim]{measures.height - MEASURES} more in measures.parquet[/dim]")
+        if measures.height > shown.height:
+            on.print(f"[dim]{measures.height - shown.height} more in measures.parquet[/dim]")
     measured = set(measures.filter(pl.col("measure") == "unscored_share")["subject"])
     for each in _unscored(version):
         if not each["unscored"] or each["annotator"] in measured:

@@ -184,7 +184,7 @@ def _trust(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> s
     if said := _noise(manifest["noise"]):
         parts.append(said)
     if "measures" in frames:
-        measures = frames["measures"].sort("measure", "subject")
+        measures, shown = frames["measures"], some_of_each(frames["measures"], MEASURES_SHOWN)
         rows = [
             (
                 row["measure"],
@@ -194,11 +194,11 @@ def _trust(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> s
                 row["n"],
                 row["note"],
             )
-            for row in measures.head(MEASURES_SHOWN).to_dicts()
+            for row in shown.to_dicts()
         ]
         parts.append(_grid(("measure", "of", "value", "95 % interval", "rows", "note"), rows))
-        if measures.height > MEASURES_SHOWN:
-            parts.append(f"{measures.height - MEASURES_SHOWN} more in `measures.parquet`.")
+        if measures.height > shown.height:
+            parts.append(f"{measures.height - shown.height:,} more in `measures.parquet`.")
     else:
         parts.append("Nothing was measured: neither agreement nor position bias is known.")
     return "\n\n".join(parts)
@@ -235,6 +235,16 @@ def _rate(row: Mapping[str, Any]) -> str:
     ends = [row["low"], row["high"]]
     said = "not known" if row["value"] is None else f"{row['value']:.1%}"
     return said if None in ends else f"{said} (95 % interval {ends[0]:.1%} to {ends[1]:.1%})"
+
+
+def some_of_each(measures: pl.DataFrame, n: int) -> pl.DataFrame:
+    """About `n` rows in order, but of every measure at least one; those with a value first."""
+    share = max(n // max(measures["measure"].n_unique(), 1), 1)
+    rank = pl.int_range(pl.len()).over("measure")
+    some = measures.sort("measure", pl.col("value").is_null(), "subject")
+    if measures.height > n:
+        some = some.filter(rank < share)
+    return some.sort("measure", "subject")
 
 
 def unscored(frames: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:

@@ -126,6 +126,19 @@ def test_contested_pairs_are_the_difficult_ones():
     assert all(difficulty[ids[3]] > difficulty[ids[i]] > 0 for i in range(3))
 
 
+def test_a_single_vote_is_as_sure_as_the_priors_and_as_crowd_kit():
+    """Whoever votes alone neither agrees nor disagrees: the means of the priors are the top."""
+    for easiness in (1.0, 0.0):
+        _, scores = glad(votes_of([0], [0], [1.0]), easiness=easiness)
+        sure = 1 / (1 + np.exp(-np.exp(easiness)))
+        assert pair_values(scores, 1)[0] == pytest.approx(sure, abs=1e-6)
+    frame = pd.DataFrame({"task": ["t", "u"], "worker": ["w", "v"], "label": [0, 1]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = GLAD().fit(frame).probas_
+    assert theirs.loc["t", 0] == pytest.approx(1 / (1 + np.exp(-np.e)), abs=1e-6)
+
+
 @pytest.mark.parametrize("file", ["snow_rte_votes", "gal_barzanmozafari_votes"])
 def test_real_votes_about_as_right_as_crowd_kits(shared, file):
     """At the top crowd-kit would be where we are; it stops before, by 1 of 1,000 the luckier."""

@@ -351,5 +351,5 @@ def test_a_mistake_in_a_jury_is_found_before_anything_is_asked(
     (folder / file).write_text(text.replace(found, mistake, 1))
     with pytest.raises(RecipeError) as refused:
         plan(Recipe.load(folder / "recipe.toml"))
-    for part in ("stages[1] (annotate.jury): jury", *said):
+    for part in ("stage 2 (annotate.jury): jury", *said):
         assert part in str(refused.value)

@@ -86,7 +86,7 @@ def overhead(spec: ModelSpec, folder: Path, rounds: int) -> None:
     rates: dict[str, list[float]] = {"bare": [], "prefdata": []}
     with Edge({"m": spec}, Ledger(folder / "warm")) as edge:
         edge(stage.requests(model, "text", prompts["prompt"].head(2)))
-        (asked,) = edge._clients.values()
+        (asked,) = edge.clients.opened.values()
         llm: Any = asked._engine  # pyright: ignore
         tokenizer = llm.get_tokenizer()
         written = [
@@ -100,11 +100,11 @@ def overhead(spec: ModelSpec, folder: Path, rounds: int) -> None:
             rates["bare"].append(sum(len(o.outputs[0].token_ids) for o in outputs) / took)
             llm.reset_prefix_cache()
             with Edge({"m": spec}, Ledger(folder / f"ledger{at}")) as mine:
-                mine._clients = edge._clients
+                mine.clients.opened = edge.clients.opened
                 work = sample(prompts, model=model)  # pyright: ignore
                 took, _ = seconds(lambda: stage.drive(work, mine))  # noqa: B023
                 rates["prefdata"].append(mine.counts.tokens_out / took)
-                mine._clients = {}
+                mine.clients.opened = {}
             print(
                 f"  round {at + 1}: bare {rates['bare'][-1]:.1f} tokens/s, "
                 f"generate.sample {rates['prefdata'][-1]:.1f}; load {os.getloadavg()[0]:.1f}",
@@ -144,7 +144,7 @@ def judging(spec: ModelSpec, folder: Path) -> None:
     cached = 0
     with Edge({"m": spec}, Ledger(folder / "judge")) as edge:
         edge(stage.requests(model, "text", prompts["prompt"].head(1), options={"max_tokens": 1}))
-        (asked,) = edge._clients.values()
+        (asked,) = edge.clients.opened.values()
         llm: Any = asked._engine  # pyright: ignore
         cache = llm.llm_engine.vllm_config.cache_config
         room = cache.num_gpu_blocks * cache.block_size
@@ -152,7 +152,7 @@ def judging(spec: ModelSpec, folder: Path) -> None:
             llm.reset_prefix_cache()
             client.in_order = order
             with Edge({"m": spec}, Ledger(folder / f"judge-{name}")) as mine:
-                mine._clients = edge._clients
+                mine.clients.opened = edge.clients.opened
                 work = logits(prompts, completions, judge=judge, model=model)  # pyright: ignore
                 found: list[Any] = []
 
@@ -163,7 +163,7 @@ def judging(spec: ModelSpec, folder: Path) -> None:
                 took[name], votes = seconds(lambda: stage.drive(work, ask))  # noqa: B023
                 cached = pl.concat(found)["tokens_cached"].sum()
                 read, n = mine.counts.tokens_in, votes.height
-                mine._clients = {}
+                mine.clients.opened = {}
             print(
                 f"  {name}: {took[name]:.1f} s, {cached} of {read} tokens in the cache; "
                 f"load {os.getloadavg()[0]:.1f}",

@@ -129,7 +129,9 @@ def test_failures_surface_as_they_are_and_leave_nothing_running(
     unreachable = 'client = "openai"\nmodel = "m"\nretries = 0\nbase_url = "http://127.0.0.1:9/v1"'
     planted = 'client = "scripted"\naccuracy = 0.9\nmalformed_rate = 0.1'
     recipe.write_text(recipe.read_text().replace(planted, unreachable))
-    with pytest.raises(ModelError, match=r"^annotate.pairwise: .*127\.0\.0\.1:9"):
+    with pytest.raises(
+        ModelError, match=r"^recipe planted, stage 2 \(annotate.pairwise\): .*127\.0\.0\.1:9"
+    ):
         build_flow(str(recipe), data=str(tmp_path), n_shards=3)
     assert not RUNNING
 

@@ -9,7 +9,7 @@ import pytest
 from prefdata import tables as t
 from prefdata.errors import RecipeError
 from prefdata.measure.length_bias import length_bias
-from tests.measure.planted_votes import measured, voted_world
+from tests.measure.planted_votes import measured, samples_of, voted_world
 
 
 def planted(
@@ -124,3 +124,73 @@ def test_who_is_not_there_is_named_and_no_votes_have_no_measures():
     with pytest.raises(RecipeError, match="llm:longg"):
         length_bias(world["votes"], world["completions"], judges=["llm:longg"])
     assert length_bias(world["votes"].clear(), world["completions"]).is_empty()
+
+
+def test_gold_on_some_comparisons_leaves_the_win_rates_as_they_are():
+    """Gold says what is better, not how often who wins."""
+    world = planted(6, {"human:gold": 0.0, "llm:a": 1.0, "llm:b": 0.0})
+    names = [("x", "y") if at % 3 else ("y", "x") for at in range(len(world["ids"]))]
+    samples = samples_of(world, names)
+    is_gold = pl.col("annotator") == "human:gold"
+    some = world["votes"].filter(~is_gold | (pl.col("prompt_id").hash(1) % 4 == 0))
+    told = length_bias(some, world["completions"], samples=samples, gold="human:gold")
+    without = world["votes"].filter(~is_gold)
+    blind = length_bias(without, world["completions"], samples=samples)
+    rates = pl.col("measure") == "length_controlled_win_rate"
+    assert told.filter(rates).equals(blind.filter(rates))
+    assert told.filter(rates)["n"].to_list() == [800, 800]
+    counted = measured(told, "length_bias", "llm:a")["n"]
+    assert 0 < counted < measured(blind, "length_bias", "llm:a")["n"] / 2
+
+
+@pytest.mark.parametrize(
+    ("judge", "agreement", "apart"),
+    [("weighted_alpaca_eval_gpt4_turbo", 0.75, 4.0), ("alpaca_eval_gpt4", 0.85, 7.5)],
+)
+def test_length_controlled_win_rates_come_near_to_those_that_alpacaeval_publishes(
+    judge: str, agreement: float, apart: float, shared: Any
+):
+    """On 475 of its 805 prompts, by another model of length: by log-ratio, one model a generator,
+    no term for the difficulty of a prompt."""
+    outputs = shared("alpacaeval_outputs.parquet").drop_nulls("output")
+    said = shared("alpacaeval_judge_votes.parquet").drop_nulls("preference")
+    said = said.filter(pl.col("judge") == judge, pl.col("generator_1") != pl.col("generator_2"))
+    said = said.unique(["prompt_id", "generator_2"], maintain_order=True)
+    # An id of its own for each generator, so that equal texts are not votes on all of theirs.
+    name = pl.format("{}~{}", "prompt_id", "model")
+    texts = outputs.select(
+        "prompt_id",
+        completion_id=name,
+        completion=pl.concat_list(pl.struct(role=pl.lit("assistant"), content="output")),
+    )
+    samples = outputs.select("prompt_id", completion_id=name, generator="model", draw=0)
+    one, other = (pl.format("{}~{}", "prompt_id", f"generator_{side}") for side in (1, 2))
+    wins = pl.when(pl.col("preference") == 0).then(0.5).otherwise(pl.col("preference") - 1)
+    turned = pl.when(other < one).then(wins).otherwise(1 - wins)
+    votes = said.with_columns(one=one, other=other, turned=turned).select(
+        "prompt_id",
+        completion_a=pl.min_horizontal("one", "other"),
+        completion_b=pl.max_horizontal("one", "other"),
+        annotator=pl.lit("llm:gpt-4"),
+        criterion=pl.lit("quality"),
+        draw=0,
+        a_first=pl.lit(None, pl.Boolean),
+        preference="turned",
+    )
+    made = length_bias(
+        t.typed(t.Votes, votes),
+        t.typed(t.Completions, texts),
+        samples=t.typed(t.Samples, samples),
+        baseline=said["generator_1"][0],
+    )
+    rates = made.filter(pl.col("measure") == "length_controlled_win_rate")
+    published = shared(f"published_alpacaeval_{judge}_leaderboard.parquet")
+    both = published.join(rates.select(model="subject", ours=100 * pl.col("value")), on="model")
+    both = both.drop_nulls("length_controlled_winrate")
+    assert both.height >= 15
+    ours, theirs, raw = both["ours"], both["length_controlled_winrate"], both["win_rate"]
+    assert both.select(pl.corr("ours", theirs, method="spearman")).item() > agreement
+    assert (ours - theirs).abs().mean() < apart
+    # Most of what length does to a win rate is taken out, and rarely too little or the wrong way.
+    assert (ours - theirs).abs().mean() < 0.7 * (raw - theirs).abs().mean()
+    assert ((ours - raw).sign() == (theirs - raw).sign()).mean() > 0.75

@@ -50,6 +50,7 @@ def test_a_judge_who_always_says_the_first():
         "first_shown_wins": 1.0,
         "position_bias": 1.0,
         "swap_consistency": 0.0,
+        "tie_rate": 0.0,
         "unscored_share": 0.0,
     }
 
@@ -89,6 +90,7 @@ def test_a_planted_bias_is_recovered_within_its_interval():
 def test_ties_are_half_and_a_tie_in_one_order_is_not_consistent():
     found = values(position_bias(votes_of([(0, True, 0.5), (0, False, 1.0)])))
     assert found["first_shown_wins"] == pytest.approx(0.25)
+    assert found["tie_rate"] == 0.5
     assert found["swap_consistency"] == 0
     assert (
         values(position_bias(votes_of([(0, True, 0.5), (0, False, 0.5)])))["swap_consistency"] == 1
@@ -102,7 +104,8 @@ def test_unscored_votes_count_as_unscored_only():
     assert values(made)["unscored_share"] == 0.25
     assert values(made)["swap_consistency"] == 1
     assert n == {
-        "first_shown_wins": 3, "position_bias": 1, "swap_consistency": 1, "unscored_share": 4,
+        "first_shown_wins": 3, "position_bias": 1, "swap_consistency": 1, "tie_rate": 3,
+        "unscored_share": 4,
     }  # fmt: skip
 
 
@@ -112,6 +115,7 @@ def test_without_a_known_order_there_is_nothing_to_say():
         "first_shown_wins": None,
         "position_bias": None,
         "swap_consistency": None,
+        "tie_rate": 0.0,
         "unscored_share": 0.0,
     }
     tables.check("measures", made, where="here")

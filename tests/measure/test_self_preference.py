@@ -1,6 +1,7 @@
 """Likings of judges for their own family: planted ones are found, better writing is none."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,13 @@ from tests.measure.planted_votes import measured, samples_of, swapped, voted_wor
 
 WRITERS = ("gpt-4o", "claude-3-opus", "Llama-3-8B")
 PEOPLE = {f"human:p{k}": 0.0 for k in range(5)}
+JUDGED = {
+    "human:1": "human1",
+    "human:2": "human2",
+    "human:3": "human3",
+    "llm:gpt-3.5": "gpt35",
+    "llm:pandalm-7b": "pandalm7b",
+}
 OF = {"gpt": "gpt-4o", "claude": "claude-3-opus", "Llama": "Llama-3-8B"}
 
 
@@ -89,6 +97,15 @@ def test_judges_who_are_all_vain_do_not_hide_each_other():
         found = measured(measure(world, judges=[judge]), "self_preference", judge)
         assert found["low"] < 1.5 < found["high"], judge
         assert found["low"] > 0.5
+
+
+def test_votes_of_the_same_family_change_nothing():
+    """Two judges of one model err together: neither is evidence for the other."""
+    judges = {"llm:gpt-4/j": 1.0, **PEOPLE, "llm:gpt-4/k": 1.0}
+    world = planted(9, judges, n=200)
+    both = measure(world, judges=["llm:gpt-4/j"])
+    alone = world["votes"].filter(pl.col("annotator") != "llm:gpt-4/k")
+    assert both.equals(measure({**world, "votes": alone}, judges=["llm:gpt-4/j"]))
 
 
 def test_gold_tells_what_the_others_share():
@@ -191,3 +208,63 @@ def test_a_completion_of_unknown_origin_is_left_out_and_nothing_is_held_without_
     assert said["annotator"].n_unique() > 1
     found = measured(measure({**world, "votes": said}), "self_preference", "llm:gpt-4/j")
     assert "quality is not held constant" in found["note"]
+
+
+def test_pandalm_does_not_favour_llama_beyond_what_people_see_in_it():
+    """PandaLM-7B is a tuned LLaMA; three people and GPT-3.5 judged the same comparisons."""
+    raw = pl.read_parquet(Path(__file__).parents[2] / "data" / "sources" / "pandalm.parquet")
+    names = [f"{text} of {at}" for at in range(raw.height) for text in "ab"]
+    world = {
+        "completions": pl.DataFrame(
+            {
+                "completion_id": names,
+                "completion": [
+                    [{"role": "assistant", "content": text}]
+                    for two in raw.select("completion_a", "completion_b").rows()
+                    for text in two
+                ],
+            }
+        ),
+        "samples": pl.DataFrame(
+            {
+                "completion_id": names,
+                "generator": [
+                    g for two in raw.select("generator_a", "generator_b").rows() for g in two
+                ],
+            }
+        ),
+    }
+    worth = {"0": 0.5, "1": 1.0, "2": 0.0, "garbage": None}
+    said = raw.with_row_index("at").select(
+        "prompt",
+        "generator_a",
+        "generator_b",
+        pl.format("a of {}", "at").alias("completion_a"),
+        pl.format("b of {}", "at").alias("completion_b"),
+        *(pl.col(c).cast(pl.String).replace_strict(worth, return_dtype=pl.Float64).alias(who)
+          for who, c in JUDGED.items()),
+    )  # fmt: skip
+    votes = said.unpivot(
+        list(JUDGED), index=["prompt", "completion_a", "completion_b"],
+        variable_name="annotator", value_name="preference",
+    ).with_columns(
+        criterion=pl.lit("quality"), draw=pl.lit(0), a_first=pl.lit(None, pl.Boolean),
+        prompt_id="prompt",
+    )  # fmt: skip
+    measures = measure({**world, "votes": votes})
+    a, b = (pl.col(side).str.contains("llama") for side in ("generator_a", "generator_b"))
+    one = said.filter(a != b).drop_nulls("llm:pandalm-7b")
+    sign = one.select(a.cast(float) * 2 - 1).to_series()
+    own = (one["llm:pandalm-7b"] - 0.5) * sign
+    others = (
+        one.select(pl.mean_horizontal(set(JUDGED) - {"llm:pandalm-7b"}) - 0.5).to_series() * sign
+    )
+    found = measured(measures, "own_win_rate_difference", "llm:pandalm-7b")
+    assert found["value"] == pytest.approx(2 * own.mean())
+    assert found["n"] == len(own) > 200
+    assert found["low"] > 0  # what a cheap measure says
+    above = measured(measures, "own_win_rate_above_others", "llm:pandalm-7b")
+    assert above["value"] == pytest.approx((own - others).mean())
+    assert above["high"] < 0
+    assert measured(measures, "self_preference", "llm:pandalm-7b")["high"] < 0.2
+    assert measured(measures, "self_preference", "llm:gpt-3.5")["value"] is None

@@ -233,11 +233,11 @@ def test_a_wait_that_is_given_up_leaves_the_batch_running(
     server.batches.seconds = 0.6
     spec = batch_of()
     with Edge({"m": spec}, ledger) as edge:
-        client = edge._client("m")
+        client = edge.clients.of("m")
         waiting = client.answer(ask(spec, TEXTS))
-        while not edge.health() or "progress" not in edge.health()[0].state:
+        while not edge.clients.health() or "progress" not in edge.clients.health()[0].state:
             assert next(waiting).is_empty(), "signs of life"
-        (shown,) = edge.health()
+        (shown,) = edge.clients.health()
         assert shown.bound == 30
         assert shown.answered + shown.failed + shown.in_flight == 30
         waiting.close()
@@ -308,8 +308,8 @@ def test_answers_that_nobody_wants_any_more_are_kept_all_the_same(
     spec = batch_of()
     table = ask(spec, TEXTS)
     with Edge({"m": spec}, ledger) as edge:
-        waiting = edge._client("m").answer(table)
-        while not edge.health():
+        waiting = edge.clients.of("m").answer(table)
+        while not edge.clients.health():
             next(waiting)
         waiting.close()
     fewer = Requests(table.head(10))

@@ -16,9 +16,10 @@ import pytest
 
 from prefdata import tables
 from prefdata.errors import BudgetError, ModelError
-from prefdata.models.account import BUDGET_REACHED, REQUESTS_REACHED, Counts, Progress
+from prefdata.models.account import Counts, Progress
 from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
+from prefdata.models.purse import BUDGET_REACHED, REQUESTS_REACHED
 from prefdata.models.spec import ModelSpec
 from prefdata.tables import Requests
 from tests.models.conftest import ask
@@ -121,8 +122,10 @@ def test_the_budget_is_never_exceeded_and_nearly_used(server: Any, spec_of: Spec
         assert said["error"].drop_nulls().unique().to_list() == [BUDGET_REACHED]
         assert edge.counts.unsent == 100 - edge.counts.asked == said["error"].count()
         assert edge.counts.failed == 0, "what was not sent did not fail"
+        assert edge.limit == BUDGET_REACHED
     with Edge({"m": spec}, ledger, budget=100 * each) as richer:
         assert richer(ask(spec, [f"Question {i}" for i in range(100)]))["error"].count() == 0
+        assert richer.limit == "", "none was reached"
         assert richer.counts.cached == edge.counts.asked
 
 
@@ -165,6 +168,22 @@ def test_models_share_a_budget(server: Any, spec_of: SpecOf, ledger: Ledger):
         said = asked.join(edge(Requests(asked.unique("request_id"))), on="request_id")
         assert edge.counts.cost <= 3.0
     assert said.filter(pl.col("model") == "free")["error"].count() == 0
+
+
+def test_nothing_is_asked_that_cannot_be_kept(server: Any, spec_of: SpecOf, tmp_path: Path):
+    """The folder of the ledger cannot be made: here because its parent is a file."""
+    (tmp_path / "data").write_text("")
+    edge = Edge({"m": spec_of()}, Ledger(tmp_path / "data" / "ledger"))
+    with edge, pytest.raises(ModelError, match=r"cannot be written.*--data"):
+        edge(ask(spec_of(), TEXTS))
+    assert not server.requests
+
+
+def test_a_build_without_an_answer_leaves_no_segment(server: Any, spec_of: SpecOf, ledger: Ledger):
+    server.fault("401")
+    with ledger, Edge({"m": spec_of()}, ledger) as edge, pytest.raises(ModelError):
+        edge(ask(spec_of(), TEXTS))
+    assert not list(ledger.folder.glob("*.jsonl"))
 
 
 def test_a_budget_needs_prices(server: Any, spec_of: SpecOf, ledger: Ledger):
@@ -260,6 +279,7 @@ ASKING = """
 import sys
 from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
+from prefdata.models.purse import BUDGET_REACHED, REQUESTS_REACHED
 from prefdata.models.spec import ModelSpec
 from tests.models.conftest import ask
 url, folder, start = sys.argv[1:]

@@ -78,7 +78,7 @@ def test_a_prompt_beyond_the_context_is_its_rows_reason(edge: Edge):
 def test_roles_on_one_model_share_one_server(edge: Edge):
     edge(ask(edge.specs["m"], ["One."]))
     edge(ask(edge.specs["other"], ["Two."], "other"))
-    assert len(edge._clients) == 1
+    assert len(edge.clients.opened) == 1
 
 
 @needs_model

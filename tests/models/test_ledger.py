@@ -220,6 +220,41 @@ def test_an_index_on_disk_is_only_a_cache(tmp_path: Path, monkeypatch: pytest.Mo
     assert Ledger(tmp_path).find([*ids, *extra["request_id"]]).height == 51
 
 
+def test_an_index_of_what_was_edited_since_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Who takes a line out and adds others moves all the rest, which stays found."""
+    monkeypatch.setattr("prefdata.models.index.WORTH_KEEPING", 1)
+    requests = record(tmp_path, [str(i) for i in range(50)])
+    assert Ledger(tmp_path).find(requests["request_id"]).height == 50
+    (segment,) = segments(tmp_path)
+    lines = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(b"".join([*lines[:3], *lines[4:], *lines[:3] * 7]))
+    assert Ledger(tmp_path).find(requests["request_id"]).height == 49
+
+
+@pytest.mark.parametrize("now", [0.0, 9e8, 1e11])
+def test_a_clock_that_was_never_set_loses_no_answer(
+    now: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("prefdata.models.ledger.time.time", lambda: now)
+    requests = record(tmp_path, ["1", "2"])
+    assert Ledger(tmp_path).find(requests["request_id"]).height == 2
+
+
+def test_what_is_asked_again_counts_where_the_clock_was_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    requests = ask(SPEC, ["x"])
+    with Ledger(tmp_path) as first:
+        first.append(requests, answers(requests, "old"))
+    monkeypatch.setattr("prefdata.models.ledger.time.time", lambda: 1.5e9)
+    monkeypatch.setattr("prefdata.models.segment.time.time_ns", lambda: 1_500_000_000 * 10**9)
+    with Ledger(tmp_path) as second:
+        second.append(requests, answers(requests, "new"), again=True)
+    assert Ledger(tmp_path).find(requests["request_id"])["text"].to_list() == ["xnew"]
+
+
 def test_ids_that_share_their_first_digits_are_told_apart(tmp_path: Path):
     ids = ["0123456789abcdef0001", "0123456789abcdef0002", "0123456789abcdef0003"]
     requests = ask(SPEC, ["1", "2"]).with_columns(pl.Series("request_id", ids[:2]))

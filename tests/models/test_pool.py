@@ -154,7 +154,7 @@ def test_draws_of_one_conversation_share_a_request(server: Any, spec_of: SpecOf,
     with Edge({"m": spec}, ledger) as edge:
         said = edge(table)
         assert edge(table).equals(said)
-        assert [each.answered for each in edge.health()] == [10]
+        assert [each.answered for each in edge.clients.health()] == [10]
     assert said["text"].n_unique() == 30
     assert sorted(each["body"].get("n", 1) for each in server.requests) == [2] * 5 + [4] * 5
     assert ledger.find(table["request_id"]).height == 30

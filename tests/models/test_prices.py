@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from prefdata.models import chat
-from prefdata.models.account import cost, worst
 from prefdata.models.client import responses
+from prefdata.models.costs import cost, worst
 from prefdata.models.ledger import Ledger
 from prefdata.models.prices import Prices, listed
 from prefdata.models.spec import ModelSpec

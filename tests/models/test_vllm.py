@@ -63,11 +63,11 @@ def test_a_seed_repeats_and_a_draw_does_not(edge: Edge):
     spec = edge.specs["m"].model_copy(update={"temperature": 1.0})
     with Edge({"m": spec}, edge.ledger, fresh=True) as again:
         # One engine is enough: the second edge borrows it.
-        again._clients = edge._clients
+        again.clients.opened = edge.clients.opened
         first = edge(ask(spec, ["Tell a story."]))["text"][0]
         other = again(ask(spec, ["Tell a story."], draw=1))["text"][0]
         same = again(ask(spec, ["Tell a story."]))["text"][0]
-        again._clients = {}
+        again.clients.opened = {}
     assert first == same
     assert first != other
 

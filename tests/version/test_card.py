@@ -173,3 +173,14 @@ def test_pairs_that_were_turned_round_are_counted_while_they_are_there(carded, w
     scores = scores.with_columns(subject=pl.lit("pair"), score=pl.lit("flipped"))
     _, text = carded({"scores": tables.check("scores", scores, where="t")})
     assert "2 pairs had the label turned round." in text
+
+
+def test_of_many_measures_each_is_shown(carded):
+    rows = [(f"m{at:02}", f"s{k}", None if k < 3 else k / 10) for at in range(30) for k in range(9)]
+    frame = pl.DataFrame(rows, schema=["measure", "subject", "value"], orient="row")
+    frame = frame.with_columns(stderr=pl.lit(0.01), n=pl.lit(7, pl.Int64))
+    _, text = carded({"measures": tables.check("measures", frame, where="t")})
+    lines = [line for line in text.splitlines() if line.startswith("| m")]
+    assert [line.split(" | ")[0] for line in lines[1:]] == [f"| m{at:02}" for at in range(30)]
+    assert all("| s3 | 0.3 | 0.2804 to 0.3196 |" in line for line in lines[1:])
+    assert "240 more in `measures.parquet`" in text

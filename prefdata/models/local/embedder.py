@@ -36,7 +36,7 @@ class Embedder:
             tokenizer.pad_token = tokenizer.eos_token
         self._budget = budget(spec, device)
 
-    def answer(self, want: str, rows: Sequence[Row]) -> Iterator[list[Answer]]:
+    def answer(self, rows: Sequence[Row]) -> Iterator[list[Answer]]:
         texts = ["\n\n".join(turn["content"] for turn in row["messages"]) for row in rows]
         most = self._model.max_seq_length
         read = self._model.tokenizer(texts, truncation=True, max_length=most)["input_ids"]

@@ -8,7 +8,13 @@ from the lowest score to the highest, every time from the same start. What is pr
 chosen completion's log-probability changes, on the mean of the fifth's own pairs, and Spearman's
 correlation of the fifth's rank with that change: -1 where the score says it in advance. Beside CHES
 stand its length-normalised form, with the change a token too, and the negative edit distance.
-Nothing is downloaded. Found at its first run: see the test that holds it.
+Nothing is downloaded.
+
+Its first run, seeds 0 to 9: the mean rho of CHES is -0.94 (from -1.00 to -0.80), and the highest
+fifth raised the chosen side less than the lowest in 10 of 10. Of LN-CHES it is +0.41 (0.00 to
++0.90) and -0.12 a token: where lengths vary it does not order what training does to the chosen
+side, though it is what the paper filters by. The edit distance does well here, -0.72; on real text
+the paper finds that it does not.
 """
 
 import importlib.util

@@ -78,7 +78,7 @@ def test_the_export_carries_the_scores_and_the_page_shows_them(built: Any):
     made, folder = built
     rows = prefdata.load(made.name, "pairwise", data=folder / "data")["train"]
     assert len(rows) == made.tables["pairs"]
-    named = {"ches", "ln_ches", "difficulty", "ref_logp_chosen", "ref_logp_rejected"}
+    named = {"ches", "ln_ches", "difficulty", "ref_chosen_logps", "ref_rejected_logps"}
     assert named <= set(rows.column_names)
     assert all(value is not None for name in named for value in rows[name])
     page = (Path(made.path) / "report.html").read_text()

@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from prefdata.estimate._edit_distance import edit_distance
 from prefdata.estimate.ches import similarity
 
 Floats = NDArray[np.float64]
@@ -151,19 +152,12 @@ def scored(model: Any, pairs: Pairs) -> dict[str, Floats]:
 
 def edits(pairs: Pairs) -> Floats:
     """Levenshtein's distance of the sides over the longer length."""
-    found = []
-    for at in range(len(pairs.prompts)):
-        one, other = (
-            side[at, : int(length[at])].tolist()
-            for side, length in zip(pairs.sides, pairs.lengths, strict=True)
-        )
-        row = list(range(len(other) + 1))
-        for i, token in enumerate(one, 1):
-            before, row[0] = row[0], i
-            for j, with_ in enumerate(other, 1):
-                before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (token != with_))
-        found.append(row[-1] / max(len(one), len(other)))
-    return np.array(found)
+    one, other = (
+        [side[at, : int(n)].tolist() for at, n in enumerate(length)]
+        for side, length in zip(pairs.sides, pairs.lengths, strict=True)
+    )
+    both = zip(one, other, strict=True)
+    return np.array([edit_distance(a, b) / max(len(a), len(b)) for a, b in both])
 
 
 def part(pairs: Pairs, rows: NDArray[np.int64]) -> Pairs:

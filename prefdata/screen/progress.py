@@ -99,6 +99,7 @@ def outcome(event: Made, last: Asking | None) -> list[str]:
     unscored = sum(event.unscored.values())
     if unscored:
         said.append(f"{write.count(unscored)} unscored ({write.reasons(event.unscored)})")
+    said += [event.nothing] if event.nothing else []
     if last is not None:
         asked = last.done - last.cached - last.unsent
         said.append(f"{write.count(asked)} asked" if asked else "nothing asked")

@@ -136,6 +136,8 @@ def _making(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> 
     if stages:
         rows = [[stage.get(word, "") for word in words] for stage in stages]
         parts.append(_grid(("stage", "table", "in", "out", "dropped"), rows))
+    nothing: Mapping[str, str] = counts.get("nothing_made", {})
+    parts += [f"`{stage}`: {why}." for stage, why in nothing.items()]
     if distributions(frames):
         parts.append("How scores are distributed, and what was dropped, is drawn in `report.html`.")
     if "dropped" in frames:

@@ -87,6 +87,8 @@ def em_groups(
     - `precision`: of the prior on each group's weights; above 0.
     - `seed`: of starts and of what is held out.
 
+    Of fewer than two votes nothing can be held out: they give no row.
+
     Raises `RecipeError` for an option out of range or annotators without votes, and
     `ConvergenceError`.
 
@@ -100,7 +102,7 @@ def em_groups(
     seen = yield from choices(
         votes, completions, model=model, annotators=annotators, where="estimate.em_groups"
     )
-    if not len(seen.x):
+    if len(seen.x) < 2:
         return Scores(tables.empty("scores")), Measures(tables.empty("measures"))
     draw = np.random.default_rng(seed)
     part = draw.permutation(len(seen.x)) % FOLDS

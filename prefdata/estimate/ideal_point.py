@@ -14,6 +14,7 @@ The weights are a softmax of numbers with a normal prior around those of the ave
 many prototypes there are is asked of held-out votes, as in em_groups.
 """
 
+import warnings
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -90,6 +91,8 @@ def ideal_point(
     - `precision`: of the prior on prototypes; above 0.
     - `seed`: of starts and of what is held out.
 
+    Of fewer than two votes nothing can be held out: they give no row.
+
     Raises `RecipeError` for an option out of range and annotators without votes.
 
     Source: Chen et al. (2024), PAL: Pluralistic Alignment Framework for Learning from
@@ -103,7 +106,7 @@ def ideal_point(
     seen = yield from choices(
         votes, completions, model=model, annotators=annotators, where=WHERE, squares=True
     )
-    if not len(seen.x):
+    if len(seen.x) < 2:
         return Scores(tables.empty("scores")), Measures(tables.empty("measures"))
     draw = np.random.default_rng(seed)
     known = np.bincount(seen.user) >= few
@@ -158,7 +161,9 @@ def _starts(seen: Choices, n_groups: int, draw: np.random.Generator) -> list[tup
     size = np.maximum(np.linalg.norm(lean, axis=1, keepdims=True), 1e-12)
     made: list[tuple[Floats, Floats]] = []
     for _ in range(STARTS):
-        centres, label = VQ.kmeans2(lean / size, n_groups, minit="++", rng=draw, missing="warn")
+        # People who all lean the same way are fewer groups than asked for, which is no fault.
+        with np.errstate(invalid="ignore"), warnings.catch_warnings(action="ignore"):
+            centres, label = VQ.kmeans2(lean / size, n_groups, minit="++", rng=draw, missing="warn")
         numbers = np.where(label[:, None] == np.arange(n_groups), 1.5, -1.5)
         made.append((np.nan_to_num(centres), numbers))
     return made

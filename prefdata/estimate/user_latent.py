@@ -78,6 +78,8 @@ def user_latent(
     - `precision`: of the prior on m and B; above 0.
     - `seed`: of what is held out.
 
+    Of fewer than two votes nothing can be held out: they give no row.
+
     Raises `RecipeError` for an option out of range and annotators without votes.
 
     Source: Poddar et al. (2024), Personalizing RLHF with Variational Preference Learning, with a
@@ -92,7 +94,7 @@ def user_latent(
             "expected at least 0, at least 0, at least 1, at least 1, above 0"
         )
     seen = yield from choices(votes, completions, model=model, annotators=annotators, where=WHERE)
-    if not len(seen.x):
+    if len(seen.x) < 2:
         return Scores(tables.empty("scores")), Measures(tables.empty("measures"))
     seen = principal(seen, most_columns)
     draw = np.random.default_rng(seed)

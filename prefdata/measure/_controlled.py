@@ -5,8 +5,9 @@ completion's less the other's),
 
     P(it wins) = sigmoid(i + c z + b . x)
 
-and its win rate at equal traits is sigmoid(i). Votes of gold count for nothing here, and those of
-others count whether or not gold voted on the comparison.
+and its win rate at equal traits is sigmoid(i). Where its completions are all longer than the
+others' that is an extrapolation, as its interval shows. Votes of gold count for nothing here, and
+those of others count whether or not gold voted on the comparison.
 
 Source: Dubois, Galambosi, Liang, Hashimoto 2024, "Length-Controlled AlpacaEval: A Simple Way to
 Debias Automatic Evaluators" (here without its term for the difficulty of an instruction).

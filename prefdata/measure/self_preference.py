@@ -52,7 +52,8 @@ def self_preference(
     - `own_win_rate_difference`: by its votes on one of each, the win rate of the own completions
       less that of the rest, in [-1, 1]. A family that writes better has it above 0 for no bias.
     - `own_win_rate_above_others`: the win rate of the own completions by its votes, less that by
-      the others' (or gold's) on the same comparisons, in [-1, 1].
+      the others' (or gold's) on the same comparisons, in [-1, 1]. A judge that guesses more than
+      the others is nearer to 1/2 than they, whoever wrote what; the log-odds allow for that.
 
     The others are all annotators but those of the judge's family, and but those whose own family
     wrote one of the two: a judge that favours its own says nothing of their quality. People and

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from prefdata.measure import _effects_model as model
 from prefdata.measure._effects import effects_of
 
 Floats = NDArray[np.float64]
@@ -57,6 +58,41 @@ def voted(
 def effect(rows: pl.DataFrame, trait: str = "rare") -> dict[str, Any]:
     made = effects_of(rows, {"rare": "rare", "length": "length"})
     return made.row(by_predicate=pl.col("measure") == trait, named=True)
+
+
+@pytest.mark.parametrize("gold", [False, True])
+def test_derivatives_are_those_of_finite_differences(gold: bool):
+    rows = voted(5, 0.8, n=30, gold=gold)
+    group = (rows["group"].rank("dense").cast(pl.Int64) - 1).to_numpy()
+    seen = model.Seen(
+        y=rows["preference"].to_numpy(), x=rows.select("rare", "length").to_numpy(),
+        place=rows["place"].to_numpy(), k=rows["k"].to_numpy(), n=rows["n"].to_numpy(),
+        group=group, first=(rows["place"] > 0).to_numpy(),
+        verdict=rows["verdict"].to_numpy() if gold else None,
+    )  # fmt: skip
+    effects, spread = np.array([0.9, 0.2, -0.4, 0.7]), np.array([0.3, 0.5, -0.2])
+    by = None if gold else spread
+
+    def slope(function: Any, at: Floats) -> Floats:
+        steps = 1e-5 * np.eye(len(at))
+        return np.stack([(function(at + e) - function(at - e)) / 2e-5 for e in steps], -1)
+
+    def second(at: Floats) -> Any:
+        return model._second_step(seen, at, by)
+
+    def first(at: Floats) -> Any:
+        return model._first_step(seen, at)
+
+    for step, at in ((second, effects), *(() if gold else ((first, spread),))):
+        here = step(at)
+        total = slope(lambda b, step=step: step(b).likelihood, at)
+        assert here.score.sum(0) == pytest.approx(total, abs=1e-6)
+        bends = slope(lambda b, step=step: step(b).score, at)
+        groups = [-bends[group == each].sum(0) for each in range(group.max() + 1)]
+        assert here.information(group, len(groups)) == pytest.approx(np.array(groups), abs=1e-6)
+    if not gold:
+        crossed = slope(lambda s: model._second_step(seen, effects, s).score.sum(0), spread)
+        assert model._crossed(seen, effects, spread) == pytest.approx(crossed, abs=1e-6)
 
 
 def test_with_gold_it_is_a_logistic_regression():

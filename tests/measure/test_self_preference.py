@@ -99,6 +99,15 @@ def test_judges_who_are_all_vain_do_not_hide_each_other():
         assert found["low"] > 0.5
 
 
+def test_votes_of_the_same_family_change_nothing():
+    """Two judges of one model err together: neither is evidence for the other."""
+    judges = {"llm:gpt-4/j": 1.0, **PEOPLE, "llm:gpt-4/k": 1.0}
+    world = planted(9, judges, n=200)
+    both = measure(world, judges=["llm:gpt-4/j"])
+    alone = world["votes"].filter(pl.col("annotator") != "llm:gpt-4/k")
+    assert both.equals(measure({**world, "votes": alone}, judges=["llm:gpt-4/j"]))
+
+
 def test_gold_tells_what_the_others_share():
     """Others of no known family who favour gpt as well make it look better."""
     families = {"*gpt*": "gpt", "claude*": "claude", "Llama*": "llama"}

@@ -31,11 +31,11 @@ from prefdata.expectation import (
     Part,
     Scale,
 )
-from prefdata.invention import BYTES_A_TOKEN, GUESSED_TOKENS, Inventor
+from prefdata.invention import Inventor
 from prefdata.loop import Tables, follow, run_stage
 from prefdata.models.experience import Experience, kind, size
 from prefdata.models.spec import ModelSpec
-from prefdata.models.tokens import Counter as TokenCounter
+from prefdata.models.tokens import BYTES_A_TOKEN, GUESSED_TOKENS, TokenCounter
 from prefdata.plan import Plan, PlannedStage
 from prefdata.tables import Requests, Responses
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 import polars as pl
 
 from prefdata.tables import VALUES
+from prefdata.version.page import distributions
 
 SIZES = {
     1_000: "n<1K",
@@ -136,6 +137,10 @@ def _making(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> 
     if stages:
         rows = [[stage.get(word, "") for word in words] for stage in stages]
         parts.append(_grid(("stage", "table", "in", "out", "dropped"), rows))
+    nothing: Mapping[str, str] = counts.get("nothing_made", {})
+    parts += [f"`{stage}`: {why}." for stage, why in nothing.items()]
+    if distributions(frames):
+        parts.append("How scores are distributed, and what was dropped, is drawn in `report.html`.")
     if "dropped" in frames:
         why = frames["dropped"].group_by("stage", "table", "reason").len("n")
         why = why.sort(pl.col("n"), "stage", "table", "reason", descending=[True, *[False] * 3])

@@ -8,6 +8,7 @@ request has the same reply.
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,12 +18,11 @@ from zlib import crc32
 import numpy as np
 
 from prefdata.models.client import response
+from prefdata.models.tokens import BYTES_A_TOKEN, GUESSED_TOKENS
 from prefdata.tables import Requests, Responses
 
-GUESSED_TOKENS = 256
 # All free text is made of it, so that how much of a later request was invented can be counted.
 WORD = "word "
-BYTES_A_TOKEN = 4.3
 # Words of a free string in JSON, such as a judge's reason.
 WORDS_OF_A_STRING = 40
 DIMENSIONS = 32
@@ -66,17 +66,19 @@ class Inventor:
                 return _choice(options["choices"], luck)
             case "tokens":
                 tokens = _tokens(request)
-                ids = (
-                    [float(crc32(token.encode())) for token in tokens]
-                    if options.get("ids")
-                    else None
-                )
-                return {"number": float(len(tokens)), "vector": ids}
+                return {"number": float(len(tokens)), **_ids(tokens, options)}
             case "logprobs":
                 tokens = _tokens(request)
                 drawn = (-_draws(luck).exponential(1.5, len(tokens))).tolist()
                 logprobs = [{"token": t, "logprob": p} for t, p in zip(tokens, drawn, strict=True)]
-                return {"logprobs": logprobs, "number": sum(drawn)}
+                said = {"logprobs": logprobs, "number": sum(drawn), **_ids(tokens, options)}
+                if top := options.get("top"):
+                    each = [{"id": at, "logprob": -math.log(top + 1)} for at in range(top)]
+                    said |= {
+                        "top": [each] * len(tokens),
+                        "rest": [-math.log(top + 1)] * len(tokens),
+                    }
+                return said
             case "embedding" | "hidden" as want:
                 n = self.dimensions.get((request["model"], want), DIMENSIONS)
                 vector = _draws(luck).normal(size=options.get("dimensions") or n)
@@ -102,6 +104,13 @@ def _choice(choices: Sequence[str], luck: int) -> dict[str, Any]:
     spread = [{"token": c, "logprob": p} for c, p in zip(choices, logprobs, strict=True)]
     best = choices[int(shares.argmax())]
     return {"text": best, "logprobs": spread, "finish_reason": "stop"}
+
+
+def _ids(tokens: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Ids of tokens where they are asked for; equal tokens have equal ones."""
+    if not options.get("ids"):
+        return {}
+    return {"token_ids": [crc32(token.encode("utf-8", "replace")) for token in tokens]}
 
 
 def _tokens(request: Row) -> list[str]:

@@ -26,6 +26,7 @@ Rankings = NewType("Rankings", pl.DataFrame)
 Strengths = NewType("Strengths", pl.DataFrame)
 Pairs = NewType("Pairs", pl.DataFrame)
 Scores = NewType("Scores", pl.DataFrame)
+Likelihoods = NewType("Likelihoods", pl.DataFrame)
 Rationales = NewType("Rationales", pl.DataFrame)
 Principles = NewType("Principles", pl.DataFrame)
 Assignments = NewType("Assignments", pl.DataFrame)
@@ -38,8 +39,8 @@ Rows = NewType("Rows", pl.DataFrame)
 
 # In the order of the pipeline: a row refers only to tables before its own.
 _TABLES = (
-    "prompts completions samples ratings votes rankings strengths pairs scores rationales "
-    "principles assignments measures dropped"
+    "prompts completions samples ratings votes rankings strengths pairs scores likelihoods "
+    "rationales principles assignments measures dropped"
 )
 TABLES: tuple[str, ...] = tuple(_TABLES.split())
 

@@ -47,13 +47,17 @@ class Asking:
 
 @dataclass(frozen=True)
 class Made:
-    """A stage is done: rows that its tables now have, rows dropped, rows unscored by reason."""
+    """A stage is done: rows that its tables now have, rows dropped, rows unscored by reason.
+
+    `nothing` says so where it made no row of the votes, ratings or rankings that it was given.
+    """
 
     stage: str
     tables: Mapping[str, int]
     dropped: int
     unscored: Mapping[str, int]
     seconds: float
+    nothing: str = ""
 
 
 @dataclass(frozen=True)

@@ -284,7 +284,10 @@ def _of_annotators(labels: Labels, fitted: Fitted, estimator: str) -> list[pl.Da
 
 
 def _grades(fitted: Sequence[tuple[Graded, Floats]], estimator: str) -> Strengths:
-    """The posterior mean rating over criteria by weight, with the posterior's deviation."""
+    """The posterior mean rating over criteria by weight, with the posterior's deviation.
+
+    Where it is 0 it is not known: of a single grade, or a posterior that is 1 but for rounding.
+    """
     schema = {"completion_id": pl.String, "prompt_id": pl.String}
     parts = [pl.DataFrame(schema=schema | dict.fromkeys(("weight", "mean", "var"), pl.Float64))]
     for graded, posterior in fitted:
@@ -299,12 +302,13 @@ def _grades(fitted: Sequence[tuple[Graded, Floats]], estimator: str) -> Strength
         )
     weight = pl.col("weight")
     total = weight.sum()
+    deviation = (weight.pow(2) * pl.col("var")).sum().sqrt() / total
     return Strengths(
         pl.concat(parts)
         .group_by("completion_id", "prompt_id", maintain_order=True)
         .agg(
             strength=((weight * pl.col("mean")).sum() / total).clip(0, 1),
-            stderr=(weight.pow(2) * pl.col("var")).sum().sqrt() / total,
+            stderr=pl.when(deviation > 0).then(deviation),
         )
         .select(
             "completion_id",

@@ -1,7 +1,7 @@
 """Which pairs push probability away from both completions: the centred hidden embedding similarity.
 
 With h_t the last hidden state, after the final norm, at the position that predicts token t of a
-completion, S = sum_t h_t and m = S / |y|:
+completion, its end included, S = sum_t h_t and m = S / |y|:
 
     CHES    = <S+, S-> - |S+|^2
     LN-CHES = <m+, m-> - |m+|^2
@@ -9,10 +9,13 @@ completion, S = sum_t h_t and m = S / |y|:
 of chosen (+) and rejected (-). It is the part of the gradient flow of log pi(chosen) in which the
 two completions meet, all other coefficients set to 1. The higher, the more the chosen completion
 loses when the pair is trained on. Hidden states point the same way, so that CHES itself grows with
-the length of the rejected side and falls with that of the chosen; for filtering take `ln_ches` and
-keep the *lowest*.
+the length of the rejected side and falls with that of the chosen; for filtering the paper takes
+`ln_ches` and keeps the *lowest*. That is made for sides of about one length: on toy models with
+lengths that vary, CHES ordered what training did to the chosen side, LN-CHES did not
+(tests/benchmarks/bench_displacement.py).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,57 +23,82 @@ import polars as pl
 from numpy.typing import NDArray
 
 from prefdata import tables
-from prefdata.estimate._sides import ask_about, beside, parts
+from prefdata.estimate._edit_distance import edit_distance
+from prefdata.estimate._sides import ask_about, parts
+from prefdata.estimate.log_likelihood import END, scored
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Measures, Pairs, Prompts, Scores
 
 Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.int64]
 
-SIDES = ("chosen", "rejected")
-SCORES = ("ches", "ln_ches", "last_hidden_product")
+SCOPE = "all"  # the correlation with length is one of all pairs
+
+SCORES = ("ches", "ln_ches", "last_hidden_product", "negative_edit_distance")
+VECTORS = ("mean", "last")
 
 
 def ches(
-    pairs: Pairs, prompts: Prompts, completions: Completions, *, model: Model
+    pairs: Pairs,
+    prompts: Prompts,
+    completions: Completions,
+    *,
+    model: Model,
+    layer: int = -1,
+    norm: bool | None = None,
+    end: bool = True,
+    likelihoods: bool = False,
 ) -> Asks[tuple[Scores, Measures]]:
-    """Score each pair's `ches` and `ln_ches`, and `last_hidden_product`, their competitor.
+    """Score each pair's `ches` and `ln_ches`, and two competitors that know less.
 
-    The last is the product of the two last states. They have no unit: their scale is the model's.
-    A pair of equal states has `ches` and `ln_ches` 0. A pair of which a request failed has no
-    score. Each completion is read once, however many pairs it is in.
+    These are `last_hidden_product`, the product of the two last states, and
+    `negative_edit_distance`, in [-1, 0]: how many tokens one completion needs changed, added or
+    left out to become the other, in tokens of the longer one, times -1. Of all four a higher one
+    says that the completions are more alike. Products of states have no unit: their scale is the
+    model's. A pair of equal states has `ches` and `ln_ches` 0. What a failed request would have
+    told of a pair is not scored. Each completion is read once, however many pairs it is in.
 
     The measure `length_correlation` (Pearson's), subject "ches" and "ln_ches", says how far a
     score is told by tokens alone, those of rejected less those of chosen; n: pairs scored.
 
     Options:
     - `model`: the model that is to be trained, as it is before; one that gives hidden states.
+    - `layer`: whose states: -1 is the last, 0 are the embeddings of tokens.
+    - `norm`: whether the model's final norm is applied to them; by default to the last layer only.
+    - `end`: whether the token that ends a completion is one of its tokens.
+    - `likelihoods`: give also the scores of estimate.log_likelihood, of the completions that are in
+      pairs. A model that gives both reads each completion once for the two.
 
     Source: Razin et al. (2025), Unintentional Unalignment: Likelihood Displacement in Direct
-    Preference Optimization.
+    Preference Optimization; the defaults are those of their code.
     """
+    where = {} if layer == -1 else {"layer": layer}
+    where |= {} if norm is None else {"norm": norm}
+    where |= {"end": True} if end else {}
+    wants: list[tuple[str, Mapping[str, Any]]] = [
+        *(("hidden", {"pool": pool, **where}) for pool in ("mean", "last")),
+        ("tokens", {"ids": True}),
+        *((("logprobs", {"end": END}),) if likelihoods else ()),
+    ]
     made: list[pl.DataFrame] = []
+    also: list[pl.DataFrame] = []
     for part in parts(pairs):
         sides = pl.concat([part["chosen_id"], part["rejected_id"]]).unique().implode()
         shown = Completions(completions.filter(pl.col("completion_id").is_in(sides)))
-        wants = [("hidden", {"pool": pool}) for pool in ("mean", "last")]
-        means, lasts = yield from ask_about(prompts, shown, model, wants)
-        mean = means.select("completion_id", "request_id", n="number", mean="vector")
-        last = lasts.select("completion_id", last="vector")
-        known = mean.join(last, on="completion_id").filter(
-            pl.col("n") > 0, pl.col("mean").list.len() > 0, pl.col("last").list.len() > 0
-        )
-        made.append(_scored(beside(part, known)))
+        means, lasts, tokens, *rest = yield from ask_about(prompts, shown, model, wants)
+        made.append(_scored(part, means, lasts, tokens))
+        also += [scored(said, part, model) for said in rest]
     if not made:
         return Scores(tables.empty("scores")), Measures(tables.empty("measures"))
     rows = pl.concat(made)
     scores = [
-        rows.select(
+        rows.filter(pl.col(name).is_not_null()).select(
             subject_id="pair_id",
             subject=pl.lit("pair"),
             score=pl.lit(name),
             model=pl.lit(model.name),
             value=name,
-            request_id="request_id_chosen",
+            request_id="request_id",
         )
         for name in SCORES
     ]
@@ -78,7 +106,8 @@ def ches(
         pl.corr(name, pl.col("n_rejected") - pl.col("n_chosen")).fill_nan(None).alias(name)
         for name in SCORES[:2]
     )
-    return Scores(pl.concat(scores)), Measures(
+    # A completion may be in several parts.
+    return Scores(pl.concat([*scores, *also]).unique(maintain_order=True)), Measures(
         measures.unpivot(variable_name="subject").with_columns(
             measure=pl.lit("length_correlation"), n=pl.lit(rows.height)
         )
@@ -94,15 +123,45 @@ def similarity(
     return n_chosen * n_rejected * cross - n_chosen**2 * own, cross - own
 
 
-def _scored(rows: pl.DataFrame) -> pl.DataFrame:
-    """The pairs with their scores instead of their vectors."""
-    mean, last = ([_matrix(rows[f"{name}_{s}"]) for s in SIDES] for name in ("mean", "last"))
-    n = [rows[f"n_{side}"].to_numpy() for side in SIDES]
-    whole, normed = similarity(*mean, *n)
-    values = (whole, normed, np.einsum("pw,pw->p", *last))
-    named = (pl.Series(name, each) for name, each in zip(SCORES, values, strict=True))
-    return rows.select("pair_id", "n_chosen", "n_rejected", "request_id_chosen").with_columns(named)
+def _scored(
+    pairs: Pairs, means: pl.DataFrame, lasts: pl.DataFrame, tokens: pl.DataFrame
+) -> pl.DataFrame:
+    """The pairs both sides of which are known, with their scores and lengths."""
+    known = (
+        means.select("completion_id", "request_id", n="number", mean="vector")
+        .join(lasts.select("completion_id", last="vector"), on="completion_id")
+        .filter(pl.col("n") > 0, *(pl.col(name).list.len() > 0 for name in VECTORS))
+        .join(tokens.select("completion_id", "token_ids", m="number"), on="completion_id")
+        .with_row_index("at")
+    )
+    place = known.select("completion_id", "at")
+    rows = pairs.select("pair_id", "chosen_id", "rejected_id").sort("pair_id")
+    for side in ("chosen", "rejected"):
+        at = place.rename({"completion_id": f"{side}_id", "at": side})
+        rows = rows.join(at, on=f"{side}_id", maintain_order="left")
+    chosen, rejected = (rows[side].to_numpy() for side in ("chosen", "rejected"))
+    mean, last = (_matrix(known[name]) for name in VECTORS)
+    n = known["n"].to_numpy()
+    whole, normed = similarity(mean[chosen], mean[rejected], n[chosen], n[rejected])
+    product = np.einsum("pw,pw->p", last[chosen], last[rejected])
+    apart = _edits(known, chosen, rejected)
+    values = zip(SCORES, (whole, normed, product, apart), strict=True)
+    return rows.select(
+        "pair_id",
+        *(pl.Series(name, value, pl.Float64) for name, value in values),
+        n_chosen=pl.Series(n[chosen]),
+        n_rejected=pl.Series(n[rejected]),
+        request_id=known["request_id"].gather(chosen),
+    )
+
+
+def _edits(known: pl.DataFrame, chosen: Ints, rejected: Ints) -> list[float | None]:
+    """None where the tokens of a side are not known."""
+    ids = known.select(pl.col("token_ids").list.tail(pl.col("m").cast(pl.Int64)))
+    said = ids.to_series().to_list()
+    both = [(said[a], said[b]) for a, b in zip(chosen, rejected, strict=True)]
+    return [-edit_distance(a, b) / max(len(a), len(b)) if a and b else None for a, b in both]
 
 
 def _matrix(vectors: pl.Series) -> Floats:
-    return np.array(vectors.to_list(), dtype=float).reshape(len(vectors), -1)
+    return vectors.explode().to_numpy().reshape(len(vectors), -1)

@@ -14,6 +14,7 @@ The weights are a softmax of numbers with a normal prior around those of the ave
 many prototypes there are is asked of held-out votes, as in em_groups.
 """
 
+import warnings
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -26,7 +27,15 @@ from scipy.special import expit, log_expit
 
 from prefdata import tables
 from prefdata.errors import RecipeError
-from prefdata.estimate._people import Choices, choices, rewards, scores
+from prefdata.estimate._people import (
+    FOLDS,
+    Choices,
+    choices,
+    held_out_users,
+    n_parts,
+    rewards,
+    scores,
+)
 from prefdata.estimate.em_groups import fewest
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Measures, Scores, Votes, pair_ids
@@ -40,8 +49,6 @@ VQ: Any = vq
 
 STARTS = 3
 TOLERANCE = 1e-7  # of the loss, relative
-FOLDS = 5
-ENOUGH = 600  # votes that are held out, where there are that many
 # Precision of the prior on how far a person's numbers are from the average person's.
 AROUND = 0.2
 # Votes from which new people are placed, and how many more they must have to be asked about.
@@ -84,6 +91,8 @@ def ideal_point(
     - `precision`: of the prior on prototypes; above 0.
     - `seed`: of starts and of what is held out.
 
+    Of fewer than two votes nothing can be held out: they give no row.
+
     Raises `RecipeError` for an option out of range and annotators without votes.
 
     Source: Chen et al. (2024), PAL: Pluralistic Alignment Framework for Learning from
@@ -97,7 +106,7 @@ def ideal_point(
     seen = yield from choices(
         votes, completions, model=model, annotators=annotators, where=WHERE, squares=True
     )
-    if not len(seen.x):
+    if len(seen.x) < 2:
         return Scores(tables.empty("scores")), Measures(tables.empty("measures"))
     draw = np.random.default_rng(seed)
     known = np.bincount(seen.user) >= few
@@ -152,7 +161,9 @@ def _starts(seen: Choices, n_groups: int, draw: np.random.Generator) -> list[tup
     size = np.maximum(np.linalg.norm(lean, axis=1, keepdims=True), 1e-12)
     made: list[tuple[Floats, Floats]] = []
     for _ in range(STARTS):
-        centres, label = VQ.kmeans2(lean / size, n_groups, minit="++", rng=draw, missing="warn")
+        # People who all lean the same way are fewer groups than asked for, which is no fault.
+        with np.errstate(invalid="ignore"), warnings.catch_warnings(action="ignore"):
+            centres, label = VQ.kmeans2(lean / size, n_groups, minit="++", rng=draw, missing="warn")
         numbers = np.where(label[:, None] == np.arange(n_groups), 1.5, -1.5)
         made.append((np.nan_to_num(centres), numbers))
     return made
@@ -243,22 +254,12 @@ def held_out(
 ) -> Floats:
     """The log loss of each vote of the first parts, foretold from the others."""
     made: list[Floats] = []
-    for at in range(_n_parts(part)):
+    for at in range(n_parts(part)):
         found = fit_ideal_points(seen.only(part != at), n_groups, precision, draw)
         outside = seen.only(part == at)
         z, y = log_odds(outside, found, found.weights), outside.prefers_a
         made.append(-(y * log_expit(z) + (1 - y) * log_expit(-z)))
     return np.concatenate(made)
-
-
-def held_out_users(seen: Choices, part: Ints) -> Ints:
-    """Whose the votes of `held_out` are."""
-    return np.concatenate([seen.user[part == at] for at in range(_n_parts(part))])
-
-
-def _n_parts(part: Ints) -> int:
-    """One fifth of many votes says enough; of few, more of them are held out in turn."""
-    return int(np.clip(-(-ENOUGH * FOLDS // len(part)), 1, min(FOLDS, len(np.unique(part)))))
 
 
 class Shots(NamedTuple):

@@ -6,12 +6,18 @@ The tokens are those that the model's own chat template gives the completion, it
 none of the prompt's.
 """
 
+from typing import Literal
+
 import polars as pl
 
 from prefdata.estimate._sides import ask_about, beside
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Pairs, Prompts, Scores
 
+End = bool | Literal["template"]
+
+# As trainers read it: the whole conversation less what the model is asked with.
+END: End = "template"
 _NAMES = {"logp": "number", "logp_per_token": "mean", "n_tokens": "n"}
 
 
@@ -21,6 +27,7 @@ def log_likelihood(
     pairs: Pairs | None = None,
     *,
     model: Model,
+    end: End = END,
 ) -> Asks[Scores]:
     """Score each completion's `logp` (nats), `logp_per_token` and `n_tokens` under a model.
 
@@ -31,43 +38,52 @@ def log_likelihood(
 
     Options:
     - `model`: whose likelihoods; the model to be trained, as it is before.
+    - `end`: what of a completion's end is one of its tokens: "template", all that the chat template
+      writes after it, which is what TRL trains on (where the template ends a turn by a token and a
+      line break, both); true, the token that ends the turn; false, nothing.
 
     Source: Rafailov et al. (2023), Direct Preference Optimization, whose reference log
     probabilities these are; per token, Ahrabian et al. (2024), The Hitchhiker's Guide to Human
     Alignment with *PO.
     """
-    [said] = yield from ask_about(prompts, completions, model, [("logprobs", {})])
+    options = {"end": end} if end else {}
+    [said] = yield from ask_about(prompts, completions, model, [("logprobs", options)])
+    return Scores(scored(said, pairs, model))
+
+
+def scored(said: pl.DataFrame, pairs: Pairs | None, model: Model) -> pl.DataFrame:
+    """The scores of completions, and beside their pairs, from the log-probabilities of tokens."""
     n = pl.col("logprobs").list.len()
     known = said.filter(pl.col("number").is_not_null() & (n > 0)).select(
         "completion_id", "request_id", "number", mean=pl.col("number") / n, n=n.cast(pl.Float64)
     )
-    scores = [
-        known.select(
-            pl.col("completion_id").alias("subject_id"),
-            pl.lit("completion").alias("subject"),
-            pl.lit(name).alias("score"),
-            pl.lit(model.name).alias("model"),
-            pl.col(column).alias("value"),
-            pl.col("request_id"),
-        )
+    made = [
+        _named(known, "completion", name, model, "completion_id", column, "request_id")
         for name, column in _NAMES.items()
     ]
     if pairs is not None:
         rows = beside(pairs, known)
         for side in ("chosen", "rejected"):
-            scores += [
-                rows.select(
-                    pl.col("pair_id").alias("subject_id"),
-                    pl.lit("pair").alias("subject"),
-                    pl.lit(name).alias("score"),
-                    pl.lit(model.name).alias("model"),
-                    pl.col(f"{column}_{side}").alias("value"),
-                    pl.col(f"request_id_{side}").alias("request_id"),
-                )
-                for name, column in {
-                    f"ref_logp_{side}": "number",
-                    f"ref_logp_{side}_per_token": "mean",
-                    f"n_tokens_{side}": "n",
-                }.items()
+            names = {
+                f"ref_logp_{side}": "number",
+                f"ref_logp_{side}_per_token": "mean",
+                f"n_tokens_{side}": "n",
+            }
+            made += [
+                _named(rows, "pair", name, model, "pair_id", f"{at}_{side}", f"request_id_{side}")
+                for name, at in names.items()
             ]
-    return Scores(pl.concat(scores))
+    return pl.concat(made)
+
+
+def _named(
+    rows: pl.DataFrame, subject: str, score: str, model: Model, key: str, value: str, request: str
+) -> pl.DataFrame:
+    return rows.select(
+        subject_id=key,
+        subject=pl.lit(subject),
+        score=pl.lit(score),
+        model=pl.lit(model.name),
+        value=value,
+        request_id=request,
+    )

@@ -24,7 +24,7 @@ from scipy.special import expit, log_expit
 
 from prefdata import tables
 from prefdata.errors import RecipeError
-from prefdata.estimate._people import Choices, choices, scores
+from prefdata.estimate._people import FOLDS, Choices, choices, held_out_users, scores
 from prefdata.estimate.em_groups import fewest
 from prefdata.estimate.em_groups import held_out as held_out_of_groups
 from prefdata.stage import Asks, Model
@@ -36,7 +36,6 @@ Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 LINALG: Any = np.linalg
 
-FOLDS = 5
 # Gain of the bound by vote below which the fit is done.
 TOLERANCE = 1e-5
 MOST_STEPS = 200
@@ -79,6 +78,8 @@ def user_latent(
     - `precision`: of the prior on m and B; above 0.
     - `seed`: of what is held out.
 
+    Of fewer than two votes nothing can be held out: they give no row.
+
     Raises `RecipeError` for an option out of range and annotators without votes.
 
     Source: Poddar et al. (2024), Personalizing RLHF with Variational Preference Learning, with a
@@ -93,7 +94,7 @@ def user_latent(
             "expected at least 0, at least 0, at least 1, at least 1, above 0"
         )
     seen = yield from choices(votes, completions, model=model, annotators=annotators, where=WHERE)
-    if not len(seen.x):
+    if len(seen.x) < 2:
         return Scores(tables.empty("scores")), Measures(tables.empty("measures"))
     seen = principal(seen, most_columns)
     draw = np.random.default_rng(seed)
@@ -107,7 +108,7 @@ def user_latent(
     if supported:
         tried = range(1, min(most_groups, len(seen.names)) + 1)
         groups = {k: held_out_of_groups(seen, k, precision, part, draw) for k in tried}
-    n_groups = fewest(groups, seen.user[part == 0]) if groups else 1
+    n_groups = fewest(groups, held_out_users(seen, part)) if groups else 1
     told = {f"{k} dimensions": loss for k, loss in losses.items()}
     told |= {f"{k} groups": loss for k, loss in groups.items()}
     numbers = (supported, fitted, n_groups)

@@ -12,6 +12,8 @@ import polars as pl
 from prefdata.errors import RecipeError, TableError, nearest
 from prefdata.tables import Completions, Format, Pairs, Prompts, Rows, Scores, check, plain
 
+# What trainers call a score that they read, whichever model gave it.
+TRL = {"ref_logp_chosen": "ref_chosen_logps", "ref_logp_rejected": "ref_rejected_logps"}
 SCOPE = "all"  # a name in `columns` is wrong only if no prompt has it
 
 
@@ -32,6 +34,8 @@ def pairwise(
     the prompt's messages before both completions and has no column `prompt`: the only form for
     pairs whose completions answer different prompts. `columns` names scores about pairs, each of
     which becomes a column (null where a pair has none); `name@model` picks one of several models.
+    `ref_logp_chosen` and `ref_logp_rejected`, of whichever model, are called `ref_chosen_logps` and
+    `ref_rejected_logps`, as TRL calls the reference's log-probabilities that it need not compute.
 
     Source: TRL, dataset formats and types (preference, explicit and implicit prompt).
     """
@@ -48,10 +52,12 @@ def pairwise(
         rows = rows.drop("prompt")
     if rows["margin"].null_count() == rows.height:
         rows = rows.drop("margin")
-    for name in columns:
+    for wanted in columns:
+        name = TRL.get(wanted.partition("@")[0], wanted)
         if name in rows.columns:
             raise RecipeError(f"export.pairwise: the row has a column {name!r} of its own already")
-        rows = rows.join(_score(scores, name), on="pair_id", how="left", maintain_order="left")
+        values = _score(scores, wanted).rename({wanted: name})
+        rows = rows.join(values, on="pair_id", how="left", maintain_order="left")
     return Rows(rows)
 
 

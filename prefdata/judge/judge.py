@@ -45,7 +45,7 @@ import tomli_w
 from pydantic import Field as Limits
 from pydantic import ValidationError, model_validator
 
-from prefdata.errors import JudgeError, nearest
+from prefdata.errors import JudgeError, found_in, nearest
 from prefdata.judge._files import bundled, stated
 from prefdata.judge.form import Choice, Field, Form, Reason, Verdict
 from prefdata.judge.scale import Criterion, Kind, Scale, Strict
@@ -230,7 +230,7 @@ def _complaint(place: str, error: Mapping[str, Any]) -> str:
     at = error["loc"]
     key = ".".join(str(part) for part in at) or "judge"
     if error["type"] != "extra_forbidden":
-        return f"{place}: {key}: {error['msg'].removeprefix('Value error, ')}"
+        return f"{place}: {key}: {error['msg'].removeprefix('Value error, ')}{found_in(error)}"
     owner = Scale if "scale" in at[:-1] else Criterion if "criteria" in at[:-1] else Judge
     known = owner.model_fields.keys() - {"name" if owner is Judge else ""}
     return f"{place}: {key}: there is no such key; {nearest(str(at[-1]), known)}"

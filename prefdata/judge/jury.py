@@ -30,7 +30,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import tomli_w
 from pydantic import Field, ValidationError
 
-from prefdata.errors import JudgeError, nearest
+from prefdata.errors import JudgeError, found_in, nearest
 from prefdata.judge._files import bundled, stated
 from prefdata.judge.judge import Judge
 from prefdata.judge.judge import load as load_judge
@@ -178,6 +178,8 @@ def _complaint(place: str, error: Mapping[str, Any]) -> str:
         case "missing":
             return f"{place}: {key}: this key is missing"
         case "too_short":
-            return f"{place}: {key}: a jury has at least two members; one judge needs no jury"
+            n = error["ctx"]["actual_length"]
+            many = f"a jury has at least two members, found {n}"
+            return f"{place}: {key}: {many}; one judge needs no jury"
         case _:
-            return f"{place}: {key}: {error['msg'].removeprefix('Value error, ')}"
+            return f"{place}: {key}: {error['msg'].removeprefix('Value error, ')}{found_in(error)}"

@@ -12,6 +12,9 @@ from prefdata.tables import Requests, Responses
 BLANK: Mapping[str, Any] = {
     "text": None,
     "logprobs": None,
+    "token_ids": None,
+    "top": None,
+    "rest": None,
     "vector": None,
     "number": None,
     "tokens_in": 0,

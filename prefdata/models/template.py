@@ -9,7 +9,7 @@ template writes between its turns.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, cast
 
 from prefdata.errors import ModelError
 
@@ -18,6 +18,10 @@ PLAIN = (
     "{% endfor %}{% if add_generation_prompt %}Assistant:\n{% endif %}"
 )
 Turns = Sequence[Mapping[str, str]]
+# Whether a completion's tokens have its end among them: not; the token that ends its last turn; or
+# all that the template writes after it, as trainers have it that read whole conversations.
+End = bool | Literal["template"]
+ENDS: tuple[End, ...] = (False, True, "template")
 
 
 class Unreadable(Exception):
@@ -62,13 +66,14 @@ class Template:
         messages: Turns,
         completion: Turns | None,
         *,
-        end: bool = False,
+        end: End = False,
         extra: Mapping[str, Any] | None = None,
     ) -> Placed:
-        """A completion behind its messages; with `end`, and the token that ends its last turn.
+        """A completion behind its messages, with as much of its `end` as is wanted.
 
-        A completion is read in one piece with what is before it. Where that would join the last
-        sign of the one and the first of the other in one token, the two are read apart.
+        A completion is read in one piece with what is before it, whose tokens have to be those that
+        the whole begins with. Where a token would hold the last sign of the one and the first of
+        the other, no token is where the completion begins, and it is `Unreadable`.
         """
         if not completion:
             raise Unreadable("no completion was given")
@@ -76,7 +81,7 @@ class Template:
         head = self._encode(before)
         ids = self._encode(before + said)
         if ids[: len(head)] != head:
-            ids = head + self._tokenizer.encode(said, add_special_tokens=False)
+            raise Unreadable(self._joined(head, ids))
         if len(ids) == len(head):
             raise Unreadable("the completion has no tokens")
         if not head:
@@ -89,24 +94,48 @@ class Template:
             self._pieces[token] = self._tokenizer.decode([token])
         return self._pieces[token]
 
+    def _joined(self, head: Sequence[int], ids: Sequence[int]) -> str:
+        """Where the tokens of what is before a completion are not those of the whole."""
+        at = next((n for n, (a, b) in enumerate(zip(head, ids, strict=False)) if a != b), len(ids))
+        alone, whole = (self._tokenizer.decode(each[at : at + 3]) for each in (head, ids))
+        return (
+            "the completion begins within a token: the prompt's tokens are not those that the "
+            f"whole begins with. At token {at} of {len(head)} the prompt alone has {alone!r}, the "
+            f"whole {whole!r}; blanks at the completion's beginning or the prompt's end may do this"
+        )
+
     def _around(
-        self, messages: Turns, completion: Turns, end: bool, extra: Mapping[str, Any] | None
+        self, messages: Turns, completion: Turns, end: End, extra: Mapping[str, Any] | None
     ) -> tuple[str, str, list[int]]:
         """The text before a completion, its own, and the tokens of its end if they are wanted."""
         first, last = completion[0]["content"], completion[-1]["content"]
+        end = end if self._own else bool(end)  # what `PLAIN` writes after a turn is no end of text
         alone = len(completion) == 1 and completion[0]["role"] == "assistant"
         if alone and not end:
             return self._write(messages, True, extra), first, []
         whole = self._write([*messages, *completion], False, extra)
+        if alone and end == "template":
+            return self._behind(self._write(messages, True, extra), whole)
         last = last if last in whole else last.strip()  # some templates strip what is said
         stop = whole.rfind(last) + len(last)
-        tail = self._ending(whole[stop:]) if end else []
+        tail = self._ending(whole[stop:]) if end is True else []
         if alone:
             return self._write(messages, True, extra), first, tail
         start = whole.find(first.strip(), _common(whole, self._write(messages, False, extra)))
         if not first.strip() or start < 0 or stop < start:
             raise Unreadable("the chat template changes the completion: its tokens cannot be told")
-        return whole[:start], whole[start:stop], tail
+        return whole[:start], whole[start : None if end == "template" else stop], tail
+
+    def _behind(self, before: str, whole: str) -> tuple[str, str, list[int]]:
+        """What stands in a whole conversation after the text that asks the model to write."""
+        at = _common(whole, before)
+        if at < len(before):
+            raise Unreadable(
+                "the chat template writes a completion elsewhere than where the model begins to "
+                f"write: at sign {at} the model is asked with {before[at : at + 20]!r}, the "
+                f"completion stands after {whole[at : at + 20]!r}"
+            )
+        return before, whole[at:], []
 
     def _ending(self, rest: str) -> list[int]:
         """The tokens up to the first special one of what a template writes after a turn."""
@@ -135,20 +164,28 @@ class Template:
         return self._lead + self._tokenizer.encode(text, add_special_tokens=False)
 
 
+def ending(options: Mapping[str, Any]) -> End:
+    """The option `end` of what is asked about a completion."""
+    end = options.get("end", False)
+    if end not in ENDS:
+        raise ModelError(f"the option `end` is {end!r}; it is one of false, true and 'template'")
+    return cast(End, end)
+
+
 def pooled(states: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The response of a completion's states, by the option `pool`: their mean, or the last one."""
+    """The response of a completion's states, by the option `pool`: their mean, sum or last."""
     pool = options.get("pool", "mean")
-    if pool not in ("mean", "last"):
-        raise ModelError(f"the option `pool` of hidden states is {pool!r}; it is mean or last")
-    vector = states[-1] if pool == "last" and len(states) else states.mean(0)
+    if pool not in ("mean", "sum", "last"):
+        raise ModelError(f"the option `pool` of hidden states is {pool!r}; it is mean, sum or last")
+    vector = states[-1] if pool == "last" else states.sum(0) if pool == "sum" else states.mean(0)
     return {"vector": vector.tolist(), "number": float(len(states))}
 
 
 def counted(placed: Placed, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The response of a count of tokens; with the option `ids`, which tokens these are."""
-    own = placed.ids[placed.start :]
-    ids = {"vector": [float(each) for each in own]} if options.get("ids") else {}
-    return {"number": float(len(own)), "tokens_in": len(placed.ids), **ids}
+    """The response of a count of tokens; with the option `ids`, all that were read."""
+    n = len(placed.ids)
+    ids = {"token_ids": placed.ids} if options.get("ids") else {}
+    return {"number": float(n - placed.start), "tokens_in": n, **ids}
 
 
 def _common(one: str, other: str) -> int:

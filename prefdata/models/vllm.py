@@ -6,12 +6,14 @@
 
 - `text`: with the option `schema`, JSON that the schema allows.
 - `choice`: from the likeliest tokens of one unconstrained step.
-- `logprobs`: of the completion's tokens, given the messages; `number` is their sum. `end`, and what
-  the tokens are, as in `prefdata.models.local`.
-- `tokens`: the `number` of tokens of the completion or, where none is given, of the messages.
-- `hidden`, as in `prefdata.models.local`, and `embedding`, pooled as the model or the setting
-  `pooler_config` says: of an engine with `runner = "pooling"`, which writes nothing. A model that
-  was made to write needs `convert = "embed"` too.
+- `logprobs`: of the completion's tokens, given the messages; `number` is their sum. `end`, `ids`,
+  `top`, and what the tokens are, as in `prefdata.models.local`.
+- `tokens`: the `number` of tokens of the completion or, where none is given, of the messages, and
+  their `ids`.
+- `hidden`, as in `prefdata.models.local` but of the last layer behind its norm only, and
+  `embedding`, pooled as the model or the setting `pooler_config` says: of an engine with
+  `runner = "pooling"`, which writes nothing. A model that was made to write needs
+  `convert = "embed"` too.
 
 Conversations are written in the model's own chat template (see `prefdata.models.template`); the
 option `chat_template_kwargs` goes to it. `adapter` is a LoRA adapter; models of a recipe that
@@ -22,7 +24,6 @@ with, and always more of them than it works on, so that it never waits. Calls at
 the engine's batches.
 """
 
-import functools
 import gc
 import importlib
 import itertools
@@ -38,10 +39,11 @@ import polars as pl
 
 from prefdata.errors import ModelError
 from prefdata.models import weights
-from prefdata.models.chat import TOP, choose, cut
+from prefdata.models.chat import choose, joined
 from prefdata.models.client import response, responses
 from prefdata.models.spec import ModelSpec
-from prefdata.models.template import Placed, Template, Unreadable, counted, pooled
+from prefdata.models.template import Placed, Template, Unreadable, counted
+from prefdata.models.vllm_terms import beside, parameters, pooled_of
 from prefdata.tables import Requests, Responses
 
 GENERATES = ("text", "choice", "logprobs", "tokens")
@@ -150,6 +152,8 @@ class VLLMClient:
                     told = counted(placed, json.loads(row["options"]))
                     call.done.append(response(row["request_id"], **told))
                     continue
+                if call.joins(row, placed, self._asked):
+                    continue
                 adapter = self._adapter(row["model"])
                 prompt = {"type": "token", "prompt_token_ids": placed.ids}
                 self._engine.llm_engine.add_request(name, prompt, params, lora_request=adapter)
@@ -157,15 +161,16 @@ class VLLMClient:
                 said = " ".join(str(error).split())[:300]
                 call.done.append(response(row["request_id"], error=f"bad request: {said}"))
             else:
-                self._asked[name] = _Asked(call, row, placed)
+                self._asked[name] = _Asked(call, [row], placed)
                 call.held.add(name)
+                call.latest = name
 
     def _step(self) -> None:
         """Let the engine work a little, and give what is done to whoever asked it."""
         for output in self._engine.llm_engine.step():
             if output.finished and (asked := self._asked.pop(output.request_id, None)):
                 asked.call.held.discard(output.request_id)
-                asked.call.done.append(self._read(asked.row, asked.placed, output))
+                asked.call.done += [self._read(row, asked.placed, output) for row in asked.rows]
 
     def _give_up(self, call: "_Call") -> None:
         """Take back what nobody waits for any more."""
@@ -185,14 +190,13 @@ class VLLMClient:
         """The tokens of a request and what is done with them; None where they are only counted."""
         template: Template = self._template
         want, messages = row["want"], row["messages"]
-        params, extra, end = _parameters(want, row["options"], row["model"])
+        params, extra, end = parameters(want, row["options"], row["model"])
         if want in ("text", "choice"):
             ids = template.ask(messages, extra)
             return Placed(ids, len(ids)), params
         if want == "embedding":
-            text = "\n\n".join(turn["content"] for turn in messages)
             most: int = self._engine.model_config.max_model_len
-            return Placed(self._engine.get_tokenizer().encode(text)[:most], 0), params
+            return Placed(self._engine.get_tokenizer().encode(joined(messages))[:most], 0), params
         if want == "tokens" and not row["completion"]:
             return Placed(template.read(messages, extra), 0), params
         return template.place(messages, row["completion"], end=end, extra=extra), params
@@ -203,17 +207,21 @@ class VLLMClient:
         n = len(placed.ids)
         if self._pools:
             data: Any = np.asarray(output.outputs.data.float().cpu())
-            return response(row["request_id"], tokens_in=n, **_pooled(row, placed, data))
+            return response(row["request_id"], tokens_in=n, **pooled_of(row, placed, data))
         first = output.outputs[0]
         cached = output.num_cached_tokens or None
         counted = {"tokens_in": n, "tokens_cached": cached}
         if row["want"] == "logprobs":
             own = placed.ids[placed.start :]
             given = zip(own, output.prompt_logprobs[placed.start :], strict=True)
-            values = [(token, float(position[token].logprob)) for token, position in given]
-            told = [{"token": template.piece(token), "logprob": value} for token, value in values]
-            number = sum(value for _, value in values)
-            return response(row["request_id"], logprobs=told, number=number, **counted)
+            places = [(token, position) for token, position in given]
+            values = [float(position[token].logprob) for token, position in places]
+            told = [
+                {"token": template.piece(token), "logprob": value}
+                for (token, _), value in zip(places, values, strict=True)
+            ]
+            more = beside(placed, [position for _, position in places], json.loads(row["options"]))
+            return response(row["request_id"], logprobs=told, number=sum(values), **more, **counted)
         said: dict[str, Any] = {"text": first.text, "finish_reason": first.finish_reason}
         if row["want"] == "choice":
             top = [(each.decoded_token, each.logprob) for each in first.logprobs[0].values()]
@@ -234,20 +242,33 @@ class _Call:
         self.left = left
         self.held: set[str] = set()
         self.done: list[dict[str, Any]] = []
+        self.latest = ""
+
+    def joins(self, row: Row, placed: Placed, asked: "Mapping[str, _Asked]") -> bool:
+        """Have a request that differs from the latest in its pooling only answered with it."""
+        twin = asked.get(self.latest)
+        if row["want"] != "hidden" or twin is None or twin.placed != placed:
+            return False
+        alike = all(row[name] == twin.rows[0][name] for name in ("want", "model"))
+        if alike:
+            twin.rows.append(row)
+        return alike
 
 
 class _Asked(NamedTuple):
+    """What the engine reads, for one request or several."""
+
     call: _Call
-    row: Row
+    rows: list[Row]
     placed: Placed
 
 
 def in_order(requests: Requests, adapters: Mapping[str, str]) -> Requests:
-    """Requests by adapter and then by their messages: those that begin alike are neighbours."""
+    """Requests by adapter and then by their texts: those that begin alike are neighbours."""
     adapter = pl.col("model").replace_strict(dict(adapters), default="", return_dtype=pl.String)
     turns = pl.element().struct.field("content")
-    text = pl.col("messages").list.eval(turns).list.join("\0")
-    return Requests(requests.sort(adapter, text, maintain_order=True))
+    texts = [pl.col(n).list.eval(turns).list.join("\0") for n in ("messages", "completion")]
+    return Requests(requests.sort(adapter, *texts, "want", maintain_order=True))
 
 
 def _load(spec: ModelSpec, adapters: list[str]) -> Any:
@@ -312,48 +333,3 @@ def _rows_fault() -> tuple[type[Exception], ...]:
     except ImportError:
         return (ValueError,)
     return (ValueError, exceptions.VLLMClientError)
-
-
-@functools.lru_cache(maxsize=4096)
-def _parameters(want: str, said: str, role: str) -> tuple[Any, Mapping[str, Any] | None, bool]:
-    """vLLM's parameters of a request, what the chat template is told, and whether turns end."""
-    options = json.loads(said)
-    extra, end = options.pop("chat_template_kwargs", None), bool(options.pop("end", False))
-    if want == "tokens":
-        return None, extra, end
-    if want in ("hidden", "embedding"):
-        return _pooling(want), extra, end
-    parameters: Any = importlib.import_module("vllm.sampling_params")
-    schema, _ = options.pop("schema", None), options.pop("choices", None)
-    if want == "logprobs":
-        options = {"max_tokens": 1, "prompt_logprobs": 0, "detokenize": False}
-    elif want == "choice":
-        # Unconstrained: under a constraint vLLM's log-probabilities are masked.
-        options.update(max_tokens=1, logprobs=TOP)
-    else:
-        if schema:
-            options["structured_outputs"] = parameters.StructuredOutputsParams(json=schema)
-        wanted = options.pop("top_logprobs", None)
-        if options.pop("logprobs", None):
-            options["logprobs"] = int(wanted or 0)
-    options["output_kind"] = parameters.RequestOutputKind.FINAL_ONLY
-    try:
-        return parameters.SamplingParams(**options), extra, end
-    except (TypeError, ValueError) as error:
-        raise ModelError(
-            f"the options of the model {role!r} are not vLLM's sampling parameters: {error}"
-        ) from error
-
-
-def _pooling(want: str) -> Any:
-    module: Any = importlib.import_module("vllm.pooling_params")
-    if want == "embedding":
-        return module.PoolingParams(task="embed")
-    return module.PoolingParams(task="token_embed", use_activation=False)
-
-
-def _pooled(row: Row, placed: Placed, data: Any) -> dict[str, Any]:
-    """The vector of an embedding, or the mean of the states that predict the completion."""
-    if row["want"] == "embedding":
-        return {"vector": cut(data.ravel(), row["options"]).tolist()}
-    return pooled(data[placed.start - 1 : len(placed.ids) - 1], json.loads(row["options"]))

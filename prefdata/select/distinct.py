@@ -133,12 +133,14 @@ def _cut(
         sides = pl.concat([part["chosen_id"], part["rejected_id"]]).unique().implode()
         shown = Completions(completions.filter(pl.col("completion_id").is_in(sides)))
         [read] = yield from ask_about(prompts, shown, tokenizer, wanted)
-        room = (max_length - (pl.col("tokens_in") - pl.col("number").cast(pl.Int64))).clip(0)
+        n = pl.col("number").cast(pl.Int64)
+        room = (max_length - (pl.col("tokens_in") - n)).clip(0)
+        own = pl.col("token_ids").list.tail(n)
         known = read.select(
             "completion_id",
             "error",
-            whole=pl.col("vector").list.len(),
-            left=pl.col("vector").list.head(room),
+            whole=own.list.len(),
+            left=own.list.head(room),
         )
         told.append(_told(part, known, _in_tokens(max_length)))
     return pl.concat(told)

@@ -1,14 +1,19 @@
 """CHES against its golden figures and a loop over states, whatever the order of rows."""
 
+import json
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from prefdata import tables
 from prefdata.estimate import _sides
+from prefdata.estimate._edit_distance import edit_distance
 from prefdata.estimate.ches import ches, similarity
+from prefdata.estimate.log_likelihood import log_likelihood
 from prefdata.models.client import response, responses
 from prefdata.stage import Model, drive
 from prefdata.tables import Requests, Responses
@@ -17,7 +22,10 @@ TRAINED = Model("trained", identity="planted", options={"temperature": 0.7})
 
 
 class States:
-    """A model whose hidden states are known: drawn from the completion's text."""
+    """A model whose hidden states are known: drawn from the completion's text.
+
+    A character is a token; before those of a completion it has read 7 and 7.
+    """
 
     def __init__(self, fails: str = "") -> None:
         self.asked: list[dict[str, Any]] = []
@@ -36,6 +44,13 @@ class States:
         text = row["completion"][0]["content"]
         if self.fails and self.fails in text:
             return response(row["request_id"], error="planted failure")
+        if row["want"] == "tokens":
+            ids = [7, 7, *map(ord, text)]
+            return response(row["request_id"], token_ids=ids, number=float(len(text)))
+        if row["want"] == "logprobs":
+            said = [{"token": each, "logprob": -ord(each) / 64} for each in text]
+            number = sum(each["logprob"] for each in said)
+            return response(row["request_id"], logprobs=said, number=number)
         states = self.of(text)
         pooled = states.mean(0) if '"mean"' in row["options"] else states[-1]
         return response(row["request_id"], vector=pooled.tolist(), number=float(len(states)))
@@ -87,12 +102,103 @@ def test_scores_are_those_of_sums_over_states_and_know_the_side(world: Any):
     assert told == pytest.approx(np.corrcoef(ordered, lengths)[0, 1], abs=1e-6)
 
 
+def test_swapping_the_sides_changes_what_they_have_in_common_by_their_own_lengths(world: Any):
+    """CHES(a, b) - CHES(b, a) = |S_b|^2 - |S_a|^2, whatever they have in common."""
+    made = world(5, 4)
+    swapped = made["pairs"].with_columns(chosen_id="rejected_id", rejected_id="chosen_id")
+    tables_of = made["prompts"], made["completions"]
+    one, other = (
+        drive(ches(pairs, *tables_of, model=TRAINED), States())[0]
+        for pairs in (made["pairs"], swapped)
+    )
+    said = {
+        i: States.of(t[0]["content"]).sum(0)
+        for i, t in made["completions"].select("completion_id", "completion").iter_rows()
+    }
+    there, back = (values(scores, "ches") for scores in (one, other))
+    for pair, won, lost in made["pairs"].select("pair_id", "chosen_id", "rejected_id").iter_rows():
+        own = said[lost] @ said[lost] - said[won] @ said[won]
+        assert there[pair] - back[pair] == pytest.approx(own, abs=1e-6)
+    for name in ("last_hidden_product", "negative_edit_distance"):
+        assert values(one, name) == pytest.approx(values(other, name))
+
+
 def test_each_completion_is_read_once_and_sampling_is_no_part_of_it(world: Any):
     made = world(5, 4)
     ask = States()
     drive(ches(made["pairs"], made["prompts"], made["completions"], model=TRAINED), ask)
-    assert len(ask.asked) == 2 * made["completions"].height < 4 * made["pairs"].height
+    hidden = [each for each in ask.asked if each["want"] == "hidden"]
+    assert len(hidden) == 2 * made["completions"].height < 4 * made["pairs"].height
     assert not any("temperature" in each["options"] for each in ask.asked)
+
+
+def table_of_distances(one: str, other: str) -> int:
+    """Levenshtein's by the book, the whole table."""
+    table = np.zeros((len(one) + 1, len(other) + 1), dtype=int)
+    table[:, 0], table[0, :] = range(len(one) + 1), range(len(other) + 1)
+    for i, a in enumerate(one):
+        for j, b in enumerate(other):
+            near = table[i, j] + (a != b), table[i, j + 1] + 1, table[i + 1, j] + 1
+            table[i + 1, j + 1] = min(near)
+    return int(table[-1, -1])
+
+
+@given(st.text("abc", max_size=80), st.text("abcd", max_size=80))
+def test_edits_are_those_of_the_whole_table(one: str, other: str):
+    expected = table_of_distances(one, other)
+    assert edit_distance([*map(ord, one)], [*map(ord, other)]) == expected
+
+
+def test_edits_are_shares_of_the_longer_side_and_not_of_the_prompt(world: Any):
+    made = world(3, 12)
+    scores, _ = drive(
+        ches(made["pairs"], made["prompts"], made["completions"], model=TRAINED), States()
+    )
+    said = {
+        i: t[0]["content"]
+        for i, t in made["completions"].select("completion_id", "completion").iter_rows()
+    }
+    found = values(scores, "negative_edit_distance")
+    for pair, won, lost in made["pairs"].select("pair_id", "chosen_id", "rejected_id").iter_rows():
+        edits = table_of_distances(said[won], said[lost])
+        longer = max(len(said[won]), len(said[lost]))
+        assert found[pair] == pytest.approx(-edits / longer)
+
+
+def test_likelihoods_are_those_of_the_stage_for_them_asked_in_the_same_table(world: Any):
+    made = world(4, 3)
+    ask = States()
+    both, _ = drive(
+        ches(made["pairs"], made["prompts"], made["completions"], model=TRAINED, likelihoods=True),
+        ask,
+    )
+    alone = drive(
+        log_likelihood(made["prompts"], made["completions"], made["pairs"], model=TRAINED),
+        States(),
+    )
+    known = tables.union("scores", both, alone, where="test")
+    assert known.height == both.height
+    assert {each["want"] for each in ask.asked} == {"hidden", "tokens", "logprobs"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, {"end": True}),
+        ({"end": False}, {}),
+        ({"layer": 4}, {"layer": 4, "end": True}),
+        ({"norm": False, "end": False}, {"norm": False}),
+    ],
+)
+def test_what_the_states_are_is_said_to_the_model(world: Any, options: Any, said: Any):
+    made = world(2, 2)
+    ask = States()
+    drive(ches(made["pairs"], made["prompts"], made["completions"], model=TRAINED, **options), ask)
+    for row in ask.asked:
+        if row["want"] == "hidden":
+            asked = json.loads(row["options"])
+            assert asked.pop("pool") in ("mean", "last")
+            assert asked == said
 
 
 def test_neither_order_nor_the_size_of_parts_matters(

@@ -97,6 +97,21 @@ def test_a_score_becomes_a_column_where_there_is_one(world):
     }
 
 
+def test_reference_log_probabilities_have_the_names_that_a_trainer_reads(world):
+    made = world()
+    ids = made["pairs"]["pair_id"]
+    wanted = ["ref_logp_chosen", "ref_logp_rejected@x", "ref_logp_chosen_per_token"]
+    scores = pl.concat(
+        scores_of(ids, wanted[at].partition("@")[0], model="x", value=-1.0 - at) for at in range(3)
+    )
+    rows = exported(made, scores=scores, columns=wanted)
+    names = ["ref_chosen_logps", "ref_rejected_logps", "ref_logp_chosen_per_token"]
+    assert rows.columns[-3:] == names
+    assert [set(rows[name]) for name in names] == [{-1.0}, {-2.0}, {-3.0}]
+    with pytest.raises(RecipeError, match="'ref_chosen_logps' of its own"):
+        exported(made, scores=scores, columns=["ref_logp_chosen", "ref_logp_chosen@x"])
+
+
 def test_a_misspelt_score_names_the_nearest(world):
     made = world()
     with pytest.raises(TableError, match="did you mean 'ches'"):

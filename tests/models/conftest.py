@@ -12,9 +12,10 @@ import polars as pl
 import pytest
 
 from prefdata import stage, tables
+from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
 from prefdata.models.spec import ModelSpec
-from prefdata.tables import Requests
+from prefdata.tables import Requests, Responses
 
 HERE = Path(__file__).parent
 VERDICT = {
@@ -45,6 +46,21 @@ def ask(spec: ModelSpec, texts: Sequence[str], role: str = "m", **how: Any) -> R
     """A request for each text, as a stage would make it."""
     want = how.pop("want", "text")
     return stage.requests(spec.resolve(role), want, conversations(texts), **how)
+
+
+def assistant(texts: list[str], role: str = "assistant") -> pl.Series:
+    turns = [[{"role": role, "content": text}] for text in texts]
+    return pl.Series("completion", turns, dtype=tables.MESSAGES)
+
+
+def spec_for(folder: Path, **how: Any) -> ModelSpec:
+    """A spec of the client 'local'."""
+    return ModelSpec(client="local", model=str(folder), engine={"device": "cpu", **how})
+
+
+def answers(spec: ModelSpec, requests: Requests, tmp_path: Path) -> Responses:
+    with Edge({"m": spec}, Ledger(tmp_path / "ledger"), fresh=True) as edge:
+        return edge(requests)
 
 
 @pytest.fixture(scope="session")

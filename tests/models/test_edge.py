@@ -279,7 +279,6 @@ ASKING = """
 import sys
 from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
-from prefdata.models.purse import BUDGET_REACHED, REQUESTS_REACHED
 from prefdata.models.spec import ModelSpec
 from tests.models.conftest import ask
 url, folder, start = sys.argv[1:]
@@ -316,13 +315,38 @@ def test_a_killed_process_costs_only_what_was_in_flight(server: Any, tmp_path: P
     assert len(server.seen()) == 200
 
 
-def test_two_processes_share_a_ledger(server: Any, tmp_path: Path):
-    server.latency = 0.02
-    both = [asking(server.url, tmp_path, 0), asking(server.url, tmp_path, 100)]
-    assert [each.communicate(timeout=60)[0] for each in both] == ["200\n", "200\n"]
-    asked = len(server.requests)
+def test_processes_share_a_ledger_and_ask_nothing_twice(server: Any, tmp_path: Path):
+    """Three builds at once, as when one forgot that another runs: each request is paid once."""
+    server.latency = 0.005
+    started = [asking(server.url, tmp_path, start) for start in (0, 100, 0)]
+    assert [each.communicate(timeout=60)[0] for each in started] == ["200\n"] * 3
+    assert len(server.requests) == 300
     assert asking(server.url, tmp_path, 50).communicate(timeout=60)[0] == "200\n"
-    assert len(server.requests) == asked
+    assert len(server.requests) == 300
+    assert not list((tmp_path / "asking").glob("*.ids"))
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP])
+def test_nobody_waits_for_a_process_that_is_gone_or_halted(
+    end: signal.Signals, server: Any, spec_of: SpecOf, ledger: Ledger
+):
+    """What it has answered is taken; the rest is asked, at once or when patience is at an end."""
+    server.latency = 0.05
+    first = asking(server.url, ledger.folder)
+    while len(server.requests) < 60:
+        time.sleep(0.01)
+    os.kill(first.pid, end)
+    try:
+        before = len(server.requests)
+        spec = spec_of(stall_seconds=0.5)
+        with Edge({"m": spec}, ledger) as edge:
+            said = edge(ask(spec, [f"Question {i}" for i in range(200)]))
+        assert said["error"].null_count() == 200
+        assert edge.counts.asked + edge.counts.cached == 200
+        assert edge.counts.cached >= before - 2 * 16
+    finally:
+        first.kill()
+        first.communicate()
 
 
 def test_no_secret_is_ever_written(
@@ -334,7 +358,8 @@ def test_no_secret_is_ever_written(
     with Edge({"m": spec}, ledger) as edge:
         edge(ask(spec, TEXTS[:8]))
     assert all(each["authorized"] for each in server.requests)
-    written = "".join(path.read_text() for path in ledger.folder.iterdir())
+    files = sorted(path for path in ledger.folder.rglob("*") if path.is_file())
+    written = "".join(path.read_text() for path in files)
     assert written.count("Question") >= 7
     for word in ("sk-very", "secret", "MY_KEY", "Bearer", "uthorization", "127.0.0.1"):
         assert word not in written

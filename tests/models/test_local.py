@@ -15,7 +15,7 @@ from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
 from prefdata.models.spec import ModelSpec
 from prefdata.tables import Requests, Responses
-from tests.models.conftest import ask, load
+from tests.models.conftest import answers, ask, assistant, load, spec_for
 
 INSTALLED = all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
 needs_torch = pytest.mark.skipif(
@@ -35,20 +35,6 @@ def makers() -> Any:
 @pytest.fixture(scope="module")
 def causal(makers: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return makers.causal(tmp_path_factory.mktemp("causal"))
-
-
-def assistant(texts: list[str], role: str = "assistant") -> pl.Series:
-    turns = [[{"role": role, "content": text}] for text in texts]
-    return pl.Series("completion", turns, dtype=tables.MESSAGES)
-
-
-def spec_for(folder: Path, **how: Any) -> ModelSpec:
-    return ModelSpec(client="local", model=str(folder), engine={"device": "cpu", **how})
-
-
-def answers(spec: ModelSpec, requests: Requests, tmp_path: Path) -> Responses:
-    with Edge({"m": spec}, Ledger(tmp_path / "ledger"), fresh=True) as edge:
-        return edge(requests)
 
 
 @pytest.fixture
@@ -187,8 +173,11 @@ def test_hidden_is_the_mean_of_the_states_that_predict_the_completion(
         ends.append(states[-2])
     last = asked_for(spec, {"pool": "last"}, tmp_path / "last")
     np.testing.assert_allclose(last["vector"].to_list(), np.stack(ends), atol=1e-4)
-    with pytest.raises(ModelError, match="mean or last"):
-        asked_for(spec, {"pool": "sum"}, tmp_path / "sum")
+    whole = asked_for(spec, {"pool": "sum"}, tmp_path / "sum")
+    sums = [np.array(v) * n for v, n in said.select("vector", "number").iter_rows()]
+    np.testing.assert_allclose(whole["vector"].to_list(), np.stack(sums), atol=1e-3)
+    with pytest.raises(ModelError, match="mean, sum or last"):
+        asked_for(spec, {"pool": "max"}, tmp_path / "max")
     np.testing.assert_allclose(
         said["vector"].to_list(), apart(spec, asked)["vector"].to_list(), atol=1e-4
     )
@@ -238,14 +227,14 @@ def test_which_tokens_a_completion_has_are_those_of_its_own_tokenizer(causal: Pa
     spec = spec_for(causal)
     given = ask(spec, PROMPTS, want="tokens", completion=assistant(ANSWERS), options={"ids": True})
     said = answers(spec, given, tmp_path)
-    for prompt, answer, vector, number, read in zip(
-        PROMPTS, ANSWERS, said["vector"], said["number"], said["tokens_in"], strict=True
+    for prompt, answer, ids, number, read in zip(
+        PROMPTS, ANSWERS, said["token_ids"], said["number"], said["tokens_in"], strict=True
     ):
         turn = [{"role": "user", "content": prompt}]
         before = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
         head = tokenizer(before, add_special_tokens=False)["input_ids"]
         whole = tokenizer(before + answer, add_special_tokens=False)["input_ids"]
-        assert vector.to_list() == whole[len(head) :]
+        assert ids.to_list() == whole
         assert (number, read) == (len(whole) - len(head), len(whole))
 
 

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from prefdata import tables
+from prefdata.errors import ModelError
 from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
 from prefdata.models.spec import ModelSpec
@@ -60,10 +61,11 @@ def edge(specs: dict[str, ModelSpec], folder: Path) -> Iterator[Edge]:
 
 @pytest.fixture(scope="module")
 def by_transformers(folder: Path) -> Callable[..., Any]:
-    def make(weights: Path, want: str, column: str) -> Any:
+    def make(weights: Path, want: str, columns: Any, options: Any = None) -> Any:
         spec = ModelSpec(client="local", model=str(weights), engine={"device": "cpu"})
+        given = {"want": want, "completion": completions(), "options": options}
         with Edge({"m": spec}, Ledger(folder / "local")) as asked:
-            return asked(ask(spec, PROMPTS, want=want, completion=completions()))[column]
+            return asked(ask(spec, PROMPTS, **given))[columns]
 
     return make
 
@@ -85,6 +87,23 @@ def test_logprobs_of_given_completions_agree(
         assert "".join(each["token"] for each in row["logprobs"]) == answer
     counted = edge(ask(spec, PROMPTS, "writer", want="tokens", completion=completions()))
     assert counted["number"].to_list() == [len(each) for each in said["logprobs"]]
+
+
+def test_the_likeliest_tokens_and_the_ids_agree(
+    edge: Edge, causal: Path, by_transformers: Callable[..., Any]
+):
+    how = {"want": "logprobs", "completion": completions()}
+    how["options"] = {"ids": True, "top": 4, "end": "template"}
+    said = edge(ask(edge.specs["writer"], PROMPTS, "writer", **how))
+    local = by_transformers(causal, "logprobs", ["token_ids", "top", "rest"], how["options"])
+    assert said["token_ids"].equals(local["token_ids"])
+    for ours, theirs in zip(said["top"].to_list(), local["top"].to_list(), strict=True):
+        for place, other in zip(ours, theirs, strict=True):
+            assert [each["id"] for each in place] == [each["id"] for each in other]
+            values = ([each["logprob"] for each in two] for two in (place, other))
+            np.testing.assert_allclose(*values, atol=1e-3)
+    rests = (np.concatenate(each["rest"].to_list()) for each in (said, local))
+    np.testing.assert_allclose(*rests, atol=1e-3)
 
 
 def test_adapters_share_an_engine_and_answer_as_their_merged_models(
@@ -144,4 +163,24 @@ def test_a_pooling_engine_gives_states_and_embeddings(
     )
     assert said["number"].to_list() == by_transformers(causal, "hidden", "number").to_list()
     unit = np.array(vectors.to_list())
+    reads: list[str] = []
+    poolings = [{"pool": pool, "end": True} for pool in ("mean", "sum", "last")]
+    with Edge({"m": spec}, Ledger(folder / "pooled")) as pooled:
+        tables_of = [
+            ask(spec, PROMPTS, want="hidden", completion=completions(), options=each)
+            for each in poolings
+        ]
+        pooled(tables_of[0].head(1))
+        client = next(iter(pooled._clients.values()))
+        engine = client._engine.llm_engine
+        send = engine.add_request
+        engine.add_request = lambda *given, **how: (reads.append(given[0]), send(*given, **how))[1]
+        three = pooled(pl.concat(tables_of))["vector"].to_list()
+        how = {"want": "hidden", "completion": completions(), "options": {"layer": 1}}
+        with pytest.raises(ModelError, match="last layer behind its norm only"):
+            pooled(ask(spec, PROMPTS, **how))
+    # The first was known already; what is left of the table has two or three poolings of a text.
+    assert len(reads) == len(PROMPTS)
+    local = [by_transformers(causal, "hidden", "vector", each).to_list() for each in poolings]
+    np.testing.assert_allclose(three, np.concatenate(local), atol=3e-3)
     np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, atol=1e-5)

@@ -196,7 +196,7 @@ def test_without_tokens_there_is_a_reason_and_a_pair_is_not_guessed():
         lost = pl.int_range(pl.len()) == 0
         return Responses(
             told.with_columns(
-                vector=pl.when(~lost).then("vector"),
+                token_ids=pl.when(~lost).then("token_ids"),
                 number=pl.when(~lost).then("number"),
                 error=pl.when(lost).then(pl.lit("bad request: none")),
             )

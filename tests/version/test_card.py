@@ -2,6 +2,7 @@ import polars as pl
 import pytest
 import yaml
 from huggingface_hub import DatasetCard
+from scipy import stats
 
 from prefdata import tables, version
 from prefdata.export.binary import binary
@@ -173,6 +174,44 @@ def test_pairs_that_were_turned_round_are_counted_while_they_are_there(carded, w
     scores = scores.with_columns(subject=pl.lit("pair"), score=pl.lit("flipped"))
     _, text = carded({"scores": tables.check("scores", scores, where="t")})
     assert "2 pairs had the label turned round." in text
+
+
+def test_a_constitution_is_a_table_with_intervals_and_how_it_holds_on_pairs_not_seen(carded):
+    rows = [
+        ("p1", "Select the | longer reply.", 30, 10, 20, 0, 1),
+        ("p2", "Select the politer reply.", 5, 0, 55, 0, 2),
+    ]
+    names = ["principle_id", "principle", "for", "against", "abstain", "invalid", "rank"]
+    principles = pl.DataFrame(rows, names, orient="row")
+    measures = pl.DataFrame(
+        {
+            "measure": ["principle_accuracy_held_out"],
+            "subject": ["principle:p1/m"],
+            "value": [0.7],
+            "low": [0.5],
+            "high": [0.85],
+            "n": [20],
+        }
+    )
+    extra = {
+        "principles": tables.typed(tables.Principles, principles),
+        "measures": tables.typed(tables.Measures, measures),
+    }
+    _, text = carded(extra)
+    section = text.partition("## Constitution")[2].partition("\n## ")[0]
+    lines = [
+        [c.strip() for c in line.split(" | ")] for line in section.splitlines() if "Select" in line
+    ]
+    low, high = wilson(30, 40)
+    assert f"0.75 ({low:.4g} to {high:.4g})" in section
+    assert "Select the \\| longer reply." in section
+    assert lines[0][-1].startswith("0.7 (0.5 to 0.85)")
+    assert "## Constitution" not in carded()[1]
+
+
+def wilson(k, n):
+    found = stats.binomtest(k, n).proportion_ci(method="wilson")
+    return found.low, found.high
 
 
 def test_of_many_measures_each_is_shown(carded):

@@ -18,14 +18,14 @@ from prefdata.models.local.texts import Answer, Row
 from prefdata.models.spec import ModelSpec
 from prefdata.tables import Requests, Responses
 
-# Rows that are read into tokens at a time.
+# Texts that are read into tokens at a time.
 CHUNK = 2048
 
 
 class Head(Protocol):
     """What is loaded of a model to answer wants of one kind."""
 
-    def answer(self, want: str, rows: Sequence[Row]) -> Iterator[list[Answer]]:
+    def answer(self, rows: Sequence[Row]) -> Iterator[list[Answer]]:
         """Responses to rows of requests, in batches and any order."""
         ...
 
@@ -55,15 +55,16 @@ class LocalClient:
         self._closed = False
 
     def answer(self, requests: Requests) -> Iterator[Responses]:
-        for (want,), part in requests.group_by("want", maintain_order=True):
-            _refuse(str(want), part["model"][0])
-            # The longest first: what does not fit into memory is found at once.
-            longest = part.sort(_bytes(), descending=True, maintain_order=True)
-            for rows in longest.iter_slices(CHUNK):
+        for want, role in requests.select("want", "model").unique().sort("want").iter_rows():
+            _refuse(want, role)
+        # A head is asked all of its wants of a text at once, and may read it once for them.
+        for kind in dict.fromkeys(HEADS[want] for want in requests["want"].unique().sort()):
+            wants = [want for want, each in HEADS.items() if each is kind]
+            for rows in _chunks(requests.filter(pl.col("want").is_in(wants))):
                 with self._turn:
                     self._refuse_closed()
-                    head = self._head(str(want))
-                told = head.answer(str(want), list(rows.iter_rows(named=True)))
+                    head = self._head(kind)
+                told = head.answer(list(rows.iter_rows(named=True)))
                 while True:
                     with self._turn:
                         self._refuse_closed()
@@ -82,8 +83,7 @@ class LocalClient:
         if self._closed:
             raise ModelError(f"the model {self._spec.model!r} was closed while asked")
 
-    def _head(self, want: str) -> Head:
-        kind = HEADS[want]
+    def _head(self, kind: Callable[[ModelSpec], Head]) -> Head:
         if kind not in self._heads:
             self._heads[kind] = kind(self._spec)
         return self._heads[kind]
@@ -95,6 +95,19 @@ def _refuse(want: str, role: str) -> None:
             f"the model {role!r} was asked for {want!r}, but the client 'local' gives "
             f"{', '.join(HEADS)}; use the client 'vllm', 'embedded' or 'openai' for it"
         )
+
+
+def _chunks(part: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """The rows about so many texts at a time, the longest texts first.
+
+    So what does not fit into memory is found at once.
+    """
+    text = pl.struct("messages", "completion").hash()
+    rows = part.with_columns(_bytes().alias("bytes"), text.alias("text"))
+    rows = rows.sort("bytes", "text", descending=[True, False], maintain_order=True)
+    chunk = rows["text"].rle_id() // CHUNK
+    for _, each in rows.drop("bytes", "text").group_by(chunk, maintain_order=True):
+        yield each
 
 
 def _bytes() -> pl.Expr:

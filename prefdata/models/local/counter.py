@@ -16,12 +16,12 @@ class Counter:
     def __init__(self, spec: ModelSpec) -> None:
         self._template = Template(tokenizer(spec))
 
-    def answer(self, want: str, rows: Sequence[Row]) -> Iterator[list[Answer]]:
+    def answer(self, rows: Sequence[Row]) -> Iterator[list[Answer]]:
         yield [self._count(row) for row in rows]
 
     def _count(self, row: Row) -> Answer:
         try:
-            text = placed(self._template, "tokens", row)
+            text = placed(self._template, row)
         except Unreadable as error:
             return response(row["request_id"], error=f"bad request: {error}")
         said = counted(Placed(text.ids, text.start), json.loads(row["options"]))

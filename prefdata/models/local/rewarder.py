@@ -23,7 +23,7 @@ class Rewarder(Transformer):
                 "cross-encoder with one"
             )
 
-    def text(self, want: str, row: Row) -> Text:
+    def text(self, row: Row) -> Text:
         messages, completion = list(row["messages"]), list(row["completion"] or ())
         if self.template.is_own:
             extra = json.loads(row["options"]).get("chat_template_kwargs")
@@ -35,7 +35,7 @@ class Rewarder(Transformer):
         typed = "token_type_ids" in self.tokenizer.model_input_names
         return Text(row, read["input_ids"], 0, read["token_type_ids"] if typed else None)
 
-    def run(self, want: str, batch: Sequence[Text]) -> list[Answer]:
+    def run(self, batch: Sequence[Text]) -> list[Answer]:
         config = self.model.config.get_text_config()
         known = config.pad_token_id
         # A causal classifier finds the end of a text by its padding, which then must not be in it.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from prefdata.models.spec import ModelSpec
-from prefdata.models.template import Template
+from prefdata.models.template import Template, ending
 
 # Padded tokens of one batch, on a CPU and on an accelerator.
 BATCH_TOKENS = (2048, 16384)
@@ -27,16 +27,16 @@ class Text:
     kinds: list[int] | None = None
 
 
-def placed(template: Template, want: str, row: Row) -> Text:
+def placed(template: Template, row: Row) -> Text:
     """What a causal model reads; its completion, where there is one, begins at `start`."""
-    options = json.loads(row["options"])
+    want, options = row["want"], json.loads(row["options"])
     extra = options.get("chat_template_kwargs")
     if want == "choice":
         ids = template.ask(row["messages"], extra)
         return Text(row, ids, len(ids))
     if want == "tokens" and not row["completion"]:
         return Text(row, template.read(row["messages"], extra))
-    end = bool(options.get("end", False))
+    end = ending(options)
     placed = template.place(row["messages"], row["completion"], end=end, extra=extra)
     return Text(row, placed.ids, placed.start)
 

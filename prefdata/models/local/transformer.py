@@ -28,20 +28,20 @@ class Transformer:
         self.most = int(spec.engine.get("max_model_len") or self._context())
         self.budget = budget(spec, loading.device(spec, self._torch))
 
-    def text(self, want: str, row: Row) -> Text:
+    def text(self, row: Row) -> Text:
         """A request as tokens; `Unreadable` where that cannot be."""
         raise NotImplementedError
 
-    def run(self, want: str, batch: Sequence[Text]) -> list[Answer]:
+    def run(self, batch: Sequence[Text]) -> list[Answer]:
         """The values of a batch's responses, row for row."""
         raise NotImplementedError
 
-    def answer(self, want: str, rows: Sequence[Row]) -> Iterator[list[Answer]]:
+    def answer(self, rows: Sequence[Row]) -> Iterator[list[Answer]]:
         texts: list[Text] = []
         refused: list[Answer] = []
         for row in rows:
             try:
-                text = self.text(want, row)
+                text = self.text(row)
                 if len(text.ids) > self.most:
                     raise Unreadable(f"{len(text.ids)} tokens; the model reads {self.most}")
                 texts.append(text)
@@ -50,7 +50,7 @@ class Transformer:
         if refused:
             yield refused
         for batch in self.batches(texts):
-            yield self._tried(want, batch)
+            yield self._tried(batch)
 
     def batches(self, texts: Sequence[Text]) -> Iterator[list[Text]]:
         for places in by_length([text.ids for text in texts], self.budget):
@@ -72,11 +72,11 @@ class Transformer:
         place = self.model.device
         return {name: self._torch.from_numpy(each).to(place) for name, each in given.items()}
 
-    def _tried(self, want: str, batch: Sequence[Text]) -> list[Answer]:
+    def _tried(self, batch: Sequence[Text]) -> list[Answer]:
         """A batch that does not fit into memory is halved; a text that does not is a reason."""
         try:
             with self._torch.inference_mode():
-                said = self.run(want, batch)
+                said = self.run(batch)
         except self._torch.OutOfMemoryError:
             said = None
         if said is not None:
@@ -89,7 +89,7 @@ class Transformer:
             ids = len(batch[0].ids)
             return [response(batch[0].row["request_id"], error=f"out of memory at {ids} tokens")]
         half = len(batch) // 2
-        return self._tried(want, batch[:half]) + self._tried(want, batch[half:])
+        return self._tried(batch[:half]) + self._tried(batch[half:])
 
     def _context(self) -> int:
         """How many tokens the model reads, as it says itself."""

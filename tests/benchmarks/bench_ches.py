@@ -1,0 +1,250 @@
+"""What CHES and log-probabilities cost beside plain passes of the model, and how much memory.
+
+    python tests/benchmarks/bench_ches.py [--prompts 8] [--rounds 3] [--device cpu]
+
+A real small model (SmolLM2-135M, or PREFDATA_TEST_MODEL) and made-up texts, four completions a
+prompt. `estimate.ches` with `likelihoods`, through edge, client and ledger, tokens and all,
+against, alternating in one process, the best round of each:
+
+- the same batches through transformers with logits for the completions' tokens, and nothing done
+  with them; and without the output head;
+- pair by pair, both sides alone and with all hidden states, as the paper's code does it.
+
+Then, in processes of their own, the stage on pairs with generated vectors: the peak of its memory
+for many and for four times as many pairs. Not a test: ratios of one run with the machine's load.
+"""
+
+import argparse
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from prefdata import tables
+from prefdata.estimate.ches import ches
+from prefdata.models.edge import Edge
+from prefdata.models.ledger import Ledger
+from prefdata.models.local.texts import budget as tokens_of_a_batch
+from prefdata.models.local.texts import by_length
+from prefdata.models.spec import ModelSpec
+from prefdata.stage import Model, drive
+from prefdata.tables import Requests, Responses
+from tests.benchmarks.bench_vllm import weights
+
+SIDES = 4
+WORDS = "the of rain and a quiet town where old people walk to their gardens every day".split()
+WIDTH, TOKENS = 576, 60
+
+
+def made_up(n_prompts: int, n_sides: int, words: tuple[int, int]) -> dict[str, Any]:
+    """Prompts with completions of many lengths, and all pairs of each."""
+    draw = random.Random(7)
+
+    def text() -> str:
+        return " ".join(draw.choices(WORDS, k=draw.randint(*words))) + "."
+
+    asked = [[{"role": "user", "content": f"{n} {text()}"}] for n in range(n_prompts)]
+    ids = tables.prompt_ids(asked)
+    prompts = pl.DataFrame({"prompt_id": ids, "prompt": asked, "source": "made-up"})
+    said = [[{"role": "assistant", "content": text()}] for _ in range(n_prompts * n_sides)]
+    of = [i for i in ids for _ in range(n_sides)]
+    completions = pl.DataFrame(
+        {"completion_id": tables.completion_ids(of, said), "prompt_id": of, "completion": said}
+    )
+    known = completions["completion_id"].to_list()
+    both = [
+        (p, known[p * n_sides + a], known[p * n_sides + b])
+        for p in range(n_prompts)
+        for a, b in combinations(range(n_sides), 2)
+    ]
+    pairs = pl.DataFrame(
+        {
+            "pair_id": tables.pair_ids([a for _, a, _ in both], [b for _, _, b in both]),
+            "prompt_id": [ids[p] for p, _, _ in both],
+            "chosen_id": [a for _, a, _ in both],
+            "rejected_id": [b for _, _, b in both],
+            "soft_label": 1.0,
+            "n_votes": 1,
+        }
+    )
+    frames = {"prompts": prompts, "completions": completions, "pairs": pairs}
+    return {name: tables.check(name, each, where="benchmark") for name, each in frames.items()}
+
+
+class Plain:
+    """Passes of transformers over texts that are tokens already."""
+
+    def __init__(self, spec: ModelSpec, made: dict[str, Any]) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        self.torch, self.device = torch, str(spec.engine["device"])
+        tokenizer = AutoTokenizer.from_pretrained(spec.model)
+        self.model = AutoModelForCausalLM.from_pretrained(spec.model, dtype=torch.float32)
+        self.model.to(self.device).eval()
+        asked = dict(made["prompts"].select("prompt_id", "prompt").iter_rows())
+        self.ids: list[list[int]] = []
+        self.starts: list[int] = []
+        self.places: dict[str, int] = {}
+        columns = ("completion_id", "prompt_id", "completion")
+        for key, prompt, said in made["completions"].select(columns).iter_rows():
+            whole = tokenizer.apply_chat_template([*asked[prompt], *said])["input_ids"]
+            head = tokenizer.apply_chat_template(asked[prompt], add_generation_prompt=True)
+            self.places[key] = len(self.ids)
+            self.ids.append(whole)
+            self.starts.append(len(head["input_ids"]))
+        self.pairs = made["pairs"].select("chosen_id", "rejected_id").rows()
+        self.most = tokens_of_a_batch(spec, self.device)
+
+    def wait(self) -> None:
+        if self.device != "cpu":
+            self.torch.cuda.synchronize()
+
+    def batches(self, head: bool) -> None:
+        """What is needed at the least: each text once, in padded batches of about one length."""
+        with self.torch.inference_mode():
+            for places in by_length(self.ids, self.most):
+                texts = [self.ids[at] for at in places]
+                width = max(map(len, texts))
+                ids = self.torch.tensor([each + [0] * (width - len(each)) for each in texts])
+                mask = self.torch.tensor(
+                    [[1] * len(each) + [0] * (width - len(each)) for each in texts]
+                )
+                given = {"input_ids": ids, "attention_mask": mask}
+                given = {name: each.to(self.device) for name, each in given.items()}
+                if head:
+                    first = min(self.starts[at] for at in places) - 1
+                    kept = self.torch.arange(first, width, device=self.device)
+                    self.model(**given, use_cache=False, logits_to_keep=kept)
+                else:
+                    self.model.base_model(**given, use_cache=False)
+        self.wait()
+
+    def by_pairs(self) -> None:
+        """Each side of each pair alone, with all states and all logits."""
+        with self.torch.inference_mode():
+            for sides in self.pairs:
+                sums: list[Any] = []
+                for side in sides:
+                    at = self.places[side]
+                    ids = self.torch.tensor([self.ids[at]], device=self.device)
+                    out = self.model(input_ids=ids, output_hidden_states=True)
+                    sums.append(out.hidden_states[-1][0][self.starts[at] - 1 :].sum(0))
+                float(sums[0] @ sums[1] - sums[0] @ sums[0])
+
+
+def timed(job: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    job()
+    return time.perf_counter() - start
+
+
+def speed(n_prompts: int, rounds: int, device: str) -> None:
+    made = made_up(n_prompts, SIDES, (20, 120))
+    with tempfile.TemporaryDirectory() as folder:
+        engine = {"device": device, "threads": os.cpu_count()}
+        spec = ModelSpec(client="local", model=weights(Path(folder)), engine=engine)
+        plain = Plain(spec, made)
+        ledger = Ledger(Path(folder) / "ledger")
+        with Edge({"m": spec}, ledger, fresh=True) as edge:
+            model = spec.resolve("m")
+
+            def ours() -> None:
+                edge._refreshed.clear()  # asked anew each round, as in a new build
+                drive(ches(*made_tables(made), model=model, likelihoods=True), edge)
+
+            jobs: dict[str, Callable[[], None]] = {
+                "ches and log-probabilities": ours,
+                "plain, logits of completions": lambda: plain.batches(head=True),
+                "plain, no output head": lambda: plain.batches(head=False),
+                "pair by pair": plain.by_pairs,
+            }
+            for job in list(jobs.values())[:3]:  # what is loaded and allocated the first time
+                job()
+            best = dict.fromkeys(jobs, float("inf"))
+            for _ in range(rounds):
+                best = {name: min(best[name], timed(job)) for name, job in jobs.items()}
+    n = made["completions"].height
+    tokens = sum(map(len, plain.ids))
+    mine = best["ches and log-probabilities"]
+    print(f"{n} completions, {made['pairs'].height} pairs, {tokens} tokens, on {device}")
+    for name, seconds in best.items():
+        print(f"{name:30} {seconds:8.2f} s   ours is {mine / seconds:5.2f} of it", flush=True)
+
+
+def made_tables(made: dict[str, Any]) -> tuple[Any, Any, Any]:
+    return made["pairs"], made["prompts"], made["completions"]
+
+
+def generated(requests: Requests) -> Responses:
+    """Vectors and tokens drawn at random, as columns at once."""
+    draw = np.random.default_rng(requests.height)
+    blank = tables.empty("responses")
+    parts: list[pl.DataFrame] = []
+    for (want,), rows in requests.group_by("want", maintain_order=True):
+        n = rows.height
+        part = rows.select("request_id").with_columns(tokens_in=TOKENS, tokens_out=0)
+        if want == "hidden":
+            vectors = pl.Series("vector", draw.normal(size=(n, WIDTH))).cast(pl.List(pl.Float64))
+            part = part.with_columns(vectors, number=pl.Series(draw.integers(5, 90, n)))
+        else:
+            ids = pl.Series("token_ids", draw.integers(0, 999, (n, TOKENS)))
+            part = part.with_columns(ids.cast(pl.List(pl.Int64)), number=TOKENS)
+        parts.append(part)
+    whole = pl.concat([blank, *parts], how="diagonal_relaxed")
+    return Responses(tables.check("responses", whole, where="benchmark"))
+
+
+def memory(n_pairs: int) -> None:
+    made = made_up(n_pairs, 2, (3, 6))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    scores, _ = drive(ches(*made_tables(made), model=Model("m", identity="m")), generated)
+    told = {
+        "pairs": n_pairs,
+        "scores": scores.height,
+        "seconds": time.perf_counter() - start,
+        "before": before / 1024,
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    print(json.dumps(told))
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("--prompts", type=int, default=8)
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--device", default="cpu")
+    options.add_argument("--pairs", type=int, default=100_000)
+    options.add_argument("--memory", type=int, default=0, help="only this, of so many pairs")
+    chosen = options.parse_args()
+    if chosen.memory:
+        memory(chosen.memory)
+        return
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
+    speed(chosen.prompts, chosen.rounds, chosen.device)
+    for n in (chosen.pairs // 4, chosen.pairs):
+        command = [sys.executable, __file__, "--memory", str(n)]
+        said = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+        print(
+            f"{said['pairs']:,} pairs of vectors of {WIDTH}: {said['seconds']:.1f} s, peak "
+            f"{said['peak']:.0f} MiB, {said['peak'] - said['before']:.0f} above the tables"
+        )
+    print(f"load {os.getloadavg()[0]:.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -38,6 +38,13 @@ def test_a_stage_is_a_documented_function_of_tables_with_a_test(use: str):
 
 
 @pytest.mark.parametrize("use", STAGES)
+def test_a_stage_that_measures_sees_all_prompts(use: str):
+    """Else each shard has a number of its own under the same name."""
+    terms = contract(find_stage(use))
+    assert terms.needs_all or "measures" not in terms.writes
+
+
+@pytest.mark.parametrize("use", STAGES)
 def test_options_have_annotations(use: str):
     for option in contract(find_stage(use)).options.values():
         assert option.annotation is not inspect.Parameter.empty

@@ -26,6 +26,7 @@ import polars as pl
 from prefdata import tables
 from prefdata.errors import ModelError
 from prefdata.models import batch_lines as lines
+from prefdata.models import chat
 from prefdata.models.background import Background
 from prefdata.models.chat import Trouble
 from prefdata.models.client import Health, response, responses
@@ -256,8 +257,8 @@ class BatchClient:
         return {each: trouble for each, trouble in left.items() if each not in final}
 
     def _show(self, provider: Provider, entry: Entry, batch: Mapping[str, Any]) -> None:
-        counts: Any = batch.get("request_counts") or {}
-        done, failed = (counts.get(name) or 0 for name in ("completed", "failed"))
+        counts = chat.table(batch.get("request_counts"))
+        done, failed = (chat.tokens(counts.get(name)) for name in ("completed", "failed"))
         total = entry.requests.height
         self._under_way[entry.key] = Health(
             url=f"{provider.url}/batches/{entry.batch}",

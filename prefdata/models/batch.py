@@ -24,7 +24,7 @@ from typing import Any, cast
 import polars as pl
 
 from prefdata import tables
-from prefdata.errors import ModelError
+from prefdata.errors import ModelError, counted
 from prefdata.models import batch_lines as lines
 from prefdata.models import chat
 from prefdata.models.background import Background
@@ -129,9 +129,8 @@ class BatchClient:
         provider = next((each for each in self._providers if each.url == entry.url), None)
         if provider is None:
             _log.warning(
-                "a batch of %d requests is at %s, where the recipe asks no longer; they are asked "
-                "again",
-                *(len(rows), entry.url),
+                "a batch of %s is at %s, where the recipe asks no longer: asked again",
+                *(counted(len(rows), "request"), entry.url),
             )
             await self._see_through([*rows.values()], call)
         elif await self._lock(entry):

@@ -21,6 +21,9 @@ UNREACHED = "connection refused"
 MOST_TOKENS = 1 << 40
 # Options of a judge or of sampling that mean nothing where something else is wanted.
 _OURS = ("schema", "choices")
+# The protocol's newer name of `max_tokens`: servers that know it refuse a request with both, and
+# some models the older one alone.
+NEWER_BOUND = "max_completion_tokens"
 
 
 def path(row: Mapping[str, Any]) -> str:
@@ -91,13 +94,18 @@ def body(row: Mapping[str, Any], model: str, n: int = 1) -> dict[str, Any]:
                 sent["response_format"] = _format(schema)
             if n > 1:
                 sent["n"] = n
+            if NEWER_BOUND in sent:
+                sent.pop("max_tokens", None)
             return {"model": model, "messages": row["messages"], **sent}
         case "choice":
-            sent.update(max_tokens=1, logprobs=True, top_logprobs=TOP)
-            sent.pop("stop", None)
+            bound = NEWER_BOUND if NEWER_BOUND in sent else "max_tokens"
+            sent |= {"logprobs": True, "top_logprobs": TOP}
+            for name in ("stop", "max_tokens", NEWER_BOUND):
+                sent.pop(name, None)
+            sent[bound] = 1
             return {"model": model, "messages": row["messages"], **sent}
         case "embedding":
-            text = "\n\n".join(turn["content"] for turn in row["messages"])
+            text = joined(row["messages"])
             kept = {"dimensions": sent["dimensions"]} if "dimensions" in sent else {}
             return {"model": model, "input": text, "encoding_format": "float", **kept}
         case "reward":
@@ -108,6 +116,11 @@ def body(row: Mapping[str, Any], model: str, n: int = 1) -> dict[str, Any]:
                 f"the model {row['model']!r} was asked for {want!r}, but chat completions give "
                 f"{', '.join(WANTS)}; use the client 'vllm' or 'local' for it"
             )
+
+
+def joined(messages: Iterable[Mapping[str, str]]) -> str:
+    """The contents of messages as the one text that an embedding is of, by whichever client."""
+    return "\n\n".join(turn["content"] for turn in messages)
 
 
 def _judged(row: Mapping[str, Any]) -> dict[str, Any]:

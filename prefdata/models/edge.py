@@ -35,7 +35,7 @@ class Edge:
     """Answers requests by `model`, a role among `specs`; to be closed, best by `with`.
 
     `ledger` keeps the responses. `fresh` asks again what the ledger answers, once an edge; the
-    newer answer is the one that is read from then on. `budget` (in the currency of the prices)
+    newer answer is the one that is read from then on. `budget` (in USD, as the prices)
     is not exceeded: a request is sent only where it could be paid at its worst, that is with
     a token for every byte read and `max_tokens` written (8,192 where there is no such bound); the
     others get the error "budget reached", which is not kept. `BudgetError` where a model has no
@@ -96,6 +96,13 @@ class Edge:
         return self._purse.advice
 
     def __call__(self, requests: Requests) -> Responses:
+        """One response for each id that is asked about, in the order of the ids' first places.
+
+        What failed is a row with its `error`. `ModelError` where nothing of it can be answered: a
+        role that is unknown, a model that cannot be used and has no others beside it, one that
+        answers none of several requests, a ledger that cannot be written, an edge that was
+        stopped. What was answered before is kept.
+        """
         self.clients.refuse_stopped()
         wanted = Requests(requests.unique("request_id", maintain_order=True))
         self._check(wanted)
@@ -106,6 +113,7 @@ class Edge:
             is_shared=len(self._parts(wanted)) > 1,
         )
         answers = [pl.DataFrame(tables.empty("responses"))]
+        # What another call is busy with is waited for, and is then in the ledger.
         left = wanted
         while left.height:
             with self._claimed(left) as mine:

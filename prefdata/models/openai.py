@@ -34,6 +34,7 @@ from prefdata.models.endpoint import Endpoint
 from prefdata.models.lane import pause
 from prefdata.models.pool import NobodyLeft, Pool
 from prefdata.models.spec import ModelSpec
+from prefdata.models.tokens import BYTES_A_TOKEN, GUESSED_TOKENS
 from prefdata.tables import Requests, Responses
 
 # So many requests in a row without an answer are no longer the requests' fault.
@@ -41,9 +42,6 @@ FAILURES_IN_A_ROW = 20
 BATCH = 1024
 # Responses that come so many seconds after another are taken with it: a batch has its own cost.
 LINGER = 0.01
-# What is taken of a request before its first answers, where tokens a minute are bounded.
-BYTES_A_TOKEN = 4
-GUESSED_TOKENS = 256
 
 Row = Mapping[str, Any]
 

@@ -171,8 +171,8 @@ def health(endpoint: Health) -> str:
 class Lines:
     """Plain lines, at most one in `EVERY` seconds while a stage asks."""
 
-    def __init__(self, write: Callable[[str], None], clock: Clock = time.monotonic) -> None:
-        self._write = write
+    def __init__(self, say: Callable[[str], None], clock: Clock = time.monotonic) -> None:
+        self._say = say
         self._clock = clock
         self._lock = threading.Lock()
         self._stage = Started("", 0, 0)
@@ -184,7 +184,7 @@ class Lines:
     def __call__(self, event: Event) -> None:
         with self._lock:
             for line in self._lines(event):
-                self._write(write.safe(line))
+                self._say(write.safe(line))
 
     def _lines(self, event: Event) -> Iterator[str]:
         match event:

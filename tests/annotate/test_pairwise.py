@@ -188,6 +188,9 @@ def test_the_models_own_limit_wins_over_the_judges_hint():
     requests = next(pairwise(*world(1, 2), judge=JUDGE, model=model))
     options = json.loads(requests["options"][0])
     assert (options["max_tokens"], options["temperature"]) == (7, 0.3)
+    model = Model("grader", options={"max_completion_tokens": 900})
+    requests = next(pairwise(*world(1, 2), judge=JUDGE, model=model))
+    assert "max_tokens" not in json.loads(requests["options"][0]), "it has a bound of its own"
 
 
 @pytest.mark.parametrize("client", ["embedded", "vllm", "openai"])

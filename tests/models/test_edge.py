@@ -280,7 +280,6 @@ ASKING = """
 import sys
 from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
-from prefdata.models.purse import BUDGET_REACHED, REQUESTS_REACHED
 from prefdata.models.spec import ModelSpec
 from tests.models.conftest import ask
 url, folder, start = sys.argv[1:]

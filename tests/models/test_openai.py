@@ -164,6 +164,15 @@ def test_a_passing_fault_is_outlived(kind: str, server: Any, spec_of: SpecOf):
     assert max(server.asked().values()) == 3, "some were asked a second time after the fault"
 
 
+def test_a_server_that_falls_silent_is_left_before_the_whole_time_is_over(
+    server: Any, spec_of: SpecOf
+):
+    server.fault("stall", match="Question 3")
+    spec = spec_of(timeout=300.0, read_timeout=0.3, retries=0)
+    said = asked(spec, ask(spec, TEXTS[:5]))
+    assert said["error"].to_list() == [None, None, None, "timeout", None]
+
+
 @pytest.mark.parametrize(("kind", "reason"), TRANSIENT.items())
 def test_a_lasting_fault_is_the_rows_reason(kind: str, reason: str, server: Any, spec_of: SpecOf):
     spec = spec_of(timeout=0.4, retries=1)
@@ -339,6 +348,18 @@ def test_options_are_sent_and_a_draw_has_its_own_seed(server: Any, spec_of: Spec
     bodies = sorted((each["body"] for each in server.requests), key=lambda b: b["seed"])
     assert [body["seed"] for body in bodies] == [5, 7]
     assert all(b["temperature"] == 0.3 and b["top_k"] == 40 for b in bodies)
+
+
+def test_the_bound_of_a_reply_is_sent_under_one_name(server: Any, spec_of: SpecOf):
+    """Servers that know the newer name refuse a request with both; the model's own wins."""
+    spec = spec_of(options={"max_completion_tokens": 900})
+    asked(spec, ask(spec, ["x"], options={"max_tokens": 24}))
+    asked(spec, ask(spec, ["x"], want="choice", options={"choices": ["A", "B"]}))
+    text, choice = (each["body"] for each in server.requests)
+    assert text["max_completion_tokens"] == 900
+    assert choice["max_completion_tokens"] == 1
+    assert "max_tokens" not in text
+    assert "max_tokens" not in choice
 
 
 def test_log_probabilities_are_kept_where_they_are_asked_for(server: Any, spec_of: SpecOf):

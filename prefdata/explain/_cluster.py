@@ -25,9 +25,14 @@ def distinct(texts: Sequence[str]) -> list[str]:
     """The texts without doubles but for case, spaces and a last full stop, sorted."""
     found: dict[str, str] = {}
     for text in sorted(" ".join(each.split()) for each in texts):
-        found.setdefault(text.casefold().rstrip(" .!"), text)
+        found.setdefault(key(text), text)
     found.pop("", None)
     return sorted(found.values())
+
+
+def key(text: str) -> str:
+    """What doubles have in common."""
+    return " ".join(text.split()).casefold().rstrip(" .!")
 
 
 def embedded(texts: Sequence[str], model: Model | None) -> Asks[dict[str, Floats]]:

@@ -87,7 +87,7 @@ def mc_dropout(
     taught = _trusted(votes, prompts, trusted)
     rows = pl.concat([wanted, taught], how="diagonal")
     vectors = yield from embed(_shown(rows, prompts, completions), model)
-    rows, x, mirrored = _inputs(rows, completions, vectors)
+    rows, x, mirrored = _inputs(rows, vectors)
     z = fit_passes(
         x, mirrored, rows["preference"].to_numpy(),
         (rows["group"].rank("dense").to_numpy() - 1).astype(np.int64),
@@ -262,9 +262,7 @@ def _shown(rows: pl.DataFrame, prompts: Prompts, completions: Completions) -> pl
     return pl.concat(parts).sort("id")
 
 
-def _inputs(
-    rows: pl.DataFrame, completions: Completions, vectors: pl.DataFrame
-) -> tuple[pl.DataFrame, Floats, Floats]:
+def _inputs(rows: pl.DataFrame, vectors: pl.DataFrame) -> tuple[pl.DataFrame, Floats, Floats]:
     """The rows of which all vectors are known, what they show, and that with a and b swapped."""
     table = vectors.drop("id").to_numpy().astype(float)
     places = vectors.select("id").with_row_index("place")

@@ -323,7 +323,7 @@ def _grades(fitted: Sequence[tuple[Graded, Floats]], estimator: str) -> Strength
 def about(
     subject: str, ids: Sequence[str] | pl.Series, score: str, value: Floats, estimator: str
 ) -> pl.DataFrame:
-    """Rows of the table of scores about annotators or completions."""
+    """Rows of the table of scores about annotators, completions or pairs, without errors."""
     frame = pl.DataFrame(
         {"subject_id": list(ids), "value": value},
         {"subject_id": pl.String, "value": pl.Float64},

@@ -160,8 +160,8 @@ def dawid_skene(
       where they are. Without, a tie is one more label, which says what its annotator makes of it.
     - `abstentions`: whether an unscored vote or rating is a label too, which says something where
       annotators abstain more often on one class; default left out.
-    - `prior`: pseudo-labels in each cell of a confusion matrix; 0, with `right` 0, is maximum
-      likelihood.
+    - `prior`: pseudo-labels in each cell of a confusion matrix; 0, with `right` and `class_prior`
+      0, is maximum likelihood.
     - `right`: further pseudo-labels of each class that are right. They let a label of an annotator
       who gave hardly any others count as a vote, which it would not by itself.
     - `class_prior`: pseudo-items of each class, 0 or above, for the share of grades and of ties.

@@ -13,6 +13,7 @@ Every two completions get a probability, also those that were never compared, fr
 as there are completions.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,14 +46,14 @@ def preference_embedding(
     tau: float = 0.1,
     restarts: int = 3,
     prior: float = 0.5,
-    criteria: list[str] | None = None,
+    criteria: Sequence[str] | None = None,
     seed: int = 0,
 ) -> tuple[Strengths, Scores, Measures]:
     """Strengths and scores `preference` under the estimator "preference_embedding".
 
     `preference` is P(completion_a preferred) of every two completions that were compared, whose
-    `stderr` is not known; a strength is the mean of s / tau against the other completions of its
-    component, in log-odds. Measures: `cyclicity`, the share of triples, compared all three, that
+    `stderr` is not known; a strength is the mean of s / tau against the other voted completions of
+    its prompt, in log-odds. Measures: `cyclicity`, the share of triples, compared all three, that
     beat each other in a circle by the majority of votes, in [0, 1] (1/4 by chance), and
     `held_out_log_loss` (nats a vote) of subjects "preference_embedding" and "bradley_terry", on a
     fifth of the compared pairs: where the first is not the smaller one, there is nothing that

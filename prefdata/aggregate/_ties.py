@@ -18,8 +18,7 @@ from scipy.special import expit, log_expit
 from prefdata.aggregate import _graph
 from prefdata.aggregate._criteria import weigh
 from prefdata.aggregate._graph import Floats, Ints, Laplacian
-from prefdata.aggregate._labels import about
-from prefdata.aggregate._tally import preferences, with_prompts
+from prefdata.aggregate._tally import about, preferences, with_prompts
 from prefdata.errors import ConvergenceError, RecipeError
 from prefdata.tables import Completions, Scores, Strengths, Votes, pair_ids
 

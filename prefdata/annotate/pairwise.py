@@ -57,16 +57,28 @@ def pairwise(
     return (yield from votes_on(rows, judge=judge, model=model, reask=reask))
 
 
-def votes_on(rows: pl.DataFrame, *, judge: Judge, model: Model, reask: bool) -> Asks[Votes]:
-    """A vote for each row of `_showing.shown`."""
+def votes_on(
+    rows: pl.DataFrame,
+    *,
+    judge: Judge,
+    model: Model,
+    reask: bool,
+    criteria: str | None = None,
+    name: str | None = None,
+) -> Asks[Votes]:
+    """A vote for each row of `_showing.shown`, by the judge's name or another one.
+
+    `criteria` are put in the place of the judge's own.
+    """
     texts = rows.select("prompt", "said_first", "said_second").rows()
-    messages = tables.conversations("messages", (judge.render(*row) for row in texts))
+    said = (judge.render(*row, criteria=criteria) for row in texts)
+    messages = tables.conversations("messages", said)
     rows = rows.drop("prompt", "said_first", "said_second")
     heard = yield from ask([(judge.form(), rows.with_columns(messages))], model, reask=reask)
     preference = pl.when("a_first").then("worth").otherwise(1 - pl.col("worth"))
     votes = heard.with_columns(
         preference.alias("preference"),
-        annotator=pl.lit(f"llm:{model.name}/{judge.name}"),
+        annotator=pl.lit(f"llm:{model.name}/{name or judge.name}"),
         criterion=pl.lit(judge.criteria[0].name),
     )
     return Votes(votes.select(*tables.schema("votes").columns))

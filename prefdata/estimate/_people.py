@@ -14,6 +14,8 @@ from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Votes
 
 SIDES = ["completion_a", "completion_b"]
+FOLDS = 5
+ENOUGH = 600  # votes that are held out, where there are that many
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,16 @@ class Choices:
             prefers_a=self.prefers_a[kept],
             sides=None if self.sides is None else self.sides[kept],
         )
+
+
+def held_out_users(seen: Choices, part: Ints) -> Ints:
+    """Whose the votes are that are held out, part after part."""
+    return np.concatenate([seen.user[part == at] for at in range(n_parts(part))])
+
+
+def n_parts(part: Ints) -> int:
+    """One fifth of many votes says enough; of few, more of them are held out in turn."""
+    return int(np.clip(-(-ENOUGH * FOLDS // len(part)), 1, min(FOLDS, len(np.unique(part)))))
 
 
 def choices(

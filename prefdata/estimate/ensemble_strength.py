@@ -1,10 +1,10 @@
 """The strength of each label by an ensemble of small reward models, each pair held out.
 
-M linear heads on the differences of two completions (traits of the texts, embeddings, scores) are
-fitted to the labels of other prompt groups, each on a bootstrap of the groups and on a part of the
-columns. The margin of a pair is the mean of their differences r(chosen) - r(rejected), its spread
-their standard deviation. Low, even negative margins are labels that the rest of the data
-contradicts; small ones are ambiguous.
+M linear heads on the differences of two completions (traits of the texts and their spelling,
+embeddings, scores) are fitted to the labels of other prompt groups, each on a bootstrap of the
+groups and on a part of the columns. The margin of a pair is the mean of their differences
+r(chosen) - r(rejected), its spread their standard deviation. Low, even negative margins are labels
+that the rest of the data contradicts; small ones are ambiguous.
 
 Scored on the pairs that they were fitted on, heads of enough capacity give every label a positive
 margin and the wrong ones vanish. So the pairs are held out, and the capacity of the heads (the
@@ -57,7 +57,7 @@ def ensemble_strength(
     no scores.
 
     Options:
-    - `model`: one that embeds; without it only the traits of the texts are seen.
+    - `model`: one that embeds; without it only the texts are seen, their traits and spelling.
     - `with_prompt`: embed prompt and completion together, not the completion alone.
     - `margins`: scores of pairs, higher where the chosen side is better, to use as evidence.
     - `annotators`: those whose votes are evidence; not those whose votes made the labels.

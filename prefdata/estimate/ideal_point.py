@@ -27,7 +27,15 @@ from scipy.special import expit, log_expit
 
 from prefdata import tables
 from prefdata.errors import RecipeError
-from prefdata.estimate._people import Choices, choices, rewards, scores
+from prefdata.estimate._people import (
+    FOLDS,
+    Choices,
+    choices,
+    held_out_users,
+    n_parts,
+    rewards,
+    scores,
+)
 from prefdata.estimate.em_groups import fewest
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Measures, Scores, Votes, pair_ids
@@ -41,8 +49,6 @@ VQ: Any = vq
 
 STARTS = 3
 TOLERANCE = 1e-7  # of the loss, relative
-FOLDS = 5
-ENOUGH = 600  # votes that are held out, where there are that many
 # Precision of the prior on how far a person's numbers are from the average person's.
 AROUND = 0.2
 # Votes from which new people are placed, and how many more they must have to be asked about.
@@ -248,22 +254,12 @@ def held_out(
 ) -> Floats:
     """The log loss of each vote of the first parts, foretold from the others."""
     made: list[Floats] = []
-    for at in range(_n_parts(part)):
+    for at in range(n_parts(part)):
         found = fit_ideal_points(seen.only(part != at), n_groups, precision, draw)
         outside = seen.only(part == at)
         z, y = log_odds(outside, found, found.weights), outside.prefers_a
         made.append(-(y * log_expit(z) + (1 - y) * log_expit(-z)))
     return np.concatenate(made)
-
-
-def held_out_users(seen: Choices, part: Ints) -> Ints:
-    """Whose the votes of `held_out` are."""
-    return np.concatenate([seen.user[part == at] for at in range(_n_parts(part))])
-
-
-def _n_parts(part: Ints) -> int:
-    """One fifth of many votes says enough; of few, more of them are held out in turn."""
-    return int(np.clip(-(-ENOUGH * FOLDS // len(part)), 1, min(FOLDS, len(np.unique(part)))))
 
 
 class Shots(NamedTuple):

@@ -24,7 +24,7 @@ from scipy.special import expit, log_expit
 
 from prefdata import tables
 from prefdata.errors import RecipeError
-from prefdata.estimate._people import Choices, choices, scores
+from prefdata.estimate._people import FOLDS, Choices, choices, held_out_users, scores
 from prefdata.estimate.em_groups import fewest
 from prefdata.estimate.em_groups import held_out as held_out_of_groups
 from prefdata.stage import Asks, Model
@@ -36,7 +36,6 @@ Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 LINALG: Any = np.linalg
 
-FOLDS = 5
 # Gain of the bound by vote below which the fit is done.
 TOLERANCE = 1e-5
 MOST_STEPS = 200
@@ -109,7 +108,7 @@ def user_latent(
     if supported:
         tried = range(1, min(most_groups, len(seen.names)) + 1)
         groups = {k: held_out_of_groups(seen, k, precision, part, draw) for k in tried}
-    n_groups = fewest(groups, seen.user[part == 0]) if groups else 1
+    n_groups = fewest(groups, held_out_users(seen, part)) if groups else 1
     told = {f"{k} dimensions": loss for k, loss in losses.items()}
     told |= {f"{k} groups": loss for k, loss in groups.items()}
     numbers = (supported, fitted, n_groups)

@@ -34,7 +34,7 @@ from prefdata import tables
 from prefdata.annotate._by_principle import ask_by_principle, check
 from prefdata.errors import RecipeError
 from prefdata.explain import _cluster, _tally
-from prefdata.explain._labelled import labelled, with_held_out
+from prefdata.explain._labelled import Apart, labelled, with_held_out
 from prefdata.explain._tally import AGAINST, FOR, UNASKED, Bools, Cells, Combine
 from prefdata.judge import Form, Judge, ask
 from prefdata.judge.form import Texts
@@ -80,6 +80,7 @@ def icai(
     embedder: Model | None = None,
     preset: Preset = "current",
     held_out: float = 0.3,
+    apart: Apart = "group",
     max_proposed_from: int | None = None,
     clusters: int | None = None,
     draws: int | None = None,
@@ -103,13 +104,15 @@ def icai(
     `principles_kept`, numbers; n: the comparisons they are from.
 
     judge: a pairwise judge; the principles stand where its own criterion would. "principles" knows
-        ties, "principles_plain" does not.
+        ties, "principles-plain" does not.
     model: who votes.
     proposer: who proposes; null: `model`.
     embedder: one that embeds the principles; null: only doubles are dropped.
     preset: "current": one question a pair for three principles, three draws; "paper": two, one of
         them for what is bad about the other reply, for two principles each, and one draw.
     held_out: the share of prompt groups that is kept aside, in [0, 1).
+    apart: "group"; or "comparison", where a few prompts have all of them: single comparisons are
+        then kept aside.
     max_proposed_from: principles are proposed from so many comparisons at most; null: all.
     clusters: principles that stay before voting; null: 4 n^(2/3) for n comparisons, which is about
         what the source takes for each of its datasets.
@@ -126,7 +129,7 @@ def icai(
     _check(held_out, min_relevance, error, max_principles, clusters, draws, max_proposed_from)
     asked, per_pair, usual = PRESETS[preset]
     draws = usual if draws is None else draws
-    rows = with_held_out(labelled(pairs, prompts, completions), held_out, seed)
+    rows = with_held_out(labelled(pairs, prompts, completions), held_out, apart, seed)
     train = rows.filter(~pl.col("held_out"))
 
     writer = proposer or model

@@ -194,3 +194,46 @@ def test_length_controlled_win_rates_come_near_to_those_that_alpacaeval_publishe
     # Most of what length does to a win rate is taken out, and rarely too little or the wrong way.
     assert (ours - theirs).abs().mean() < 0.7 * (raw - theirs).abs().mean()
     assert ((ours - raw).sign() == (theirs - raw).sign()).mean() > 0.75
+
+
+def test_llmbar_finds_weak_judges_that_take_length_for_quality(shared: Any):
+    """Its adversarial items are long and wrong: LLaMA-2 and ChatGPT fall for them, GPT-4 seldom."""
+    items = shared("llmbar_items.parquet").with_columns(
+        a=pl.format("{}~1", "id"), b=pl.format("{}~2", "id"), judge_model=pl.lit("gold")
+    )
+    texts = pl.concat(
+        items.select("id", completion_id=side, text=text)
+        for side, text in (("a", "response_1"), ("b", "response_2"))
+    )
+    message = pl.struct(role=pl.lit("assistant"), content="text")
+    completions = texts.select("completion_id", prompt_id="id", completion=pl.concat_list(message))
+    said = shared("llmbar_llm_votes.parquet").filter(pl.col("strategy") == "Vanilla_2shot")
+    said = said.drop_nulls("winner").rename({"winner": "gold"})
+    said = said.join(items.select("id", "a", "b"), on="id")
+    columns = ["id", "a", "b", "judge_model", "gold"]
+    votes = pl.concat(
+        [
+            items.select(columns, a_first=pl.lit(None, pl.Boolean)),
+            said.select(columns, a_first=pl.col("order") == "ab"),
+        ],
+        how="vertical_relaxed",
+    ).select(
+        prompt_id="id",
+        completion_a="a",
+        completion_b="b",
+        annotator=pl.format("llm:{}", "judge_model"),
+        criterion=pl.lit("quality"),
+        draw=0,
+        a_first="a_first",
+        preference=2 - pl.col("gold").cast(pl.Float64),
+    )
+    made = length_bias(
+        t.typed(t.Votes, votes), t.typed(t.Completions, completions), gold="llm:gold"
+    )
+    found = {
+        judge: measured(made, "length_bias", f"llm:{judge}")
+        for judge in ("LLaMA2", "ChatGPT", "GPT-4")
+    }
+    assert found["LLaMA2"]["low"] > 0.3
+    assert found["ChatGPT"]["low"] > 0.2
+    assert found["GPT-4"]["high"] < min(found["LLaMA2"]["value"], found["ChatGPT"]["value"])

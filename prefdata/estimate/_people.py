@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from prefdata import tables
 from prefdata.aggregate._annotators import votes_by
 from prefdata.estimate._evidence import Floats, Ints, embed
+from prefdata.estimate._sums import sums
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Votes
 
@@ -118,7 +119,7 @@ def rewards(seen: Choices, weights: Floats) -> Floats:
     values = seen.vectors @ weights.T
     prompts = (seen.completions["prompt_id"].rank("dense").to_numpy() - 1).astype(np.int64)
     count = np.bincount(prompts)
-    means = np.stack([np.bincount(prompts, column) / count for column in values.T], 1)
+    means = sums(prompts, values, len(count)) / count[:, None]
     return values - means[prompts]
 
 

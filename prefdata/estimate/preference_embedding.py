@@ -26,6 +26,7 @@ from prefdata import tables
 from prefdata.aggregate._tally import preferences, tally, with_prompts
 from prefdata.aggregate.bradley_terry import fit_bradley_terry
 from prefdata.errors import RecipeError
+from prefdata.estimate._sums import sums
 from prefdata.tables import Completions, Measures, Scores, Strengths, Votes
 
 SCOPE = "all"
@@ -155,8 +156,8 @@ def fit_preference_embedding(
         z = form(v[data.one], v[data.other]) / tau
         value = -(wins * log_expit(z) + losses * log_expit(-z)).sum()
         slope = ((losses * expit(z) - wins * expit(-z)) / tau)[:, None]
-        by_v = _sums(data.one, slope * _turned(v[data.other]), n_items)
-        by_v -= _sums(data.other, slope * _turned(v[data.one]), n_items)
+        by_v = sums(data.one, slope * _turned(v[data.other]), n_items)
+        by_v -= sums(data.other, slope * _turned(v[data.one]), n_items)
         inward = (by_v * v).sum(1, keepdims=True) * v
         return float(value), ((by_v - inward) / size).ravel()
 
@@ -170,11 +171,6 @@ def fit_preference_embedding(
     ]
     best: Floats = min(fits, key=lambda fit: fit.fun).x.reshape(n_items, dimension)
     return best / np.linalg.norm(best, axis=1, keepdims=True)
-
-
-def _sums(at: Ints, values: Floats, n: int) -> Floats:
-    sums: list[Floats] = [np.bincount(at, c, n) for c in values.T]  # pyright: ignore[reportAssignmentType]
-    return np.stack(sums, 1)
 
 
 def _from_strengths(
@@ -200,9 +196,9 @@ def _strengths(
     )
     prompt = (known["prompt_id"].rank("dense").to_numpy() - 1).astype(np.int64)
     n = np.bincount(prompt)
-    sums = _sums(prompt, v, len(n))[prompt]
+    of_prompt = sums(prompt, v, len(n))[prompt]
     others = np.maximum(n[prompt] - 1, 1)
-    value = form(v, sums) / others / tau  # a completion against itself adds 0
+    value = form(v, of_prompt) / others / tau  # a completion against itself adds 0
     return Strengths(known.with_columns(strength=pl.Series(value)))
 
 

@@ -26,6 +26,7 @@ from prefdata import cli, way
 from prefdata.judge import names as judge_names
 from prefdata.judge.jury import names as jury_names
 from prefdata.recipe import VERBS, bundled, find_stage, stages
+from prefdata.sources import Sources, read
 from prefdata.stage import contract
 
 RECIPE = """
@@ -358,6 +359,16 @@ def test_show_shows_the_texts_of_pairs_and_how_to_load_them(folder: Path):
     assert "swap_consistency" in drawn
     assert "Say something about the number" in drawn
     assert f'prefdata.load("planted@{built["id"]}", "pairwise")' in drawn
+
+
+def test_votes_leave_as_annotated_pairs_and_come_back(folder: Path):
+    built = answer("build", "recipe.toml")
+    votes = pl.read_parquet(Path(built["path"]) / "votes.parquet")
+    written = answer("annotated-pairs", "planted", "ap.json")
+    assert written["version"] == f"planted@{built['id']}"
+    assert written["comparisons"] == votes.unique(["completion_a", "completion_b"]).height
+    back = read(Sources.model_validate({"votes": "ap.json"}), folder).tables["votes"]
+    assert back.drop("request_id").equals(votes.drop("request_id"))
 
 
 @pytest.mark.parametrize("columns", ["40", "80", "140"])

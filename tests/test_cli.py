@@ -507,6 +507,29 @@ def test_who_reads_no_further_is_not_complained_to(folder: Path):
     os.close(writing)
 
 
+@pytest.mark.parametrize("into", ["closed", "closing", "full", "none"])
+def test_a_build_goes_on_where_its_progress_cannot_be_written(folder: Path, into: str):
+    """Nobody reads it, or not to its end; the disk is full; there is no standard error at all."""
+    ours, theirs = os.pipe()
+    if into == "full":
+        os.dup2(os.open("/dev/full", os.O_WRONLY), theirs)
+    command = [sys.executable, "-m", "prefdata", "build", "recipe.toml", "--json"]
+    shell = ["sh", "-c", 'exec "$@" 2>&-', "sh", *command]
+    if into != "closing":
+        os.close(ours)
+    process = subprocess.Popen(
+        shell if into == "none" else command, stdout=subprocess.PIPE, stderr=theirs, text=True
+    )
+    os.close(theirs)
+    if into == "closing":
+        assert os.read(ours, 8) == b"building"
+        os.close(ours)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert json.loads(out)["tables"]["prompts"] == N
+    assert (folder / "data" / "versions" / "planted").exists()
+
+
 def test_version_and_help_are_there_at_once(folder: Path):
     assert re.fullmatch(r"prefdata \d+\.\d+\S*\n", run("--version").stdout)
     spent: list[float] = []

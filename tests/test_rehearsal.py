@@ -27,12 +27,14 @@ JUDGES = {
     "listwise": "best",
     "pointwise": "ultrafeedback",
     "tool": "tool-checked",
+    "vibes": "principles",
 }
 NEEDED: dict[str, dict[str, Any]] = {
     "aggregate.social_choice": {"rule": "borda"},
     "aggregate.temperature_scaling": {"annotators": ["llm:a"], "against": ["human:b"]},
     "annotate.debate": {"models": ["m"]},
     "annotate.verifier": {"checks": {"max_words": 9}},
+    "explain.vibes": {"one": "m", "other": "n"},
     "order.robust_weights": {"rate": 0.1},
     "order.soften": {"rate": 0.1},
     "pair.flip": {"share": 0.1},

@@ -208,9 +208,9 @@ def _new(
     frame = pl.DataFrame({"draw": [0]}).with_columns(tables.conversations("messages", messages))
     heard = yield from ask([(form, frame)], model, reask=reask)
     found = heard.filter(pl.col("unscored").is_null())["raw"].str.json_decode(pl.List(pl.String))
-    known = {_cluster.key(text) for text in (*held, *held.values(), *banned)}
+    known = {_cluster.plain(text) for text in (*held, *held.values(), *banned)}
     texts = _cluster.distinct(found.explode().drop_nulls().to_list())
-    return [text for text in texts if _cluster.key(text) not in known][:n]
+    return [text for text in texts if _cluster.plain(text) not in known][:n]
 
 
 def _mended(
@@ -254,13 +254,13 @@ def _mended(
         for name in again
     ]
     written = yield from _said(pl.DataFrame({"name": again}), orders, model, reask, form)
-    taken = {_cluster.key(text) for text in (*held.values(), *banned)}
+    taken = {_cluster.plain(text) for text in (*held.values(), *banned)}
     made: dict[str, str] = {}
     for name, text in written.sort("name").select("name", "raw").rows():
         clean = " ".join(text.split())
-        if _cluster.key(clean) not in taken:
+        if _cluster.plain(clean) not in taken:
             made[name] = clean
-            taken.add(_cluster.key(clean))
+            taken.add(_cluster.plain(clean))
     return made
 
 

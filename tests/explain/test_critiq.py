@@ -33,17 +33,24 @@ def luck(*parts: Any) -> float:
 
 
 class Planted:
-    """Workers that are right as often as planted, and a manager that mends by 0.1 a version."""
+    """Workers that are right as often as planted, and a manager that mends by `step` a version."""
 
-    def __init__(self, pairs: Pairs, completions: Completions, seed: int, turned: bool = False):
+    def __init__(
+        self,
+        pairs: Pairs,
+        completions: Completions,
+        seed: int,
+        turned: bool = False,
+        step: float = 0.1,
+    ):
         text = dict(
             completions.select(
                 "completion_id", pl.col("completion").list[0].struct["content"]
             ).rows()
         )
         self.chosen = {text[id] for id in pairs["chosen_id"]}
-        self.seed, self.turned, self.written = seed, turned, 0
-        self.mended: list[str] = []
+        self.seed, self.turned, self.step, self.written = seed, turned, step, 0
+        self.mended: list[tuple[str, str]] = []
         self.shown_pairs: set[str] = set()
 
     def verdict(self, criterion: str, a: str, b: str) -> str:
@@ -54,7 +61,7 @@ class Planted:
         unit = (self.seed, name, min(a, b))
         if luck("covered", *unit) >= covered:
             return "N/A"
-        is_right = luck("right", *unit) < right + 0.1 * int(version)
+        is_right = luck("right", *unit) < right + self.step * int(version)
         return "A" if (a in self.chosen) == is_right else "B"
 
     def reply(self, request: dict[str, Any]) -> str:
@@ -75,7 +82,7 @@ class Planted:
         if "Critiques" in said:
             name, version = re.findall(r"Criterion (\S+) version (\d+)", said)[0]
             assert f"critique of {name}" in said  # no critique of another criterion
-            self.mended.append(name)
+            self.mended.append((name, version))
             return json.dumps({"text": f"Criterion {name} version {int(version) + 1}"})
         about = re.findall(r"Criterion (\S+) version", said)
         return json.dumps({"text": f"critique of {about[0]}" if about else "because"})
@@ -86,10 +93,10 @@ class Planted:
 
 
 def run(
-    seed: int = 0, n: int = 230, turned: bool = False, **options: Any
+    seed: int = 0, n: int = 230, turned: bool = False, step: float = 0.1, **options: Any
 ) -> tuple[Any, Planted, tuple[Prompts, Completions, Pairs]]:
     prompts, completions, pairs = world(n, {}, seed=seed)
-    planted = Planted(pairs, completions, seed, turned)
+    planted = Planted(pairs, completions, seed, turned, step)
     given: dict[str, Any] = {"knowledge": KNOWN, "n_criteria": 12, **options}
     made = drive(
         critiq(prompts, completions, pairs, judge=JUDGE, model=MODEL, **given), planted.ask
@@ -162,6 +169,27 @@ def test_an_archived_version_gives_way_only_to_one_that_is_as_good():
         assert all(now.get(name, 0.0) >= value for name, value in before.items())
         before = now
     assert "e" in before  # 0.65 at first, mended
+
+
+def test_a_manager_that_makes_things_worse_loses_nothing_and_gets_no_second_try():
+    """What it mended to be banned it offers again in its first version, which was not that bad."""
+
+    def accuracy(made: Any) -> dict[str, float]:
+        said = made[4]["reason"].str.extract_groups(r"right in (\d+) of (\d+),.*Criterion (\S+) ")
+        rows = [tuple(each.values()) for each in said.to_list()]
+        best: dict[str, float] = {}
+        for right, n, name in rows:
+            best[name] = max(best.get(name, 0.0), int(right) / max(int(n), 1))
+        kept = made[0].select(pl.col("principle").str.extract(r"Criterion (\S+) "), "accuracy")
+        return best | dict(kept.rows())
+
+    for seed in range(3):
+        before, _, _ = run(seed, epochs=0)
+        after, planted, _ = run(seed, epochs=3, step=-0.1)
+        assert len(planted.mended) == len(set(planted.mended)) > 2
+        first_versions, now = accuracy(before), accuracy(after)
+        assert all(now[name] >= value for name, value in first_versions.items())
+        assert set(before[0]["principle"]) <= set(after[0]["principle"])
 
 
 def test_the_order_in_which_replies_come_in_changes_nothing():

@@ -61,7 +61,7 @@ def complaints(error: ValidationError) -> list[dict[str, Any]]:
 
     A list whose items are wrong counts as empty there: only the items are complained of.
     """
-    said = [dict(each) for each in error.errors()]
+    said: list[dict[str, Any]] = [{**each} for each in error.errors()]
     places = [each["loc"] for each in said]
     return [
         each

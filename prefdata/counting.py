@@ -58,6 +58,8 @@ class Counting:
                 tokens_in=sum(call.tokens_in for call in calls),
                 tokens_out=sum(call.tokens_out for call in calls),
                 cost=sum(call.cost for call in calls),
+                awaited=sum(call.awaited for call in calls),
+                by=" and ".join(sorted({call.by for call in calls if call.by})),
             )
         )
 

@@ -63,6 +63,11 @@ def nearest(found: str, known: Iterable[str]) -> str:
     return f"there is: {', '.join(names)}" if names else "there is none"
 
 
+def counted(n: int, one: str) -> str:
+    """2 and "request" as "2 requests"."""
+    return f"{n:,} {one}" if n == 1 else f"{n:,} {one}s"
+
+
 def found_in(complaint: Mapping[str, Any]) -> str:
     """The end of a complaint of pydantic: the value that was found, where that is a single one.
 

@@ -31,7 +31,8 @@ class Asking:
     """How far the requests of the running stage are, of all shards and rounds together.
 
     `total` grows when a stage asks again; of those `done`, `cached` came from the ledger, `failed`
-    ended in an error and `unsent` were not sent, because a limit was reached.
+    ended in an error and `unsent` were not sent, because a limit was reached. Of the others,
+    `awaited` are asked `by` another build, whose answers are waited for.
     """
 
     stage: str
@@ -43,6 +44,8 @@ class Asking:
     tokens_out: int
     cost: float
     unsent: int = 0
+    awaited: int = 0
+    by: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Pulse:
-    """Once a second while models are asked: how their endpoints are."""
+    """Once a second while models are asked: how their endpoints are; and once without any after."""
 
     endpoints: tuple["Health", ...]
 

@@ -26,6 +26,7 @@ from prefdata import cli, way
 from prefdata.judge import names as judge_names
 from prefdata.judge.jury import names as jury_names
 from prefdata.recipe import VERBS, bundled, find_stage, stages
+from prefdata.sources import Sources, read
 from prefdata.stage import contract
 
 RECIPE = """
@@ -360,6 +361,16 @@ def test_show_shows_the_texts_of_pairs_and_how_to_load_them(folder: Path):
     assert f'prefdata.load("planted@{built["id"]}", "pairwise")' in drawn
 
 
+def test_votes_leave_as_annotated_pairs_and_come_back(folder: Path):
+    built = answer("build", "recipe.toml")
+    votes = pl.read_parquet(Path(built["path"]) / "votes.parquet")
+    written = answer("annotated-pairs", "planted", "ap.json")
+    assert written["version"] == f"planted@{built['id']}"
+    assert written["comparisons"] == votes.unique(["completion_a", "completion_b"]).height
+    back = read(Sources.model_validate({"votes": "ap.json"}), folder).tables["votes"]
+    assert back.drop("request_id").equals(votes.drop("request_id"))
+
+
 @pytest.mark.parametrize("columns", ["40", "80", "140"])
 def test_hostile_texts_are_shown_and_not_obeyed(
     folder: Path, monkeypatch: pytest.MonkeyPatch, columns: str
@@ -494,6 +505,29 @@ def test_who_reads_no_further_is_not_complained_to(folder: Path):
         lines = process.stderr.splitlines()
         assert [each for each in lines if not re.match(r"building|sources:|\[", each)] == []
     os.close(writing)
+
+
+@pytest.mark.parametrize("into", ["closed", "closing", "full", "none"])
+def test_a_build_goes_on_where_its_progress_cannot_be_written(folder: Path, into: str):
+    """Nobody reads it, or not to its end; the disk is full; there is no standard error at all."""
+    ours, theirs = os.pipe()
+    if into == "full":
+        os.dup2(os.open("/dev/full", os.O_WRONLY), theirs)
+    command = [sys.executable, "-m", "prefdata", "build", "recipe.toml", "--json"]
+    shell = ["sh", "-c", 'exec "$@" 2>&-', "sh", *command]
+    if into != "closing":
+        os.close(ours)
+    process = subprocess.Popen(
+        shell if into == "none" else command, stdout=subprocess.PIPE, stderr=theirs, text=True
+    )
+    os.close(theirs)
+    if into == "closing":
+        assert os.read(ours, 8) == b"building"
+        os.close(ours)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert json.loads(out)["tables"]["prompts"] == N
+    assert (folder / "data" / "versions" / "planted").exists()
 
 
 def test_version_and_help_are_there_at_once(folder: Path):

@@ -33,11 +33,17 @@ def fault(text: str) -> str | None:
     """Why a rationale cannot stand; None: it can."""
     if CHOSEN not in text and REJECTED not in text:
         return "names neither completion by its tag"
-    if found := _PLACE.search(text):
-        return f"says where a completion stood: {found[0]!r}"
+    if found := place_in(text):
+        return f"says where a completion stood: {found!r}"
     if found := _LABEL.search(text):
         return f"speaks of the label: {found[0]!r}"
     return None
+
+
+def place_in(text: str) -> str | None:
+    """The words that say where a completion stood, if there are any."""
+    found = _PLACE.search(text)
+    return None if found is None else found[0]
 
 
 def masked(text: str) -> str:

@@ -143,14 +143,14 @@ def read(rows: Sequence[Mapping[str, Any]], reply: Any) -> list[dict[str, Any]]:
     The tokens that were read are counted once, those written are shared evenly. An answer is one
     whatever its count of tokens looks like.
     """
-    given = _table(reply)
+    given = table(reply)
     if given.get("error") and not given.get("choices"):
         raise Trouble(f"server error: {_complaint(given['error'])}")
     try:
-        usage = _table(reply.get("usage"))
-        read, written = (_tokens(usage.get(f"{of}_tokens")) for of in ("prompt", "completion"))
+        usage = table(reply.get("usage"))
+        read, written = (tokens(usage.get(f"{of}_tokens")) for of in ("prompt", "completion"))
         # None where the server had none in its cache or does not say.
-        cached = _tokens(_table(usage.get("prompt_tokens_details")).get("cached_tokens")) or None
+        cached = tokens(table(usage.get("prompt_tokens_details")).get("cached_tokens")) or None
         if rows[0]["want"] == "embedding":
             said = [{"vector": [_finite(value) for value in reply["data"][0]["embedding"]]}]
         elif rows[0]["want"] == "reward":
@@ -182,15 +182,15 @@ def _reward(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _complaint(error: Any) -> str:
     """What a server says that reports an error as if it were an answer."""
-    said = str(_table(error).get("message") or error)
+    said = str(table(error).get("message") or error)
     return " ".join(said.encode("utf-8", "replace").decode().split())[:300]
 
 
-def _table(given: Any) -> Mapping[str, Any]:
+def table(given: Any) -> Mapping[str, Any]:
     return cast(Mapping[str, Any], given) if isinstance(given, dict) else {}
 
 
-def _tokens(given: Any) -> int:
+def tokens(given: Any) -> int:
     """A count of tokens; 0 where it is none."""
     is_count = isinstance(given, int | float) and 0 <= given <= MOST_TOKENS
     return int(given) if is_count else 0

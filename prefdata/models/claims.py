@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from prefdata.errors import counted
 from prefdata.models.index import ID, Array
 from prefdata.models.ledger import write
 from prefdata.models.segment import host, is_held
@@ -58,10 +59,12 @@ class Claims:
         answered: Callable[[], int],
         patience: float,
         check: Callable[[], None],
+        tell: Callable[[int, str], None],
     ) -> bool:
         """Wait until nobody else asks these; False where `patience` seconds bring no answer more.
 
-        `answered` counts those in the ledger; `check` raises where it is time to stop.
+        `answered` counts those in the ledger; `check` raises where it is time to stop; `tell` is
+        told, again and again, how many have no answer yet and who asks them.
         """
         wanted, told = np.array(ids, f"S{ID}"), False
         n, since = -1, time.monotonic()
@@ -72,14 +75,15 @@ class Claims:
                 return True
             if not told:
                 told = True
-                said = "%d requests are being asked by %s: its answers are waited for"
-                _log.warning(said, int(taken.sum()), ", ".join(who))
+                said = "waiting for the answers to %s, asked by %s"
+                _log.warning(said, counted(int(taken.sum()), "request"), ", ".join(who))
             if (now := answered()) != n:
                 n, since = now, time.monotonic()
             elif time.monotonic() - since > patience:
-                said = "%s gives no answers: %d requests are asked here as well"
-                _log.warning(said, ", ".join(who), int(taken.sum()))
+                said = "%s gives no answers: %s asked here as well"
+                _log.warning(said, ", ".join(who), counted(int(taken.sum()), "request"))
                 return False
+            tell(len(ids) - n, ", ".join(who))
             time.sleep(EVERY)
 
     def _taken(self, wanted: Array) -> tuple[Array, list[str]]:

@@ -185,12 +185,19 @@ class Edge:
     def _await(self, others: pl.DataFrame, call: "_Call") -> None:
         """Wait for what other processes ask, but not for one that is halted or hangs."""
         ids = others["request_id"].to_list()
+
+        def tell(awaited: int, by: str) -> None:
+            call.progress.awaited, call.progress.by = awaited, by
+            self._account.show(call.progress)
+
         call.alone = not self._claims.wait(
             ids,
             answered=lambda: self.ledger.count(ids),
             patience=max(self.specs[role].patience for role in others["model"].unique()),
             check=self.clients.refuse_stopped,
+            tell=tell,
         )
+        tell(0, "")
 
     def _ask(self, rest: Requests, call: "_Call") -> list[Responses]:
         """Ask every client its part at once."""

@@ -71,6 +71,8 @@ class Pace:
 def facts(event: Asking, pace: Pace) -> list[str]:
     """What there is to say about running requests, the most wanted first."""
     said: list[str] = []
+    if event.awaited:
+        said.append(f"waiting for {write.count(event.awaited)} asked by {event.by}")
     if pace.rate:
         said.append(f"{pace.rate:.1f}/s")
     left = pace.left(event)
@@ -177,7 +179,7 @@ class Lines:
         self._last: Asking | None = None
         self._pace = Pace(clock)
         self._next = 0.0
-        self._ill: dict[str, str] = {}
+        self._ill: set[str] = set()
 
     def __call__(self, event: Event) -> None:
         with self._lock:
@@ -207,10 +209,10 @@ class Lines:
                 if self._last:
                     self._pace.see(self._last)
                 ill = {e.url: health(e) for e in event.endpoints if e.state != "well"}
-                yield from (f"{self._label}: {ill[url]}" for url in ill.keys() - self._ill.keys())
-                well = self._ill.keys() - ill.keys()
+                yield from (f"{self._label}: {ill[url]}" for url in ill.keys() - self._ill)
+                well = self._ill & {e.url for e in event.endpoints} - ill.keys()
                 yield from (f"{self._label}: {url}: well again" for url in well)
-                self._ill = ill
+                self._ill = (self._ill - well) | ill.keys()
             case Stuck():
                 yield f"{self._label}: {stuck(event)}"
             case Stopping():

@@ -59,7 +59,8 @@ def made_up(n_prompts: int, n_sides: int, words: tuple[int, int]) -> dict[str, A
     asked = [[{"role": "user", "content": f"{n} {text()}"}] for n in range(n_prompts)]
     ids = tables.prompt_ids(asked)
     prompts = pl.DataFrame({"prompt_id": ids, "prompt": asked, "source": "made-up"})
-    said = [[{"role": "assistant", "content": text()}] for _ in range(n_prompts * n_sides)]
+    numbers = range(n_prompts * n_sides)
+    said = [[{"role": "assistant", "content": f"{n} {text()}"}] for n in numbers]
     of = [i for i in ids for _ in range(n_sides)]
     completions = pl.DataFrame(
         {"completion_id": tables.completion_ids(of, said), "prompt_id": of, "completion": said}

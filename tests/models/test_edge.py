@@ -17,6 +17,7 @@ import pytest
 from prefdata import tables
 from prefdata.errors import BudgetError, ModelError
 from prefdata.models.account import Counts, Progress
+from prefdata.models.claims import Claims
 from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
 from prefdata.models.purse import BUDGET_REACHED, REQUESTS_REACHED
@@ -347,6 +348,69 @@ def test_nobody_waits_for_a_process_that_is_gone_or_halted(
     finally:
         first.kill()
         first.communicate()
+
+
+def test_who_waits_for_another_build_says_so(
+    server: Any, spec_of: SpecOf, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+):
+    """And nothing of it is left when it asks itself what the other has let go of."""
+    monkeypatch.setattr("prefdata.models.claims.EVERY", 0.02)
+    spec = spec_of()
+    table = ask(spec, TEXTS)
+    shown: list[Progress] = []
+    waits = threading.Event()
+
+    def watch(progress: Progress) -> None:
+        shown.append(progress)
+        if progress.awaited:
+            waits.set()
+
+    with Edge({"m": spec}, ledger, watch=watch) as edge:
+        with Claims(ledger.folder).claimed(table["request_id"][:5].to_list()):
+            calling = threading.Thread(target=edge, args=(table,))
+            calling.start()
+            assert waits.wait(20)
+            assert len(server.requests) == len(TEXTS) - 5
+        calling.join(20)
+    awaited = [each for each in shown if each.awaited]
+    assert {each.awaited for each in awaited} == {5}
+    assert {each.done for each in awaited} == {len(TEXTS) - 5}
+    assert all(f"process {os.getpid()}" in each.by for each in awaited)
+    assert (shown[-1].awaited, shown[-1].by, shown[-1].done) == (0, "", len(TEXTS))
+    assert len(server.requests) == len(TEXTS)
+
+
+SLASHED = "sk-planted/with+a/slash-0123456789"
+ESCAPED = {
+    "slashes": SLASHED.replace("/", "\\/"),
+    "code of one": SLASHED.replace("/", "\\u002F", 1),
+    "codes of all": "".join(f"\\u{ord(each):04x}" for each in SLASHED),
+    "json in it": SLASHED.replace("/", "\\\\/"),
+}
+
+
+@pytest.mark.parametrize("how", ESCAPED)
+def test_a_secret_that_comes_back_escaped_is_not_kept(
+    how: str, server: Any, spec_of: SpecOf, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+):
+    """And all the rest of such a reply is as it was."""
+    monkeypatch.setenv("MY_KEY", SLASHED)
+    spec = spec_of(api_key_env="MY_KEY", retries=0)
+    rest = 'a/b, a\\\\/b, \\u00e9\\ud83d\\ude00, \\ud83d, \\n\\"'
+    answer = f'{{"content": "You sent {ESCAPED[how]} with {rest}"}}'
+    body = f'{{"choices": [{{"index": 0, "message": {answer}, "finish_reason": "stop"}}]}}'
+    server.fault("raw", match="answer", body=body)
+    server.fault("raw", match="error", body=f'{{"error": {answer}}}', status=400)
+    with Edge({"m": spec}, ledger) as edge:
+        said = edge(ask(spec, ["answer", "error", "else"]))
+    plain = json.loads(f'"{rest}"').encode(errors="replace").decode()
+    assert said["text"][0] == f"You sent *** with {plain}"
+    assert "You sent *** with" in said["error"][1]
+    written = str(
+        [said.to_dicts(), *(path.read_bytes() for path in ledger.folder.rglob("*.jsonl"))]
+    )
+    assert "slash-0123456789" not in written
+    assert ESCAPED[how] not in written
 
 
 def test_no_secret_is_ever_written(

@@ -33,6 +33,9 @@ COLUMNS = {
     "n": pl.Int64,
 }
 ONE_GROUP = "one prompt group: no interval"
+ALIKE = "prompt groups do not differ: no interval"
+# No log-odds is known as exactly as this: groups that are all alike show no error of it.
+NO_ERROR = 1e-6
 
 
 def with_groups(votes: pl.DataFrame, prompts: Prompts | None) -> pl.DataFrame:

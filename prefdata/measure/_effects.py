@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from prefdata.errors import RecipeError, nearest
 from prefdata.measure._effects_model import Effects, Seen, fit_effects
-from prefdata.measure._means import ALIKE, COLUMNS, NO_ERROR, ONE_GROUP, student
+from prefdata.measure._means import ALIKE, COLUMNS, NO_ERROR, ONE_GROUP, side, student
 
 UNIT = ["completion_a", "completion_b", "criterion"]
 SEPARATED = "the effects explain every vote: they are only known to be large"
@@ -43,7 +43,7 @@ def with_others(
     scored = votes.drop_nulls("preference")
     if gold is not None:
         said = scored.filter(pl.col("annotator") == gold).group_by(UNIT)
-        verdict = said.agg(verdict=(2 * pl.col("preference").sort().mean() - 1).sign())
+        verdict = said.agg(verdict=side(pl.col("preference")))
         scored = scored.filter(pl.col("annotator") != gold).join(verdict, on=UNIT)
     else:
         scored = scored.with_columns(verdict=pl.lit(None, pl.Float64))

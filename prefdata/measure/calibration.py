@@ -24,10 +24,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from prefdata import tables
-from prefdata.errors import RecipeError
+from prefdata.errors import RecipeError, nearest
 from prefdata.measure._bootstrap import Statistic, intervals, stated
 from prefdata.measure._effects import refuse_unknown
-from prefdata.measure._means import COLUMNS, means, with_groups
+from prefdata.measure._means import COLUMNS, means, side, with_groups
 from prefdata.tables import Measures, Prompts, Scores, Votes
 
 SCOPE = "all"
@@ -85,12 +85,11 @@ def calibration(
         raise RecipeError(f"measure.calibration: bins {list(bins)}: at most {MOST_BINS} each")
     if scores is not None:
         _refuse_score(scores, score)
-    side = pl.col("preference").sort().mean()
     truth = (
         with_groups(votes.filter(pl.col("annotator") == annotator), prompts)
         .drop_nulls("preference")
         .group_by("completion_a", "completion_b")
-        .agg(pl.col("group").first(), y=(side - 0.5).sign() / 2 + 0.5)
+        .agg(pl.col("group").first(), y=side(pl.col("preference")) / 2 + 0.5)
         .filter(pl.col("y") != 0.5)
     )
     said = [
@@ -98,7 +97,7 @@ def calibration(
         .drop_nulls("preference")
         .join(truth, on=["completion_a", "completion_b"])
         .group_by(subject="annotator", one="completion_a", other="completion_b")
-        .agg(pl.col("group").first(), pl.col("y").first(), p=side)
+        .agg(pl.col("group").first(), pl.col("y").first(), p=pl.col("preference").sort().mean())
     ]
     if scores is not None:
         said += [each.select(said[0].columns) for each in _scored(scores, truth, score)]

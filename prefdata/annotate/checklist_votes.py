@@ -48,6 +48,8 @@ def checklist_votes(
     max_pairs: at most so many pairs of each prompt, by a cyclic design; null: all.
     reask: ask once more, with the complaint, where the first reply has no verdict.
     seed: what random orders and the choice of pairs come from.
+
+    Raises `RecipeError` for a judge that is not pairwise and for fewer than one draw or pair.
     """
     if judge.kind != "pairwise":
         raise RecipeError(

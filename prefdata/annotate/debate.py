@@ -69,6 +69,10 @@ def debate(
     argument_tokens: how long a contribution may be, whatever the model's own options say.
     reask: ask for scores once more, with the complaint, where the first reply has none.
     seed: what random orders and the choice of pairs come from.
+
+    Raises `RecipeError` for a judge that is not combined, has no roles or several criteria, for a
+    number of models that is neither one nor that of the roles, and for fewer than 0 rounds or one
+    draw or pair.
     """
     criterion, *others = (each.name for each in judge.criteria)
     if judge.kind != "combined" or not judge.roles or others:

@@ -71,6 +71,8 @@ def listwise(
     passes: how often the window slides over the list.
     reask: ask once more, with the complaint, where the first reply has no verdict.
     seed: what the orders shown come from.
+
+    Raises `RecipeError` for a judge that is not listwise and for an option out of range.
     """
     if judge.kind != "listwise":
         raise RecipeError(

@@ -36,9 +36,11 @@ def pairwise(
     orders: "both"; "random", one order a vote, drawn from the seed and the ids; or "a_first", the
         smaller id first, which leaves the position bias in.
     draws: votes of the same model for each pair and order; of use where it samples.
-    max_pairs: at most so many pairs of each prompt, chosen as above; null: all.
+    max_pairs: at most so many pairs of each prompt, by a cyclic design; null: all.
     reask: ask once more, with the complaint, where the first reply has no verdict.
     seed: what random orders and the choice of pairs come from.
+
+    Raises `RecipeError` for a judge that is not pairwise and for fewer than one draw or pair.
 
     Source: the two orders follow Zheng et al. 2023, "Judging LLM-as-a-judge with MT-bench and
     Chatbot Arena"; the cyclic design David 1963, "The method of paired comparisons".

@@ -36,6 +36,7 @@ from prefdata.estimate._people import (
     rewards,
     scores,
 )
+from prefdata.estimate._sums import sums
 from prefdata.estimate.em_groups import fewest
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Measures, Scores, Votes, pair_ids
@@ -119,7 +120,7 @@ def ideal_point(
     found = fit_ideal_points(shaping, fitted, precision, draw)
     weights = place(seen, found)
     shots = few_shot(shaping, fitted, precision, draw)
-    return _scores(seen, found, weights), _measures(seen, weights, losses, supported, shots)
+    return _scores(seen, found, weights), _measures(weights, losses, supported, shots)
 
 
 class Ideals(NamedTuple):
@@ -155,7 +156,7 @@ def fit_ideal_points(
 
 def _starts(seen: Choices, n_groups: int, draw: np.random.Generator) -> list[tuple[Floats, Floats]]:
     """Prototypes and people's numbers to begin with: people who lean the same way together."""
-    lean = _sums(seen.user, (seen.prefers_a - 0.5)[:, None] * seen.x[:, :-1], len(seen.names))
+    lean = sums(seen.user, (seen.prefers_a - 0.5)[:, None] * seen.x[:, :-1], len(seen.names))
     if n_groups == 1:
         return [(lean.sum(0, keepdims=True) / len(seen.x), np.zeros((len(seen.names), 1)))]
     size = np.maximum(np.linalg.norm(lean, axis=1, keepdims=True), 1e-12)
@@ -192,7 +193,7 @@ def _fit(seen: Choices, n_groups: int, precision: float, start: tuple[Floats, Fl
         value += precision / 2 * ((q**2).sum() + beta**2) + AROUND / 2 * (numbers**2).sum()
         slope = expit(z) - y
         by_q = (slope[:, None] * w[user]).T @ x + precision * q
-        by_w = _sums(user, slope[:, None] * by_prototype, n_people)
+        by_w = sums(user, slope[:, None] * by_prototype, n_people)
         by_softmax = w * (by_w - (w * by_w).sum(1, keepdims=True))
         by_beta = float(slope @ square) + precision * beta
         by_numbers = by_softmax + AROUND * numbers
@@ -225,7 +226,7 @@ def place(seen: Choices, found: Ideals) -> Floats:
         w = _softmax(found.average + numbers)
         z = (w[user] * by_prototype).sum(1)
         value = -(y * log_expit(z) + (1 - y) * log_expit(-z)).sum()
-        by_w = _sums(user, (expit(z) - y)[:, None] * by_prototype, n_people)
+        by_w = sums(user, (expit(z) - y)[:, None] * by_prototype, n_people)
         slope = w * (by_w - (w * by_w).sum(1, keepdims=True)) + AROUND * numbers
         return float(value + AROUND / 2 * (numbers**2).sum()), slope.ravel()
 
@@ -242,11 +243,6 @@ def log_odds(seen: Choices, found: Ideals, weights: Floats) -> Floats:
 def _softmax(numbers: Floats) -> Floats:
     parts = np.exp(numbers - numbers.max(1, keepdims=True))
     return parts / parts.sum(1, keepdims=True)
-
-
-def _sums(at: Ints, values: Floats, n: int) -> Floats:
-    sums: list[Floats] = [np.bincount(at, c, n) for c in values.T]  # pyright: ignore[reportAssignmentType]
-    return np.stack(sums, 1)
 
 
 def held_out(
@@ -320,7 +316,7 @@ def _scores(seen: Choices, found: Ideals, weights: Floats) -> Scores:
 
 
 def _measures(
-    seen: Choices, weights: Floats, losses: dict[int, Floats], supported: int, shots: list[Shots]
+    weights: Floats, losses: dict[int, Floats], supported: int, shots: list[Shots]
 ) -> Measures:
     n, n_groups = weights.shape
     rows: list[tuple[str, str, float, float | None, int]] = [

@@ -25,6 +25,7 @@ from scipy.special import expit, log_expit
 from prefdata import tables
 from prefdata.errors import RecipeError
 from prefdata.estimate._people import FOLDS, Choices, choices, held_out_users, scores
+from prefdata.estimate._sums import sums
 from prefdata.estimate.em_groups import fewest
 from prefdata.estimate.em_groups import held_out as held_out_of_groups
 from prefdata.stage import Asks, Model
@@ -162,16 +163,11 @@ def _begin(seen: Choices, n_dimensions: int) -> Floats:
     """The directions in which the votes of people differ most from those of all."""
     lean = (seen.prefers_a - 0.5)[:, None] * seen.x
     count = np.maximum(np.bincount(seen.user, minlength=len(seen.names)), 1)
-    own = _sums(seen.user, lean, len(seen.names)) / count[:, None]
+    own = sums(seen.user, lean, len(seen.names)) / count[:, None]
     apart = (own - lean.mean(0)) * np.sqrt(count)[:, None]
     _, _, directions = LINALG.svd(apart, full_matrices=False)
     begun: Floats = directions[:n_dimensions].T
     return begun
-
-
-def _sums(at: Ints, values: Floats, n: int) -> Floats:
-    sums: list[Floats] = [np.bincount(at, c, n) for c in values.T]  # pyright: ignore[reportAssignmentType]
-    return np.stack(sums, 1)
 
 
 def _lambda(xi: Floats) -> Floats:
@@ -199,8 +195,8 @@ def _infer(seen: Choices, theta: Floats, xi: Floats) -> tuple[Floats, Floats]:
     pull = ((seen.prefers_a - 0.5) - twice * alike)[:, None] * c
     if not d:
         return np.zeros((n, 0)), np.zeros((n, 0, 0))
-    cover: Floats = LINALG.inv(np.eye(d) + _sums(seen.user, outer, n).reshape(n, d, d))
-    place = (cover @ _sums(seen.user, pull, n)[:, :, None])[:, :, 0]
+    cover: Floats = LINALG.inv(np.eye(d) + sums(seen.user, outer, n).reshape(n, d, d))
+    place = (cover @ sums(seen.user, pull, n)[:, :, None])[:, :, 0]
     return place, cover
 
 

@@ -24,8 +24,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from prefdata import tables
-from prefdata.errors import RecipeError, nearest
+from prefdata.errors import RecipeError
 from prefdata.measure._bootstrap import Statistic, intervals, stated
+from prefdata.measure._effects import refuse_unknown
 from prefdata.measure._means import COLUMNS, means, with_groups
 from prefdata.tables import Measures, Prompts, Scores, Votes
 
@@ -73,10 +74,7 @@ def calibration(
 
     Raises `RecipeError` where nobody of the name voted, and for less than one bin or draw.
     """
-    known = votes["annotator"].unique().sort().to_list()
-    if known and annotator not in known:
-        raise RecipeError(f"measure.calibration: {annotator!r} has no vote; "
-                          f"{nearest(annotator, known)}")  # fmt: skip
+    refuse_unknown(votes, [annotator], "measure.calibration")
     if not bins or min(*bins, draws) < 1:
         raise RecipeError(f"measure.calibration: bins {list(bins)}, draws {draws}: at least 1 each")
     side = pl.col("preference").sort().mean()

@@ -24,7 +24,7 @@ from typing import Any, Literal
 import polars as pl
 from scipy import special
 
-from prefdata.errors import RecipeError, nearest
+from prefdata.measure._effects import refuse_unknown
 from prefdata.measure._means import COLUMNS, means, with_groups
 from prefdata.tables import Measures, Prompts, Votes
 
@@ -69,10 +69,7 @@ def gold(
 
     Raises `RecipeError` where nobody of that name voted.
     """
-    known = votes["annotator"].unique().sort().to_list()
-    for name in (annotator, *(judges or ())):
-        if known and name not in known:
-            raise RecipeError(f"measure.gold: {name!r} has no vote; {nearest(name, known)}")
+    refuse_unknown(votes, [annotator, *(judges or ())], "measure.gold")
     right = (
         votes.filter(pl.col("annotator") == annotator)
         .drop_nulls("preference")

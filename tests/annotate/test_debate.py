@@ -2,6 +2,7 @@ import json
 import random
 import re
 from collections import Counter
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -78,6 +79,19 @@ def test_each_role_speaks_once_a_round_and_then_scores(rounds: int):
     wanted = {(role, False): 2 * rounds for role in ROLES} | {(role, True): 2 for role in ROLES}
     assert Counter(asked) == {key: n for key, n in wanted.items() if n}
     assert batches == [2] * 3 * rounds + [6], "scores are given at the same time"
+
+
+def test_a_contribution_is_bounded_whatever_the_model_is_allowed():
+    bounds: set[int] = set()
+
+    def reply(request: dict) -> str:
+        if not scores(request):
+            bounds.add(json.loads(request["options"])["max_tokens"])
+        return knowing(request)
+
+    talkative = replace(MODEL, options={"max_tokens": 900})
+    made(*world(1, 2), reply=reply, models=(talkative,), argument_tokens=77)
+    assert bounds == {77}
 
 
 def test_whoever_speaks_has_read_all_that_was_said_before_and_nothing_else():

@@ -104,6 +104,16 @@ def test_the_fitted_direction_is_the_planted_one():
     assert np.allclose(fit.u, u, atol=0.35)
 
 
+@pytest.mark.parametrize("together", [1, 4], ids=["alone", "pairs of a group alike"])
+def test_intervals_against_gold_cover_over_200_worlds(together: int):
+    found = []
+    for seed in range(200):
+        wrong = (np.random.default_rng(seed).random(300) < 0.15).astype(float)
+        groups = np.repeat(np.arange(300), together)
+        found.append(fit_share(np.repeat(wrong, together), groups))
+    assert 0.9 <= np.mean([f.low <= 0.15 <= f.high for f in found]) <= 0.99
+
+
 def test_a_share_of_wrong_labels_above_a_half_is_said():
     found = fit_share(np.r_[np.ones(80), np.zeros(20)], np.arange(100))
     assert found.value == 0.8

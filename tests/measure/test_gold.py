@@ -229,6 +229,8 @@ def test_the_consistency_that_llmbar_publishes(llmbar, shared):
         pl.col("preference").is_null().all().alias("both"),
     )
     failed = dict(failed.group_by("annotator").agg(pl.col("both").sum()).iter_rows())
-    for row in shared("llmbar_published_statistics.parquet").to_dicts():
+    published = shared("llmbar_published_statistics.parquet")
+    assert published.height == 301
+    for row in published.to_dicts():
         who = f"llm:{row['judge_model']}|{row['strategy']}|{row['subset']}"
         assert same[who] + failed[who] == pytest.approx(int(row["equal"].split("/")[0]))

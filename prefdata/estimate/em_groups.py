@@ -43,12 +43,7 @@ Ints = NDArray[np.int64]
 
 RESTARTS = 6
 TOLERANCE = 1e-5
-<<<<<<< HEAD
-MOST_STEPS = 300
-=======
 MOST_STEPS = 1000
-FOLDS = 5
->>>>>>> 2856bae (Groups of people whose votes say little come to an end: more steps, as real votes need)
 
 
 class Groups(NamedTuple):

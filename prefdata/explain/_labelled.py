@@ -4,7 +4,7 @@ from typing import Literal
 
 import polars as pl
 
-from prefdata.tables import Completions, Pairs, Prompts, digest
+from prefdata.tables import Completions, Pairs, Prompts, Scores, digest, typed
 
 # What is kept aside as one: all comparisons of a prompt group, or a single comparison.
 Apart = Literal["group", "comparison"]
@@ -57,3 +57,23 @@ def with_held_out(rows: pl.DataFrame, share: float, apart: Apart, seed: int) -> 
     units = sorted(rows["unit"].unique(), key=lambda each: digest("held out", seed, each))
     aside = units[: round(share * len(units))]
     return rows.with_columns(held_out=pl.col("unit").is_in(aside)).drop("unit")
+
+
+def marks(pairs: Pairs, rows: pl.DataFrame, score: str) -> pl.DataFrame:
+    """A score of each pair that is among the rows: 1 where it is held out, else 0."""
+    sides = ("chosen_id", "rejected_id")
+    two = pairs.select(
+        "pair_id", completion_a=pl.min_horizontal(sides), completion_b=pl.max_horizontal(sides)
+    )
+    marked = two.join(
+        rows.select("completion_a", "completion_b", "held_out"), on=["completion_a", "completion_b"]
+    )
+    return typed(
+        Scores,
+        marked.select(
+            subject_id="pair_id",
+            subject=pl.lit("pair"),
+            score=pl.lit(score),
+            value=pl.col("held_out").cast(pl.Float64),
+        ).sort("subject_id"),
+    )

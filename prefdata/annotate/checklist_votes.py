@@ -62,7 +62,7 @@ def checklist_votes(
     lines = stated.group_by("prompt_id").agg(
         pl.col("rationale").str.split("\n").list.explode().unique().sort().alias("wanted")
     )
-    wanted = dict(lines.rows())
+    wanted = {id: said for id, each in lines.rows() if (said := [s for s in each if s.strip()])}
     mine = Prompts(prompts.filter(pl.col("prompt_id").is_in(list(wanted))))
     rows = shown(
         mine, completions, orders=orders, draws=draws, max_pairs=max_pairs, seed=seed,

@@ -177,11 +177,12 @@ def _heard(ranked: _List, start: int, end: int, verdict: pl.DataFrame) -> None:
     else:
         worth = verdict["worth"].to_list()
     places = sorted(range(end - start), key=lambda at: -worth[at])  # equal ones stay as they stood
+    last = ranked.ids[end - 1]
     ranked.ids[start:end] = [ranked.ids[start + at] for at in places]
     after = [False, *(worth[b] == worth[a] for a, b in pairwise(places))]
     ranked.equal[start:end] = after
-    if end < len(ranked.ids):
-        ranked.equal[end] = False
+    if end < len(ranked.ids) and ranked.ids[end - 1] != last:
+        ranked.equal[end] = False  # it never met the one before it
 
 
 def _rankings(ranked: Sequence[_List], wants_best: bool, judge: Judge, model: Model) -> Rankings:

@@ -43,7 +43,7 @@ Ints = NDArray[np.int64]
 
 RESTARTS = 6
 TOLERANCE = 1e-5
-MOST_STEPS = 300
+MOST_STEPS = 1000
 
 
 class Groups(NamedTuple):

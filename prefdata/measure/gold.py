@@ -25,7 +25,7 @@ import polars as pl
 from scipy import special
 
 from prefdata.measure._effects import refuse_unknown
-from prefdata.measure._means import COLUMNS, means, with_groups
+from prefdata.measure._means import COLUMNS, means, side, with_groups
 from prefdata.tables import Measures, Prompts, Votes
 
 SCOPE = "all"
@@ -74,7 +74,7 @@ def gold(
         votes.filter(pl.col("annotator") == annotator)
         .drop_nulls("preference")
         .group_by(_UNIT)
-        .agg(side=(pl.col("preference").sort().mean() - 0.5).sign())
+        .agg(side=side(pl.col("preference")))
     )
     others = votes.filter(pl.col("annotator") != annotator)
     if judges is not None:
@@ -108,7 +108,7 @@ def _against(votes: pl.DataFrame, unscored: str) -> pl.DataFrame:
             pl.col("group").first(),
             pl.col("side").first(),
             hit=hit,
-            mean=(pl.col("preference").sort().mean() - 0.5).sign(),
+            mean=side(pl.col("preference")),
             every=(pl.col("hit") > 0.5).all().cast(pl.Float64),
             both=orders > 1,
             lost=lost,

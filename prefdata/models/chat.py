@@ -15,6 +15,8 @@ from prefdata.models.client import response
 WANTS = ("text", "choice", "embedding", "reward")
 # Without a constraint the log-probabilities are the model's own; under one, engines mask them.
 TOP = 20
+# What a model writes around a choice, and blanks.
+_MARKS = " \t\r\n\"'“”‘’«»*_`()[]{}<>.,:;!-"
 # The beginning of every reason why nothing of an endpoint was reached at all.
 UNREACHED = "connection refused"
 # More tokens than any model reads or writes at once: a count beyond is none.
@@ -265,22 +267,27 @@ def _top(first: Mapping[str, Any]) -> list[tuple[str, float]]:
 def choose(top: Sequence[tuple[str, float]], choices: Sequence[str]) -> dict[str, Any]:
     """The log-probabilities of the choices among themselves, from those of the first token.
 
-    A token speaks for a choice if, without blanks, it begins that choice and no other. A choice
-    that none of the tokens begins is absent from the result: it is less likely than all of them.
+    A token speaks for a choice if, without blanks or marks around it, it begins that choice and no
+    other: many vocabularies have `"A` and `(A` as one token. A choice that none of the tokens
+    begins is absent from the result: it is less likely than all of them.
     """
     mass: dict[str, float] = {}
     for token, logprob in top:
-        word = token.strip()
-        begun = [c for c in choices if word and c.startswith(word)]
-        exact = [c for c in begun if c == word]
-        if len(exact or begun) == 1:
-            choice = (exact or begun)[0]
-            mass[choice] = mass.get(choice, 0.0) + math.exp(logprob)
+        begun = _begun(token.strip(), choices) or _begun(token.strip(_MARKS), choices)
+        if len(begun) == 1:
+            mass[begun[0]] = mass.get(begun[0], 0.0) + math.exp(logprob)
     total = sum(mass.values())
     if not total:
         return {"text": None, "logprobs": None, "error": "no choice among the likely tokens"}
     shares = [{"token": c, "logprob": math.log(mass[c] / total)} for c in choices if mass.get(c)]
     return {"text": max(mass, key=mass.__getitem__), "logprobs": shares}
+
+
+def _begun(word: str, choices: Sequence[str]) -> list[str]:
+    """The choices that a word may begin; if it is one of them, that one only."""
+    if word in choices:
+        return [word]
+    return [choice for choice in choices if word and choice.startswith(word)]
 
 
 def cut(vector: Any, said: str) -> Any:

@@ -140,6 +140,25 @@ def test_a_role_that_cannot_be_read_is_left_out_and_is_no_zero():
     assert lost["rating"].null_count() == 2
 
 
+def test_a_score_of_one_of_the_two_compares_nothing():
+    """By a judge whose criterion may not apply; the score of one would stand against a zero."""
+    scale = PLAIN.criteria[0].scale.model_copy(update={"not_applicable": True})
+    criterion = PLAIN.criteria[0].model_copy(update={"scale": scale})
+    judge = PLAIN.model_copy(update={"criteria": (criterion,)})
+
+    def reply(request: dict, said: str) -> str:
+        if not scores(request):
+            return "hm"
+        return said if speaker(request) == "critic" else '{"A": "N/A", "B": "N/A"}'
+
+    for said in ('{"A": 1, "B": "N/A"}', '{"A": 9, "B": "N/A"}', '{"A": "N/A", "B": 9}'):
+        votes, _ = made(*world(1, 2), reply=lambda r, said=said: reply(r, said), judge=judge)
+        assert votes["preference"].to_list() == [None, None]
+        assert votes["unscored"].to_list() == ["not applicable"] * 2
+    told, _ = made(*world(1, 2), reply=lambda r: reply(r, '{"A": 9, "B": 8}'), judge=judge)
+    assert sorted(told["preference"]) == [0.0, 1.0], "A each time, in both orders"
+
+
 def test_if_nobody_can_be_read_the_vote_is_unscored_with_what_they_said():
     votes, _ = made(*world(1, 2), reply=lambda _: "A, no doubt", orders="a_first")
     assert votes["unscored"].to_list() == ["no verdict"]

@@ -105,6 +105,34 @@ def test_equal_ranks_are_ties_and_share_the_smaller_rank():
     assert odd["ranks"].to_list() == [[1, 1, 3]] * 2, "what counts is their order"
 
 
+@pytest.mark.parametrize(("window", "step"), [(2, 1), (4, 2), (5, 3), (8, 4)])
+def test_a_judge_that_finds_all_alike_has_no_ranks_between_windows(window: int, step: int):
+    """Windows overlap, and nothing has moved: each is equal to the next by what was said."""
+    tied = made(
+        *world(2, 9), reply=lambda r: json.dumps(dict.fromkeys(shown(r), 1)),
+        window=window, step=step,
+    )  # fmt: skip
+    assert tied["ranks"].to_list() == [[1] * 9] * 4
+
+
+def test_who_has_moved_away_leaves_no_tie_behind():
+    """Of 0 1 2, first 1 and 2 are alike and then 1 is put before 0: 0 and 2 never met."""
+
+    def reply(request: dict) -> str:
+        at = list(shown(request))
+        return json.dumps(dict.fromkeys(at, 1) if len(seen) == 0 else {at[0]: 2, at[1]: 1})
+
+    seen: list[dict] = []
+
+    def noted(request: dict) -> str:
+        said = reply(request)
+        seen.append(request)
+        return said
+
+    (found,) = made(*world(1, 3), reply=noted, window=2, draws=1)["ranks"].to_list()
+    assert found == [1, 2, 3]
+
+
 def test_a_strict_judge_may_not_give_a_rank_twice():
     rankings = made(*world(1, 3), reply=lambda _: '{"A": 1, "B": 1, "C": 3}', judge=STRICT)
     assert rankings["unscored"].to_list() == ["a value twice"] * 2

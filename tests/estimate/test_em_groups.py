@@ -1,6 +1,7 @@
 """Groups of people: planted ones are found, one group stays one, nobody is grouped by a vote."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import expit
 
+import prefdata
 from prefdata import tables as t
 from prefdata.errors import RecipeError
 from prefdata.estimate._people import Choices, held_out_users
@@ -215,3 +217,33 @@ def test_what_cannot_be_meant_is_refused():
         run(seen, n_groups=0)
     with pytest.raises(RecipeError, match="no votes of 'humans:"):
         run(seen, annotators="humans:*")
+
+
+@pytest.mark.slow
+def test_votes_of_real_people_that_say_little_of_groups_still_come_to_an_end(
+    shared: Callable[[str], pl.DataFrame], tmp_path: Path
+):
+    """The likelihood is flat there: it took up to 493 steps."""
+    votes = shared("ukpconvarg1_votes.parquet")
+    debates = votes["debate"].unique().sort().head(2)
+    votes = votes.filter(pl.col("debate").is_in(debates.implode())).head(600)
+    sides = pl.col("pair_id").str.split("_").list
+    said = shared("ukpconvarg1_arguments.parquet").select("debate", "arg_id", "text")
+    for side, place in (("completion_a", 0), ("completion_b", 1)):
+        named = said.rename({"arg_id": "arg", "text": side})
+        votes = votes.with_columns(arg=sides.get(place)).join(
+            named, on=["debate", "arg"], maintain_order="left"
+        )
+    preference = pl.col("value").replace_strict({"a1": 1.0, "a2": 0.0}, default=0.5)
+    who = pl.lit("human:") + pl.col("worker")
+    rows = votes.select("completion_a", "completion_b", preference=preference, annotator=who)
+    rows.with_columns(prompt=votes["debate"]).write_parquet(tmp_path / "votes.parquet")
+    recipe = {
+        "name": "ukp",
+        "seed": 1,
+        "sources": {"votes": "votes.parquet"},
+        "models": {"m": {"client": "scripted", "model": "m"}},
+        "stages": [{"use": "estimate.em_groups", "model": "m"}],
+    }
+    made = prefdata.build(prefdata.Recipe.parse(recipe, folder=tmp_path), data=tmp_path / "data")
+    assert made.tables["scores"] > 0

@@ -111,6 +111,18 @@ def test_one_judge_is_no_jury(tmp_path: Path):
         load(tmp_path, GOOD.rpartition("[[members]]")[0])
 
 
+def test_a_mistake_in_one_member_is_not_a_jury_of_one(tmp_path: Path):
+    for mistake in ('modle = "large"', 'model = "large"\nby = "logit"', "model = 3"):
+        with pytest.raises(JudgeError) as refused:
+            load(tmp_path, GOOD.replace('model = "large"', mistake))
+        assert "members.1" in str(refused.value)
+        assert "two members" not in str(refused.value)
+    with pytest.raises(JudgeError, match=r"write \[\[members\]\]"):
+        load(tmp_path, GOOD.rpartition("[[members]]")[0].replace("[[members]]", "[members]"))
+    with pytest.raises(JudgeError, match=r"members\.0: expected a table, found 'helpfulness'"):
+        load(tmp_path, GOOD.partition("[[members]]")[0] + 'members = ["helpfulness", "honesty"]')
+
+
 def test_an_unknown_jury_names_the_nearest(tmp_path: Path):
     with pytest.raises(JudgeError, match="no jury 'tri'; did you mean 'trio'"):
         juries.load("tri", MODELS)

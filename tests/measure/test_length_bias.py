@@ -126,6 +126,20 @@ def test_who_is_not_there_is_named_and_no_votes_have_no_measures():
     assert length_bias(world["votes"].clear(), world["completions"]).is_empty()
 
 
+def test_prompts_that_are_all_alike_show_no_error_of_a_win_rate():
+    """Two annotators who contradict each other on every prompt: nobody wins, with what error?"""
+    made = planted(5, {"llm:one": 0.0}, n=20)
+    votes = made["votes"].with_columns(pl.lit(1.0).alias("preference"), a_first=None)
+    other = votes.with_columns(pl.lit(0.0).alias("preference"), annotator=pl.lit("llm:other"))
+    both = t.typed(t.Votes, pl.concat([votes, other]))
+    found = length_bias(both, made["completions"], None, samples_of(made, [("x", "y")] * 20))
+    rates = found.filter(pl.col("measure") == "length_controlled_win_rate")
+    assert rates.height == 2
+    assert rates["value"].to_list() == pytest.approx([0.5, 0.5])
+    assert rates["low"].null_count() == rates["stderr"].null_count() == 2
+    assert rates["note"].str.contains("do not differ").all()
+
+
 def test_gold_on_some_comparisons_leaves_the_win_rates_as_they_are():
     """Gold says what is better, not how often who wins."""
     world = planted(6, {"human:gold": 0.0, "llm:a": 1.0, "llm:b": 0.0})

@@ -13,6 +13,7 @@ import pytest
 
 from prefdata import stage, tables
 from prefdata.errors import ModelError
+from prefdata.models.chat import choose
 from prefdata.models.client import Client
 from prefdata.models.edge import Edge
 from prefdata.models.endpoint import Endpoint
@@ -381,6 +382,21 @@ def test_choices_share_the_mass_of_their_tokens(server: Any, spec_of: SpecOf):
     assert "response_format" not in server.requests[0]["body"]
     none = asked(spec, ask(spec, ["x"], want="choice", options={"choices": ["Z", "Q"]}))
     assert none["error"].to_list() == ["no choice among the likely tokens"]
+
+
+@pytest.mark.parametrize("token", ['"A', "(A", "*A", "A.", " A:", "**A**", "\u201cA", "[A", "A\n"])
+def test_a_letter_with_marks_around_it_is_that_letter(token: str):
+    """What follows a bare letter would otherwise stand against nothing."""
+    top = [(token, math.log(0.8)), ("A", math.log(0.02)), ("B", math.log(0.08)), ("AB", -1.0)]
+    made = choose(top, ["A", "B"])
+    assert made["text"] == "A"
+    shares = {each["token"]: math.exp(each["logprob"]) for each in made["logprobs"]}
+    assert shares == pytest.approx({"A": 0.82 / 0.9, "B": 0.08 / 0.9})
+
+
+def test_marks_alone_and_other_words_speak_for_no_choice():
+    assert choose([("**", -0.1), ("(", -3.0), ("Answer", -4.0)], ["A", "B"])["text"] is None
+    assert choose([("-", -0.1), ("-1", -1.0), ("1", -3.0)], ["-1", "1"])["text"] == "-1"
 
 
 def test_embeddings(server: Any, spec_of: SpecOf):

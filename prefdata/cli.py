@@ -1,14 +1,18 @@
 """The command line. Results go to standard output; progress, logs and complaints to standard error.
 
-Exit codes: 0 done, 1 failed, 2 wrong use, 130 stopped by Ctrl-C. With `--json`, the last line on
-standard output is one JSON object, of a failure too: `{"error": ..., "kind": ...}`.
+Exit codes: 0 done, 1 failed, 2 wrong use, 130 stopped by Ctrl-C or SIGTERM. With `--json`, the
+last line on standard output is one JSON object, of a failure too: `{"error": ..., "kind": ...}`.
+Whether what goes to standard error can be written makes no difference to anything else.
 
 Nothing heavy is imported before a command needs it, so that `--help` is there at once.
 """
 
+import io
+import os
 import sys
+from contextlib import suppress
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -53,11 +57,26 @@ for _file in FILES:
     import_module(f"prefdata.commands.{_file}").add_to(app)
 
 
+class _Aside(io.FileIO):
+    """Standard error: what cannot be written, as where nobody reads or a disk is full, is lost."""
+
+    def write(self, data: Any) -> int:
+        with suppress(OSError):
+            return super().write(data) or len(data)
+        return len(data)
+
+
 def main() -> None:
     """The program `prefdata`."""
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed; else a ledger might be opened in its place
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         # A character that the terminal cannot show is written out, and no reason to fail.
-        stream.reconfigure(errors="backslashreplace")  # pyright: ignore
+        getattr(sys, name).reconfigure(errors="backslashreplace")
+    # Progress and complaints end nothing, whoever writes them: a console, a log, a library.
+    aside = io.BufferedWriter(_Aside(sys.stderr.fileno(), "w", closefd=False))
+    how = {"encoding": sys.stderr.encoding, "errors": sys.stderr.errors}
+    sys.stderr = sys.__stderr__ = io.TextIOWrapper(aside, **how, line_buffering=True)  # pyright: ignore
     app()
 
 

@@ -26,6 +26,7 @@ class Counting:
     calls: dict[int, Progress] = field(default_factory=dict[int, Progress])
     unscored: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
     missing: dict[str, int] = field(default_factory=dict[str, int])
+    nothing_made: dict[str, str] = field(default_factory=dict[str, str])
     funnel: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
     def runs(self, run: Run, *, check: Callable[[], None]) -> Run:
@@ -57,6 +58,8 @@ class Counting:
                 tokens_in=sum(call.tokens_in for call in calls),
                 tokens_out=sum(call.tokens_out for call in calls),
                 cost=sum(call.cost for call in calls),
+                awaited=sum(call.awaited for call in calls),
+                by=" and ".join(sorted({call.by for call in calls if call.by})),
             )
         )
 
@@ -68,7 +71,11 @@ class Counting:
             self.unscored[stage.name] = reasons
         self.funnel += [_flow(stage, name, before, after) for name in rows if name != "dropped"]
         gone = dropped(after).get(stage.name, 0)
-        self.watch(Made(stage.name, rows, gone, reasons, time.monotonic() - self.since))
+        nothing = _nothing(stage, before, after)
+        if nothing:
+            self.nothing_made[stage.name] = nothing
+        seconds = time.monotonic() - self.since
+        self.watch(Made(stage.name, rows, gone, reasons, seconds, nothing))
 
 
 def _flow(stage: PlannedStage, name: str, before: Tables, after: Tables) -> dict[str, Any]:
@@ -85,6 +92,26 @@ def _flow(stage: PlannedStage, name: str, before: Tables, after: Tables) -> dict
     flow = (was.height + new, after[name].height) if is_read else (new + lost, new)
     counts = {"table": name, "in": flow[0], "out": flow[1], "dropped": lost}
     return {"stage": stage.name, "use": stage.use, **counts}
+
+
+def _nothing(stage: PlannedStage, before: Tables, after: Tables) -> str:
+    """Why a stage made nothing of the votes, ratings or rankings that it was given; else empty."""
+    seen = [name for name in stage.contract.sees if name in t.VALUES and name in before]
+    given = {name: before[name] for name in seen if before[name].height}
+    made = [name for name in stage.contract.writes if name != "dropped"]
+    new = (
+        after[name].join(
+            before.get(name, t.empty(name)), on=t.schema(name).key, how="anti", nulls_equal=True
+        )
+        for name in made
+    )
+    if not given or any(rows.height for rows in new):
+        return ""
+    rows = " and ".join(f"{frame.height:,} {name}" for name, frame in given.items())
+    if any(frame[t.VALUES[name]].count() for name, frame in given.items()):
+        return f"nothing was made of {rows}"
+    why = pl.concat([frame.select("unscored") for frame in given.values()])["unscored"]
+    return f"nothing was made of {rows}: all are unscored, most because of {why.mode().sort()[0]!r}"
 
 
 def dropped(tables: Tables) -> dict[str, int]:

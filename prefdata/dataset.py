@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,8 @@ class Built:
     """What a build came to. `is_new` is false where the version was there already.
 
     `partial`, where a limit ended the asking: its `reason`, the requests `missing` by stage, and
-    how to `go_on`.
+    how to `go_on`. `nothing_made` says of each stage that made no row of the votes, ratings or
+    rankings that it was given, why.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Built:
     tokens: dict[str, int]
     cost: float
     partial: dict[str, Any] | None = None
+    nothing_made: dict[str, str] = field(default_factory=dict[str, str])
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -144,6 +146,7 @@ def build(
             "cost": edge.counts.cost,
             "sources": imported.rows,
             "audit": [str(finding) for finding in imported.audit],
+            **({"nothing_made": count.nothing_made} if count.nothing_made else {}),
         },
         quarantined=imported.quarantined.iter_rows(named=True),
         splits=recipe.splits,
@@ -166,6 +169,7 @@ def build(
         tokens=tokens,
         cost=edge.counts.cost,
         partial=partial,
+        nothing_made=count.nothing_made,
     )
 
 

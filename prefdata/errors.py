@@ -13,8 +13,9 @@
 A message names the place, what was expected, what was found, and what to do.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 
 class PrefdataError(Exception):
@@ -60,3 +61,19 @@ def nearest(found: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean {close[0]!r}?"
     return f"there is: {', '.join(names)}" if names else "there is none"
+
+
+def counted(n: int, one: str) -> str:
+    """2 and "request" as "2 requests"."""
+    return f"{n:,} {one}" if n == 1 else f"{n:,} {one}s"
+
+
+def found_in(complaint: Mapping[str, Any]) -> str:
+    """The end of a complaint of pydantic: the value that was found, where that is a single one.
+
+    A check of prefdata's own (a `value_error`) has said it already; its value may be the name of a
+    file in which the fault is.
+    """
+    is_single = isinstance(complaint["input"], str | int | float)
+    said = complaint["type"] in ("value_error", "missing", "extra_forbidden") or not is_single
+    return "" if said else f", found {complaint['input']!r:.80}"

@@ -21,7 +21,14 @@ from prefdata.invention import WORD
 from prefdata.models.experience import Experience, Sample, Z
 from prefdata.models.prices import Prices
 from prefdata.models.spec import ModelSpec
-from prefdata.models.tokens import BYTES_A_TOKEN, ERROR, TOKENS_A_TURN, Counter, estimated
+from prefdata.models.tokens import (
+    BYTES_A_TOKEN,
+    ERROR,
+    TOKENS_A_TURN,
+    TokenCounter,
+    estimated,
+    n_bytes,
+)
 
 REASKED = 0.1
 EQUAL = 0.1
@@ -148,13 +155,13 @@ class Estimator:
         specs: Mapping[str, ModelSpec],
         identities: Mapping[str, str],
         experience: Experience,
-        count: Callable[[ModelSpec], Counter] | None = None,
+        count: Callable[[ModelSpec], TokenCounter] | None = None,
     ) -> None:
         self._specs = specs
         self._identities = identities
         self._experience = experience
         self._find_counter = count or _estimated
-        self._counters: dict[str, Counter] = {}
+        self._counters: dict[str, TokenCounter] = {}
         self._shorter = self._longer = 1.0
 
     def expected(self, parts: list[Part], scale: Scale, doubt: Doubt) -> Expected:
@@ -209,13 +216,13 @@ class Estimator:
         if known and counter.error:
             said = f"{1 / known.mean:.1f} bytes a token, as in {_answers(known)}"
             return mean * known.mean, known.error, said
-        sampled = sum(len(text.encode("utf-8", "surrogatepass")) for text in part.texts)
+        sampled = sum(map(n_bytes, part.texts))
         counted = sum(counter.count(part.texts))
         density = counted / sampled if sampled else 1 / BYTES_A_TOKEN
         marks = TOKENS_A_TURN * part.turns / part.n if counter.error else 0.0
         return mean * density + marks, counter.error, counter.how
 
-    def _counter(self, role: str) -> Counter:
+    def _counter(self, role: str) -> TokenCounter:
         if role not in self._counters:
             self._counters[role] = self._find_counter(self._specs[role])
         return self._counters[role]
@@ -243,7 +250,7 @@ class Estimator:
         return (least, likely, most), said
 
 
-def _estimated(spec: ModelSpec) -> Counter:
+def _estimated(spec: ModelSpec) -> TokenCounter:
     return estimated()
 
 

@@ -31,11 +31,11 @@ from prefdata.expectation import (
     Part,
     Scale,
 )
-from prefdata.invention import BYTES_A_TOKEN, GUESSED_TOKENS, Inventor
+from prefdata.invention import Inventor
 from prefdata.loop import Tables, follow, run_stage
 from prefdata.models.experience import Experience, kind, size
 from prefdata.models.spec import ModelSpec
-from prefdata.models.tokens import Counter as TokenCounter
+from prefdata.models.tokens import BYTES_A_TOKEN, GUESSED_TOKENS, TokenCounter
 from prefdata.plan import Plan, PlannedStage
 from prefdata.tables import Requests, Responses
 
@@ -103,7 +103,7 @@ def forecast(
 
     Raises the `RecipeError` or `TableError` of a stage, unless a sample of imported labels may be
     its cause. From the first stage that cannot run on invented replies for another reason, the
-    numbers are unknown, with why.
+    numbers are unknown, with why; so is that of a stage to which invented replies left no rows.
     """
     asking = [stage for stage in plan.stages if stage.contract.asks]
     if not asking:
@@ -120,7 +120,8 @@ def forecast(
             if stage in plan.exports:
                 run_stage(stage, few, rehearsal.ask)
             else:
-                few = follow([stage], few, ask=rehearsal.ask)
+                before, few = few, follow([stage], few, ask=rehearsal.ask)
+                _left_nothing(seen, asking, stage, before)
         except Exception as error:
             if is_telling and isinstance(error, RecipeError | TableError):
                 raise
@@ -170,6 +171,19 @@ def _doubt(
     asked = seen[stage.name]
     answered = asked.answered / asked.requests if asked.requests else 0.0
     return Doubt((1.0 if greedy else EQUAL) if writers else 0.0, more, answered)
+
+
+def _left_nothing(
+    seen: Mapping[str, _Asked], asking: list[PlannedStage], stage: PlannedStage, tables: Tables
+) -> None:
+    """A stage that asks nothing because stages that ask made it no rows may well ask in earnest."""
+    if stage not in asking or seen[stage.name].requests:
+        return
+    earlier = asking[: asking.index(stage)]
+    for name in stage.contract.reads:
+        makers = [each.name for each in earlier if name in each.contract.writes]
+        if makers and tables.get(name, t.empty(name)).is_empty():
+            seen[stage.name].unknown = f"depends on the {name} that {makers[-1]} finds"
 
 
 def _unknown(

@@ -18,12 +18,11 @@ from zlib import crc32
 import numpy as np
 
 from prefdata.models.client import response
+from prefdata.models.tokens import BYTES_A_TOKEN, GUESSED_TOKENS
 from prefdata.tables import Requests, Responses
 
-GUESSED_TOKENS = 256
 # All free text is made of it, so that how much of a later request was invented can be counted.
 WORD = "word "
-BYTES_A_TOKEN = 4.3
 # Words of a free string in JSON, such as a judge's reason.
 WORDS_OF_A_STRING = 40
 DIMENSIONS = 32

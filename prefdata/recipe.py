@@ -32,7 +32,7 @@ from typing import Any, Self, TypeGuard, cast, get_args
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from prefdata.errors import RecipeError, nearest
+from prefdata.errors import RecipeError, found_in, nearest
 from prefdata.models.spec import ModelSpec
 from prefdata.secrets import refuse_secrets
 from prefdata.sources import Sources
@@ -211,9 +211,7 @@ def explain(error: ValidationError, raw: Any, kind: type[BaseModel], where: str)
             lines.append(f"{where}: the key {key!r} is missing")
         else:
             reason = complaint["msg"].removeprefix("Value error, ")
-            is_single = isinstance(complaint["input"], str | int | float)
-            found = f", found {complaint['input']!r:.80}" if is_single else ""
-            lines.append(f"{where}: {key}: {reason}{found}")
+            lines.append(f"{where}: {key}: {reason}{found_in(dict(complaint))}")
     return "\n".join(lines)
 
 

@@ -21,6 +21,10 @@ from prefdata import tables
 from prefdata.errors import RecipeError, TableError
 from prefdata.tables import Requests, Responses, digest
 
+# Wants for which a model writes, and the options that say how it does.
+WRITTEN = ("text", "choice")
+SAMPLING = ("temperature", "top_p", "max_tokens", "max_completion_tokens", "seed", "stop")
+
 Made = TypeVar("Made")
 Asks = Generator[Requests, Responses, Made]
 Ask = Callable[[Requests], Responses]
@@ -60,11 +64,15 @@ def requests(
 ) -> Requests:
     """One request a row, in the order of `messages`; equal requests share their id.
 
-    `options` go over the model's own. A model with a `seed` gets another one for each draw. The id
-    is a digest of the model's identity, `want`, messages, given completion, options and draw, and
-    of nothing that leaves the answer as it is. Send `unique(requests)` and join by `request_id`.
+    `options` go over the model's own, of which `SAMPLING` counts only where something is written.
+    A model with a `seed` gets another one for each draw. The id is a digest of the model's
+    identity, `want`, messages, given completion, options and draw, and of nothing that leaves the
+    answer as it is. Send `unique(requests)` and join by `request_id`.
     """
-    chosen = {**model.defaults, **model.options, **(options or {})}
+    own = {**model.defaults, **model.options}
+    if want not in WRITTEN:
+        own = {name: value for name, value in own.items() if name not in SAMPLING}
+    chosen = {**own, **(options or {})}
     draws = [draw] * len(messages) if isinstance(draw, int) else draw.to_list()
     given: list[Any] = [None] * len(messages) if completion is None else completion.to_list()
     ids: list[str] = []

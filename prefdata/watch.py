@@ -31,7 +31,8 @@ class Asking:
     """How far the requests of the running stage are, of all shards and rounds together.
 
     `total` grows when a stage asks again; of those `done`, `cached` came from the ledger, `failed`
-    ended in an error and `unsent` were not sent, because a limit was reached.
+    ended in an error and `unsent` were not sent, because a limit was reached. Of the others,
+    `awaited` are asked `by` another build, whose answers are waited for.
     """
 
     stage: str
@@ -43,22 +44,28 @@ class Asking:
     tokens_out: int
     cost: float
     unsent: int = 0
+    awaited: int = 0
+    by: str = ""
 
 
 @dataclass(frozen=True)
 class Made:
-    """A stage is done: rows that its tables now have, rows dropped, rows unscored by reason."""
+    """A stage is done: rows that its tables now have, rows dropped, rows unscored by reason.
+
+    `nothing` says so where it made no row of the votes, ratings or rankings that it was given.
+    """
 
     stage: str
     tables: Mapping[str, int]
     dropped: int
     unscored: Mapping[str, int]
     seconds: float
+    nothing: str = ""
 
 
 @dataclass(frozen=True)
 class Pulse:
-    """Once a second while models are asked: how their endpoints are."""
+    """Once a second while models are asked: how their endpoints are; and once without any after."""
 
     endpoints: tuple["Health", ...]
 

@@ -23,9 +23,11 @@ def watchdog(
     told: dict[str, float] = {}
 
     def look() -> None:
+        is_asking = False
         while not done.wait(every):
-            if clients.is_asking:
-                watch(Pulse(clients.health()))
+            was_asking, is_asking = is_asking, clients.is_asking
+            if is_asking or was_asking:
+                watch(Pulse(clients.health() if is_asking else ()))
             stalls = {each.role: each for each in clients.stalls()}
             for role in told.keys() - stalls.keys():
                 del told[role]

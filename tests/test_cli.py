@@ -25,7 +25,8 @@ from typer.testing import CliRunner, Result
 from prefdata import cli, way
 from prefdata.judge import names as judge_names
 from prefdata.judge.jury import names as jury_names
-from prefdata.recipe import bundled, find_stage, stages
+from prefdata.recipe import VERBS, bundled, find_stage, stages
+from prefdata.sources import Sources, read
 from prefdata.stage import contract
 
 RECIPE = """
@@ -276,6 +277,28 @@ def test_every_stage_is_shown_as_its_signature_says(folder: Path):
     assert "pairwise" in run("stages", "pairwise").stderr  # annotate.pairwise, export.pairwise
 
 
+@pytest.mark.parametrize("width", [60, 160])
+def test_stages_are_a_line_each_under_their_verb(
+    folder: Path, width: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = run("stages").stdout.splitlines()
+    assert all(len(line) <= width for line in lines[:-1])  # but the hint
+    verbs = {line: at for at, line in enumerate(lines) if line and line in VERBS}
+    for use, does in stages().items():
+        verb, _, method = use.partition(".")
+        line = next(each for each in lines[verbs[verb] :] if each.split()[:1] == [method])
+        shown = " ".join(line.split()[1:]).rstrip("…")
+        assert shown
+        assert " ".join(does.split()).startswith(shown)
+    assert len(lines) == len(verbs) + len(stages()) + 2
+    few = answer("stages", "pair")["stages"]
+    assert [entry["use"] for entry in few] == [use for use in stages() if use.startswith("pair.")]
+    drawn = " ".join(run("stages", "pair").stdout.split())
+    assert "best_vs_worst" in drawn
+    assert "strengths" in drawn
+
+
 def test_every_judge_is_shown_with_what_it_asks(folder: Path):
     assert [entry["name"] for entry in answer("judges")["judges"]] == judge_names()
     for name in judge_names():
@@ -336,6 +359,16 @@ def test_show_shows_the_texts_of_pairs_and_how_to_load_them(folder: Path):
     assert "swap_consistency" in drawn
     assert "Say something about the number" in drawn
     assert f'prefdata.load("planted@{built["id"]}", "pairwise")' in drawn
+
+
+def test_votes_leave_as_annotated_pairs_and_come_back(folder: Path):
+    built = answer("build", "recipe.toml")
+    votes = pl.read_parquet(Path(built["path"]) / "votes.parquet")
+    written = answer("annotated-pairs", "planted", "ap.json")
+    assert written["version"] == f"planted@{built['id']}"
+    assert written["comparisons"] == votes.unique(["completion_a", "completion_b"]).height
+    back = read(Sources.model_validate({"votes": "ap.json"}), folder).tables["votes"]
+    assert back.drop("request_id").equals(votes.drop("request_id"))
 
 
 @pytest.mark.parametrize("columns", ["40", "80", "140"])
@@ -454,6 +487,47 @@ def test_without_prefect_its_extra_is_named_and_a_configured_api_is_no_reason_to
     built = run("build", "recipe.toml")
     assert built.exit_code == 0
     assert "directly" in built.stderr
+
+
+def test_who_reads_no_further_is_not_complained_to(folder: Path):
+    run("build", "recipe.toml")
+    reading, writing = os.pipe()
+    os.close(reading)
+    for command in ("show planted", "show planted --json", "build recipe.toml --json"):
+        process = subprocess.run(
+            [sys.executable, "-m", "prefdata", *command.split()],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            text=True,
+        )
+        assert process.returncode == 1
+        lines = process.stderr.splitlines()
+        assert [each for each in lines if not re.match(r"building|sources:|\[", each)] == []
+    os.close(writing)
+
+
+@pytest.mark.parametrize("into", ["closed", "closing", "full", "none"])
+def test_a_build_goes_on_where_its_progress_cannot_be_written(folder: Path, into: str):
+    """Nobody reads it, or not to its end; the disk is full; there is no standard error at all."""
+    ours, theirs = os.pipe()
+    if into == "full":
+        os.dup2(os.open("/dev/full", os.O_WRONLY), theirs)
+    command = [sys.executable, "-m", "prefdata", "build", "recipe.toml", "--json"]
+    shell = ["sh", "-c", 'exec "$@" 2>&-', "sh", *command]
+    if into != "closing":
+        os.close(ours)
+    process = subprocess.Popen(
+        shell if into == "none" else command, stdout=subprocess.PIPE, stderr=theirs, text=True
+    )
+    os.close(theirs)
+    if into == "closing":
+        assert os.read(ours, 8) == b"building"
+        os.close(ours)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert json.loads(out)["tables"]["prompts"] == N
+    assert (folder / "data" / "versions" / "planted").exists()
 
 
 def test_version_and_help_are_there_at_once(folder: Path):

@@ -38,6 +38,13 @@ def test_a_stage_is_a_documented_function_of_tables_with_a_test(use: str):
 
 
 @pytest.mark.parametrize("use", STAGES)
+def test_a_stage_that_measures_sees_all_prompts(use: str):
+    """Else each shard has a number of its own under the same name."""
+    terms = contract(find_stage(use))
+    assert terms.needs_all or "measures" not in terms.writes
+
+
+@pytest.mark.parametrize("use", STAGES)
 def test_options_have_annotations(use: str):
     for option in contract(find_stage(use)).options.values():
         assert option.annotation is not inspect.Parameter.empty
@@ -48,5 +55,5 @@ def test_every_path_that_the_readme_names_is_there():
     text = (root / "README.md").read_text()
     named = set(re.findall(r"`((?:prefdata|flows|judges|schemas|tests|data)/[\w./-]*)`", text))
     assert len(named) > 10
-    made_by_runs = {"data/ledger", "data/versions"}
+    made_by_runs = {"data/ledger", "data/ledger/asking", "data/versions"}
     assert [p for p in named - made_by_runs if not (root / p).exists()] == []

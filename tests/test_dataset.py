@@ -16,6 +16,7 @@ from prefdata.errors import BudgetError, ModelError, RecipeError, SourceError, T
 from prefdata.models.ledger import Ledger
 from prefdata.tables import Requests, Responses
 from prefdata.version import find, verify
+from prefdata.watch import Event, Made
 
 RECIPE = """
 name = "planted"
@@ -415,6 +416,33 @@ def test_unscored_rows_of_the_sources_are_counted(folder: Path):
     )
     built = prefdata.build(folder / "votes.toml", data=folder / "data")
     assert built.unscored == {"sources": {"illegible": 1}}
+
+
+@pytest.mark.parametrize(
+    "stage", ["majority_vote", "bradley_terry", "dawid_skene", "reliability", "rank_centrality"]
+)
+def test_an_aggregate_of_unscored_votes_says_so(folder: Path, stage: str):
+    row = {"prompt": "p", "completion_a": "x", "completion_b": "y", "preference": "?"}
+    rows = [{**row, "annotator": f"human:{who}"} for who in "uvw"]
+    recipe = f"""
+name = "votes"
+[sources.votes]
+path = "votes.jsonl"
+values.preference = {{ "?" = "illegible", 1 = 1.0 }}
+[[stages]]
+use = "aggregate.{stage}"
+"""
+    (folder / "votes.toml").write_text(recipe)
+    (folder / "votes.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    seen: list[Event] = []
+    built = prefdata.build(folder / "votes.toml", data=folder / "data", watch=seen.append)
+    said = "nothing was made of 3 votes: all are unscored, most because of 'illegible'"
+    assert built.nothing_made == {f"aggregate.{stage}": said}
+    assert [event.nothing for event in seen if isinstance(event, Made)] == [said]
+    assert said in (Path(built.path) / "README.md").read_text()
+    rows[0]["preference"] = 1.0  # pyright: ignore[reportArgumentType]
+    (folder / "votes.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert prefdata.build(folder / "votes.toml", data=folder / "data").nothing_made == {}
 
 
 def test_a_model_that_answers_nothing_ends_the_build(make: Make, folder: Path):

@@ -136,3 +136,29 @@ def test_a_plan_loads_no_engine_and_learns_the_tokenizer_of_weights(folder: Path
     )
     said: Any = json.loads(ran.stdout)
     assert said == [[], ["its own tokenizer"]]
+
+
+def test_a_stage_to_which_invented_replies_leave_no_rows_is_not_said_to_ask_nothing(tmp_path: Path):
+    """Invented votes agree with nothing, so no principle is kept; real ones may be."""
+    rows = [{"prompt": f"p{i}", "chosen": f"c{i}", "rejected": f"r{i}"} for i in range(12)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "recipe.toml").write_text(
+        """
+        name = "ruled"
+        sources.pairs = "pairs.jsonl"
+        models.judge.client = "scripted"
+        [[stages]]
+        use = "explain.icai"
+        judge = "principles"
+        model = "judge"
+        min_relevance = 1.0
+        [[stages]]
+        use = "annotate.constitution"
+        judge = "constitution"
+        model = "judge"
+        """
+    )
+    search, judging = estimate(tmp_path / "recipe.toml", data=tmp_path / "data")[2]
+    assert search.requests > 0
+    assert not search.unknown
+    assert judging.unknown == "depends on the principles that explain.icai finds"

@@ -68,16 +68,18 @@ FLIPS = {"ann": 0.2, "bob": 0.3, "cem": 0.35}
 GOLD = 0.4  # the share of prompts with a gold vote
 
 
-def votes_file(path: Path) -> None:
+def write_votes(path: Path) -> set[str]:
+    """Write the votes; the texts that are the better ones."""
     draw = np.random.default_rng(11)
+    best: set[str] = set()
     with path.open("w") as file:
         for at in range(N_PROMPTS):
             gap = abs(draw.normal(0, 0.5))
             better, worse = (
-                f"{name} {at}: "
-                + " ".join(np.where(draw.random(30) < share, "consider", "perhaps,"))
-                for name, share in (("Better", 0.5 + gap / 2), ("Poorer", 0.5 - gap / 2))
+                " ".join(np.where(draw.random(30) < share, "consider", "perhaps,"))
+                for share in (0.5 + gap / 2, 0.5 - gap / 2)
             )
+            best.add(better)
             wrong = {person: draw.random() < rate for person, rate in FLIPS.items()}
             if draw.random() < GOLD:
                 wrong["gold"] = False
@@ -92,6 +94,7 @@ def votes_file(path: Path) -> None:
                     "criterion": "gold" if person == "gold" else "overall",
                 }
                 file.write(json.dumps(vote) + "\n")
+    return best
 
 
 class Made(NamedTuple):
@@ -102,7 +105,7 @@ class Made(NamedTuple):
     pairs: pl.DataFrame
 
 
-def told(version: Version) -> pl.DataFrame:
+def told(version: Version, best: set[str]) -> pl.DataFrame:
     text = pl.col("completion").list.first().struct["content"]
     completions = version.table("completions").sort("completion_id")
     sides = completions.group_by("prompt_id", maintain_order=True).agg(
@@ -111,7 +114,7 @@ def told(version: Version) -> pl.DataFrame:
     truth = sides.select(
         "a",
         t.pair_ids(sides["a"], sides["b"]),
-        a_is_better=pl.col("text").str.starts_with("Better"),
+        a_is_better=pl.col("text").is_in(best),
     )
     scores = version.table("scores").filter(subject="pair")
     scores = scores.pivot("score", index="subject_id", values="value")
@@ -129,11 +132,11 @@ def told(version: Version) -> pl.DataFrame:
 @pytest.fixture(scope="module", params=["dawid_skene", "reliability"])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("noisy")
-    votes_file(folder / "votes.jsonl")
+    best = write_votes(folder / "votes.jsonl")
     (folder / "recipe.toml").write_text(RECIPE.replace("AGGREGATE", request.param))
     built = prefdata.build(folder / "recipe.toml", data=folder / "data")
     version = verify(built.path)
-    return Made(version, told(version))
+    return Made(version, told(version, best))
 
 
 def share_wrong(pairs: pl.DataFrame, column: str = "was_wrong") -> float:

@@ -27,12 +27,14 @@ JUDGES = {
     "listwise": "best",
     "pointwise": "ultrafeedback",
     "tool": "tool-checked",
+    "vibes": "principles",
 }
 NEEDED: dict[str, dict[str, Any]] = {
     "aggregate.social_choice": {"rule": "borda"},
     "aggregate.temperature_scaling": {"annotators": ["llm:a"], "against": ["human:b"]},
     "annotate.debate": {"models": ["m"]},
     "annotate.verifier": {"checks": {"max_words": 9}},
+    "explain.vibes": {"one": "m", "other": "n"},
     "order.robust_weights": {"rate": 0.1},
     "order.soften": {"rate": 0.1},
     "pair.flip": {"share": 0.1},
@@ -117,7 +119,8 @@ def on_nothing(stage: PlannedStage) -> None:
 def test_a_stage_makes_nothing_of_nothing_and_knows_no_names_then(folder: Path, use: str):
     needed = options_of(use)
     on_nothing(planned(folder, use, needed))
-    for name in NAMES & contract(find_stage(use)).options.keys():
+    options = contract(find_stage(use)).options
+    for name in NAMES & {name for name, each in options.items() if each.annotation is not bool}:
         tried: list[PlannedStage] = []
         for spelt in SPELT:
             with suppress(PrefdataError):

@@ -37,6 +37,16 @@ def test_equal_requests_share_their_id_and_all_that_changes_the_answer_changes_i
         assert not set(ids()) & set(changed)
 
 
+@pytest.mark.parametrize("want", ["logprobs", "hidden", "embedding", "reward", "tokens"])
+def test_what_is_only_read_does_not_depend_on_how_a_model_writes(want: str):
+    template = {"chat_template_kwargs": {"thinking": False}}
+    plain = Model("writer", "smol", "smol@1", template)
+    sampling = {"temperature": 0.8, "top_p": 0.5, "max_tokens": 9, "seed": 1, "stop": ["x"]}
+    drawing = Model("writer", "smol", "smol@1", {**template, **sampling}, {"max_tokens": 7})
+    assert ids(plain, want=want) == ids(drawing, want=want)
+    assert not set(ids(plain, want=want)) & set(ids(MODEL, want=want))
+
+
 def test_the_names_in_a_recipe_do_not_change_a_request():
     assert ids() == ids(Model("judge", "another name", "smol@1", {"temperature": 0.9}))
 

@@ -1,4 +1,4 @@
-"""Ctrl-C: the first stops gracefully and keeps every answer, the second ends at once."""
+"""Ctrl-C: the first, and SIGTERM, stop gracefully and keep every answer; the second at once."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from prefdata.models import clients
 from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
 from prefdata.models.spec import ModelSpec
-from prefdata.stopping import graceful
+from prefdata.stopping import graceful, terminable
 from prefdata.tables import Requests, Responses
 from prefdata.watch import Event, Stopping
 from tests.models.conftest import ask, own_environment, server
 
 __all__ = ["own_environment", "server"]
 IN_FLIGHT = 6
+BOTH = (signal.SIGINT, signal.SIGTERM)
 RECIPE = f"""
 name = "stopped"
 sources.prompts = "prompts.jsonl"
@@ -54,7 +56,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(folder: Path, server: Any, data: str, grace: float = 10) -> "subprocess.Popen[str]":
+def start(
+    folder: Path,
+    server: Any,
+    data: str,
+    grace: float = 10,
+    before: Callable[[], object] | None = None,
+) -> "subprocess.Popen[str]":
     command = ["build", "recipe.toml", "--plain", "--json", "--data", data]
     return subprocess.Popen(
         [sys.executable, "-c", COMMAND, str(grace), *command],
@@ -63,6 +71,7 @@ def start(folder: Path, server: Any, data: str, grace: float = 10) -> "subproces
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=before,
     )
 
 
@@ -103,6 +112,39 @@ def test_what_is_in_flight_is_finished_and_nothing_is_asked_twice(server: Any, f
     assert set(server.seen().values()) == {1}
     undisturbed = start(folder, server, "whole")
     assert json.loads(undisturbed.communicate(timeout=60)[0])["id"] == built["id"]
+
+
+def test_sigterm_is_as_the_first_ctrl_c_however_often_it_comes(server: Any, folder: Path):
+    """Also where Ctrl-C is ignored, as in what a shell runs in the background."""
+    server.latency = 0.2
+    process = start(folder, server, "data", before=ignore_ctrl_c)
+    until(server, 2 * IN_FLIGHT)
+    for _ in range(20):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.005)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    sent = len(server.requests)
+    assert sent <= 4 * IN_FLIGHT, "nothing more is sent"
+    said = json.loads(out)
+    assert said["requests"] == {"asked": sent, "cached": 0, "failed": 0, "unsent": 4 * N - sent}
+    assert said["error"].endswith("prefdata build recipe.toml --plain --json --data data")
+    assert kept(folder, "data") == sent
+
+
+def test_sigterm_gives_up_in_time_what_does_not_answer(server: Any, folder: Path):
+    server.fault("stall", match="Question 3")
+    process = start(folder, server, "data", grace=0.5, before=ignore_ctrl_c)
+    until(server, 4 * 3 + 4)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert json.loads(out)["kind"] == "Interrupted"
+
+
+def ignore_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def test_what_does_not_answer_is_given_up_in_time(server: Any, folder: Path):
@@ -158,8 +200,9 @@ class Computing:
         return None
 
 
+@pytest.mark.parametrize("number", BOTH)
 def test_an_engine_that_does_not_stop_is_interrupted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     engine = Computing()
     monkeypatch.setattr(clients, "open_client", lambda *_: engine)
@@ -168,9 +211,9 @@ def test_an_engine_that_does_not_stop_is_interrupted(
 
     def interrupt() -> None:
         engine.is_asked.wait(20)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
 
-    before = signal.getsignal(signal.SIGINT)
+    before = [signal.getsignal(each) for each in BOTH]
     threading.Thread(target=interrupt, daemon=True).start()
     asked = ask(spec, ["a", "b"])
     with Ledger(tmp_path) as ledger, Edge({"m": spec}, ledger) as edge:
@@ -179,14 +222,55 @@ def test_an_engine_that_does_not_stop_is_interrupted(
             edge(asked)
         assert time.monotonic() - since < 20
     assert seen == [Stopping(2, 0.2)]
-    assert signal.getsignal(signal.SIGINT) is before
+    assert [signal.getsignal(each) for each in BOTH] == before
 
 
-def test_where_nothing_is_asked_it_is_an_exception_at_once(tmp_path: Path):
+@pytest.mark.parametrize("number", BOTH)
+def test_where_nothing_is_asked_it_is_an_exception_at_once(number: signal.Signals, tmp_path: Path):
     with Ledger(tmp_path) as ledger, Edge({}, ledger) as edge:
         with pytest.raises(KeyboardInterrupt), graceful(edge.clients, lambda _: None):
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         assert not edge.clients.is_stopping
+
+
+def test_sigterm_is_an_exception_that_another_does_not_disturb():
+    before, heard = signal.getsignal(signal.SIGTERM), 0
+    with terminable():
+        for _ in range(2):
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            except KeyboardInterrupt:
+                signal.raise_signal(signal.SIGTERM)
+                heard += 1
+    assert heard == 2
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda *_: None])
+def test_a_program_that_handles_sigterm_itself_goes_on_doing_so(handler: Any, tmp_path: Path):
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        with (
+            Ledger(tmp_path) as ledger,
+            Edge({}, ledger) as edge,
+            terminable(),
+            graceful(edge.clients, lambda _: None),
+        ):
+            signal.raise_signal(signal.SIGTERM)
+            assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_what_is_forked_ends_by_sigterm(tmp_path: Path):
+    with Ledger(tmp_path) as ledger, Edge({}, ledger) as edge, terminable():
+        for heeding in (nullcontext(), graceful(edge.clients, lambda _: None)):
+            with heeding:
+                child = os.fork()
+                if not child:
+                    signal.raise_signal(signal.SIGTERM)
+                    os._exit(0)
+                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
 
 
 def test_a_thread_that_is_not_the_main_one_changes_no_handler(tmp_path: Path):

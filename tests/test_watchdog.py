@@ -58,6 +58,24 @@ def test_the_request_that_waits_is_named_with_its_time_out(
     assert all(b >= 2 * a for a, b in itertools.pairwise(told)), "not again and again"
     pulses = [each for each in seen if isinstance(each, Pulse)]
     assert any(e.in_flight == 1 for pulse in pulses for e in pulse.endpoints)
+    assert all(pulse.endpoints for pulse in pulses), "models are asked all the while"
+
+
+def test_when_nothing_is_asked_any_more_no_endpoint_is_shown(
+    server: Any, spec_of: SpecOf, ledger: Ledger
+):
+    server.latency = 0.2
+    spec = spec_of()
+    seen: list[Event] = []
+    with (
+        Edge({"m": spec}, ledger) as edge,
+        watchdog(edge.clients, seen.append, lambda: "s", every=0.02),
+    ):
+        edge(ask(spec, ["a"]))
+        wait_for(lambda: seen[-1] == Pulse(()))
+        time.sleep(0.1)
+    assert seen.count(Pulse(())) == 1
+    assert seen[0] != Pulse(())
 
 
 def test_nothing_is_said_while_answers_come(server: Any, spec_of: SpecOf, ledger: Ledger):

@@ -76,7 +76,7 @@ def maximise(
     straight, turned = labels.matrix(False), labels.matrix(True)
     to_straight, to_turned = straight.T.tocsr(), turned.T.tocsr()
     swap = np.arange(n_classes)
-    swap[:2] = 1, 0
+    swap[:2] = swap[:2][::-1].copy()  # of one class, itself
     shape = len(labels.annotators), labels.n_labels, n_classes
 
     def classes(posterior: Floats) -> Floats:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from prefdata.aggregate._criteria import weigh
-from prefdata.aggregate._tally import preferences, shares, with_prompts
+from prefdata.aggregate._tally import about, preferences, shares, with_prompts
 from prefdata.errors import RecipeError
 from prefdata.tables import Completions, Ratings, Scores, Strengths, Votes, pair_ids
 
@@ -216,13 +216,16 @@ def aggregated(
     *,
     of: Of | None,
     read_votes: Callable[[Votes], Labels],
-    read_ratings: Callable[[Ratings], list[Graded]],
     fit: Callable[[Labels, str], Fitted],
+    criteria: Sequence[str] | None,
+    weights: Mapping[str, float] | None,
+    abstentions: bool = False,
     estimator: str,
 ) -> tuple[Strengths, Scores]:
     """Fit votes or ratings (`of`; None takes the only ones there are) and say what was found.
 
-    `fit` is given the labels and how an error names them.
+    `fit` is given the labels and how an error names them. How votes become labels is the model's;
+    ratings become labels by `criteria`, `weights` and `abstentions` alike for all.
     """
     where = f"aggregate.{estimator}"
     if _chosen(votes, ratings, of, where) == "votes":
@@ -242,7 +245,9 @@ def aggregated(
     rows = [about("completion", [], "", np.zeros(0), estimator)]
     annotators: list[pl.DataFrame] = []
     posteriors: list[tuple[Graded, Floats]] = []
-    for graded in read_ratings(ratings):
+    for graded in labels_of_ratings(
+        ratings, criteria, weights, abstentions=abstentions, where=where
+    ):
         fitted = fit(graded.labels, f"{where}, criterion {graded.criterion!r}")
         posteriors.append((graded, fitted.posterior))
         values = {"grade": graded.grades[fitted.posterior.argmax(1)], **fitted.of_items}
@@ -284,7 +289,10 @@ def _of_annotators(labels: Labels, fitted: Fitted, estimator: str) -> list[pl.Da
 
 
 def _grades(fitted: Sequence[tuple[Graded, Floats]], estimator: str) -> Strengths:
-    """The posterior mean rating over criteria by weight, with the posterior's deviation."""
+    """The posterior mean rating over criteria by weight, with the posterior's deviation.
+
+    Where it is 0 it is not known: of a single grade, or a posterior that is 1 but for rounding.
+    """
     schema = {"completion_id": pl.String, "prompt_id": pl.String}
     parts = [pl.DataFrame(schema=schema | dict.fromkeys(("weight", "mean", "var"), pl.Float64))]
     for graded, posterior in fitted:
@@ -299,12 +307,13 @@ def _grades(fitted: Sequence[tuple[Graded, Floats]], estimator: str) -> Strength
         )
     weight = pl.col("weight")
     total = weight.sum()
+    deviation = (weight.pow(2) * pl.col("var")).sum().sqrt() / total
     return Strengths(
         pl.concat(parts)
         .group_by("completion_id", "prompt_id", maintain_order=True)
         .agg(
             strength=((weight * pl.col("mean")).sum() / total).clip(0, 1),
-            stderr=(weight.pow(2) * pl.col("var")).sum().sqrt() / total,
+            stderr=pl.when(deviation > 0).then(deviation),
         )
         .select(
             "completion_id",
@@ -313,25 +322,6 @@ def _grades(fitted: Sequence[tuple[Graded, Floats]], estimator: str) -> Strength
             "strength",
             "stderr",
         )
-    )
-
-
-def about(
-    subject: str, ids: Sequence[str] | pl.Series, score: str, value: Floats, estimator: str
-) -> pl.DataFrame:
-    """Rows of the table of scores about annotators or completions."""
-    frame = pl.DataFrame(
-        {"subject_id": list(ids), "value": value},
-        {"subject_id": pl.String, "value": pl.Float64},
-    )
-    return frame.select(
-        "subject_id",
-        pl.lit(subject).alias("subject"),
-        pl.lit(score).alias("score"),
-        pl.lit(estimator).alias("model"),
-        "value",
-        pl.lit(None, pl.Float64).alias("stderr"),
-        pl.lit(None, pl.String).alias("request_id"),
     )
 
 

@@ -20,7 +20,7 @@ from scipy.special import expit
 
 from prefdata.aggregate import _graph
 from prefdata.aggregate._graph import Floats, Ints
-from prefdata.aggregate._labels import about
+from prefdata.aggregate._tally import about
 from prefdata.errors import ConvergenceError
 
 # These modules come without types.

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from prefdata.aggregate._criteria import weigh
+from prefdata.aggregate._graph import Floats
 from prefdata.errors import TableError
 from prefdata.tables import Completions, Scores, Strengths, Votes, pair_ids
 
@@ -85,6 +86,25 @@ def preferences(pairs: pl.DataFrame, estimator: str) -> Scores:
             pl.col("stderr").fill_nan(None),
             pl.lit(None, pl.String).alias("request_id"),
         )
+    )
+
+
+def about(
+    subject: str, ids: Sequence[str] | pl.Series, score: str, value: Floats, estimator: str
+) -> pl.DataFrame:
+    """Rows of the table of scores about annotators, completions or pairs, without errors."""
+    frame = pl.DataFrame(
+        {"subject_id": list(ids), "value": value},
+        {"subject_id": pl.String, "value": pl.Float64},
+    )
+    return frame.select(
+        "subject_id",
+        pl.lit(subject).alias("subject"),
+        pl.lit(score).alias("score"),
+        pl.lit(estimator).alias("model"),
+        "value",
+        pl.lit(None, pl.Float64).alias("stderr"),
+        pl.lit(None, pl.String).alias("request_id"),
     )
 
 

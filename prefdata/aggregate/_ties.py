@@ -18,8 +18,7 @@ from scipy.special import expit, log_expit
 from prefdata.aggregate import _graph
 from prefdata.aggregate._criteria import weigh
 from prefdata.aggregate._graph import Floats, Ints, Laplacian
-from prefdata.aggregate._labels import about
-from prefdata.aggregate._tally import preferences, with_prompts
+from prefdata.aggregate._tally import about, preferences, with_prompts
 from prefdata.errors import ConvergenceError, RecipeError
 from prefdata.tables import Completions, Scores, Strengths, Votes, pair_ids
 
@@ -215,8 +214,8 @@ def standard_errors(
 def aggregated(
     votes: Votes,
     completions: Completions | None,
+    fit_model: Callable[..., Fit],
     law: Law,
-    start: float,
     *,
     named: str,
     prior: float,
@@ -225,7 +224,7 @@ def aggregated(
     max_iterations: int,
     estimator: str,
 ) -> tuple[Strengths, Scores]:
-    """The stage: the parameter is shown as `named`, of which it is the logarithm."""
+    """The stage of a model of this `law`; its parameter is the logarithm of what is `named`."""
     where = f"aggregate.{estimator}"
     if not 0 <= prior < float("inf"):
         raise RecipeError(f"{where}: prior is {prior}; give 0 or a number above")
@@ -233,15 +232,8 @@ def aggregated(
     ids = pl.concat([pairs["completion_a"], pairs["completion_b"]]).unique().sort()
     one, other = (_graph.numbers(pairs[side], ids) for side in ("completion_a", "completion_b"))
     counts = Counts(one, other, *(pairs[name].to_numpy() for name in ("wins", "ties", "losses")))
-    found = fit(
-        counts,
-        law,
-        start,
-        n_items=len(ids),
-        prior=prior,
-        tolerance=1e-8,
-        max_iterations=max_iterations,
-        where=where,
+    found = fit_model(
+        counts, n_items=len(ids), prior=prior, max_iterations=max_iterations, where=where
     )
     of_item, of_difference, of_parameter = standard_errors(found, counts, law, prior=prior)
     strengths = pl.DataFrame(
@@ -249,10 +241,10 @@ def aggregated(
         schema_overrides={"completion_id": pl.String},
     )
     apart = found.strengths[one] - found.strengths[other]
-    tie = probability_of_tie(law, apart, found.parameter)
-    better = np.exp(law(apart, found.parameter, *_one_vote(apart, 0)).value)
-    # The share of a, wins and half of the ties, moves with the difference by this much.
-    slope = share_slope(law, apart, found.parameter)
+    better, tie = (
+        np.exp(law(apart, found.parameter, *_one_vote(apart, which)).value) for which in (0, 1)
+    )
+    slope = _share_slope(law, apart, found.parameter)
     scored = pairs.with_columns(value=better + tie / 2, stderr=slope * of_difference)
     pair = pair_ids(pairs["completion_a"], pairs["completion_b"])
     shown = np.exp([found.parameter] if len(ids) else [])
@@ -271,11 +263,7 @@ def _one_vote(apart: Floats, which: int) -> tuple[Floats, Floats, Floats]:
     return columns[0], columns[1], columns[2]
 
 
-def probability_of_tie(law: Law, apart: Floats, parameter: float) -> Floats:
-    return np.exp(law(apart, parameter, *_one_vote(apart, 1)).value)
-
-
-def share_slope(law: Law, apart: Floats, parameter: float) -> Floats:
+def _share_slope(law: Law, apart: Floats, parameter: float) -> Floats:
     """The derivative of P(better) + P(tie) / 2 by the difference."""
     total = np.zeros_like(apart)
     for which, part in ((0, 1.0), (1, 0.5)):

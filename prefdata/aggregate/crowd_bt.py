@@ -18,8 +18,8 @@ from scipy.special import expit, log_expit
 from prefdata.aggregate import _graph
 from prefdata.aggregate._ascent import ascend
 from prefdata.aggregate._graph import Floats, Ints
-from prefdata.aggregate._labels import about, labels_of_votes
-from prefdata.aggregate._tally import preferences, with_prompts
+from prefdata.aggregate._labels import labels_of_votes
+from prefdata.aggregate._tally import about, preferences, with_prompts
 from prefdata.errors import RecipeError
 from prefdata.tables import Completions, Scores, Strengths, Votes
 

@@ -105,8 +105,8 @@ def davidson(
     return _ties.aggregated(
         votes,
         completions,
+        fit_davidson,
         law,
-        0.0,
         named="nu",
         prior=prior,
         criteria=criteria,

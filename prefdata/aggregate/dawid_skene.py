@@ -19,12 +19,10 @@ from prefdata.aggregate._labels import (
     B,
     Fitted,
     Floats,
-    Graded,
     Labels,
     Of,
     aggregated,
     at_least_0,
-    labels_of_ratings,
     labels_of_votes,
 )
 from prefdata.tables import Completions, Ratings, Scores, Strengths, Votes
@@ -160,8 +158,8 @@ def dawid_skene(
       where they are. Without, a tie is one more label, which says what its annotator makes of it.
     - `abstentions`: whether an unscored vote or rating is a label too, which says something where
       annotators abstain more often on one class; default left out.
-    - `prior`: pseudo-labels in each cell of a confusion matrix; 0, with `right` 0, is maximum
-      likelihood.
+    - `prior`: pseudo-labels in each cell of a confusion matrix; 0, with `right` and `class_prior`
+      0, is maximum likelihood.
     - `right`: further pseudo-labels of each class that are right. They let a label of an annotator
       who gave hardly any others count as a vote, which it would not by itself.
     - `class_prior`: pseudo-items of each class, 0 or above, for the share of grades and of ties.
@@ -206,18 +204,16 @@ def dawid_skene(
             abstentions=abstentions,
         )
 
-    def read_ratings(ratings: Ratings) -> list[Graded]:
-        where = f"aggregate.{estimator}"
-        return labels_of_ratings(ratings, criteria, weights, abstentions=abstentions, where=where)
-
     return aggregated(
         votes,
         ratings,
         completions,
         of=of,
         read_votes=read_votes,
-        read_ratings=read_ratings,
         fit=fit,
+        criteria=criteria,
+        weights=weights,
+        abstentions=abstentions,
         estimator=estimator,
     )
 

@@ -21,11 +21,9 @@ from prefdata.aggregate._em import log_sum
 from prefdata.aggregate._labels import (
     Fitted,
     Floats,
-    Graded,
     Labels,
     Of,
     aggregated,
-    labels_of_ratings,
     labels_of_votes,
 )
 from prefdata.errors import RecipeError
@@ -185,16 +183,14 @@ def glad(
     def read_votes(votes: Votes) -> Labels:
         return labels_of_votes(votes, criteria, weights, ties="halves", positions=False)
 
-    def read_ratings(ratings: Ratings) -> list[Graded]:
-        return labels_of_ratings(ratings, criteria, weights, where=f"aggregate.{estimator}")
-
     return aggregated(
         votes,
         ratings,
         completions,
         of=of,
         read_votes=read_votes,
-        read_ratings=read_ratings,
         fit=fit,
+        criteria=criteria,
+        weights=weights,
         estimator=estimator,
     )

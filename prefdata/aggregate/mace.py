@@ -18,12 +18,10 @@ from prefdata.aggregate._labels import (
     B,
     Fitted,
     Floats,
-    Graded,
     Labels,
     Of,
     aggregated,
     at_least_0,
-    labels_of_ratings,
     labels_of_votes,
 )
 from prefdata.tables import Completions, Ratings, Scores, Strengths, Votes
@@ -186,17 +184,15 @@ def mace(
             votes, criteria, weights, positions=position_effects, abstentions=abstentions
         )
 
-    def read_ratings(ratings: Ratings) -> list[Graded]:
-        where = f"aggregate.{estimator}"
-        return labels_of_ratings(ratings, criteria, weights, abstentions=abstentions, where=where)
-
     return aggregated(
         votes,
         ratings,
         completions,
         of=of,
         read_votes=read_votes,
-        read_ratings=read_ratings,
         fit=fit,
+        criteria=criteria,
+        weights=weights,
+        abstentions=abstentions,
         estimator=estimator,
     )

@@ -7,8 +7,7 @@ import polars as pl
 from scipy.special import betainc
 
 from prefdata.aggregate._criteria import weigh
-from prefdata.aggregate._labels import about
-from prefdata.aggregate._tally import preferences, shares, tally, with_prompts
+from prefdata.aggregate._tally import about, preferences, shares, tally, with_prompts
 from prefdata.errors import RecipeError
 from prefdata.tables import Completions, Scores, Strengths, Votes, pair_ids
 

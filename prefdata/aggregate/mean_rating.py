@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
+from prefdata.aggregate._averages import averaged
 from prefdata.aggregate._criteria import weigh
 from prefdata.tables import Ratings, Strengths
 
@@ -40,30 +41,9 @@ def mean_rating(
 
     Source: the mean of a Likert scale, Likert (1932); the error of a ratio by its linear part.
     """
-    rating, weight = pl.col("rating"), pl.col("weight")
-    cells = _cells(weigh(ratings, criteria, weights).filter(rating.is_not_null()))
-    of_criterion = ["completion_id", "criterion"]
-    total = weight.filter(pl.struct("criterion").is_first_distinct()).sum().over("completion_id")
-    part = weight / (total * pl.len().over(of_criterion))
-    away = (rating - rating.mean().over(of_criterion)) * part
-    n = pl.len()
-    return Strengths(
-        cells.with_columns(part=rating * part, away=away)
-        .group_by("completion_id", "prompt_id", "unit", maintain_order=True)
-        .agg(pl.col("part", "away").sum())
-        .group_by("completion_id", "prompt_id", maintain_order=True)
-        .agg(
-            strength=pl.col("part").sum().clip(0, 1),
-            stderr=pl.when(n > 1).then((pl.col("away").pow(2).sum() * n / (n - 1)).sqrt()),
-        )
-        .select(
-            "completion_id",
-            pl.lit(estimator).alias("estimator"),
-            "prompt_id",
-            "strength",
-            "stderr",
-        )
-    )
+    cells = _cells(weigh(ratings, criteria, weights).drop_nulls("rating"))
+    made = averaged(cells, "unit", estimator)
+    return Strengths(made.with_columns(pl.col("strength").clip(0, 1)))
 
 
 def _cells(scored: pl.DataFrame) -> pl.DataFrame:

@@ -116,8 +116,8 @@ def rao_kupper(
     return _ties.aggregated(
         votes,
         completions,
+        fit_rao_kupper,
         law,
-        START,
         named="threshold",
         prior=prior,
         criteria=criteria,

@@ -18,7 +18,7 @@ from typing import Literal
 
 import polars as pl
 
-from prefdata import tables
+from prefdata.aggregate._averages import averaged
 from prefdata.aggregate._criteria import weigh
 from prefdata.errors import RecipeError
 from prefdata.tables import Ratings, Scores, Strengths
@@ -65,25 +65,7 @@ def within_user(
         raise RecipeError(f"aggregate.within_user: scale = {scale!r}; one of {', '.join(SCALES)}")
     cells = _cells(weigh(ratings, criteria, weights).drop_nulls("rating"))
     scaled = cells.with_columns(rating=_scaled(scale))
-    weight = pl.col("weight")
-    total = (
-        weight.filter(pl.struct("criterion").is_first_distinct()).sum().over("completion_id")
-    )  # fmt: skip
-    part = weight / (total * pl.len().over("completion_id", "criterion"))
-    away = (pl.col("rating") - pl.col("rating").mean().over("completion_id", "criterion")) * part
-    n = pl.len()
-    made = (
-        scaled.with_columns(part=pl.col("rating") * part, away=away)
-        .group_by("completion_id", "prompt_id", "annotator", maintain_order=True)
-        .agg(pl.col("part", "away").sum())
-        .group_by("completion_id", "prompt_id", maintain_order=True)
-        .agg(
-            strength=pl.col("part").sum(),
-            stderr=pl.when(n > 1).then((pl.col("away").pow(2).sum() * n / (n - 1)).sqrt()),
-        )
-        .with_columns(estimator=pl.lit(estimator))
-    )
-    return Strengths(made.select(*tables.schema("strengths").columns)), _scores(cells)
+    return averaged(scaled, "annotator", estimator), _scores(cells)
 
 
 def _cells(scored: pl.DataFrame) -> pl.DataFrame:

@@ -14,8 +14,7 @@ import polars as pl
 from scipy.special import expit
 
 from prefdata.aggregate import _graph
-from prefdata.aggregate._labels import about
-from prefdata.aggregate._tally import preferences, tally, with_prompts
+from prefdata.aggregate._tally import about, preferences, tally, with_prompts
 from prefdata.aggregate.bradley_terry import fit_bradley_terry, standard_errors
 from prefdata.errors import RecipeError
 from prefdata.tables import Completions, Scores, Strengths, Votes, pair_ids

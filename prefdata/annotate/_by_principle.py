@@ -4,7 +4,7 @@ The principles are listed by number where the judge's own criterion would stand,
 in the reply. A principle in the list is a text of others: it is one line, and harmless.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import polars as pl
 
@@ -40,7 +40,10 @@ def ask_by_principle(
         numbers = [str(at + 1) for at in range(int(str(n)))]
         room = judge.max_tokens + TOKENS_A_KEY * len(numbers)
         form = Form(dict.fromkeys(numbers, judge.criteria[0].scale), judge.reason, room)
-        said = {tuple(ids): _lines(ids, principles) for ids in mine["listed"].unique().to_list()}
+        said = {
+            tuple(ids): numbered(principles[each] for each in ids)
+            for ids in mine["listed"].unique().to_list()
+        }
         messages = [
             judge.render(*shown, wording=form.wording, criteria=said[tuple(ids)])
             for *shown, ids in mine.select(*SHOWN, "listed").rows()
@@ -54,6 +57,7 @@ def ask_by_principle(
     ).drop("listed", "key", "worth", "raw")
 
 
-def _lines(ids: list[str], principles: Mapping[str, str]) -> str:
-    texts = (harmless(" ".join(principles[each].split())) for each in ids)
-    return "\n".join(f"{at}. {text}" for at, text in enumerate(texts, 1))
+def numbered(texts: Iterable[str]) -> str:
+    """Texts of others as a numbered list, each on one line."""
+    lines = (harmless(" ".join(text.split())) for text in texts)
+    return "\n".join(f"{at}. {line}" for at, line in enumerate(lines, 1))

@@ -48,15 +48,31 @@ def pattern(texts: pl.Series, wanted: Any) -> pl.DataFrame:
 
 
 def linear(wanted: Any) -> str:
-    """A pattern that Rust's regex takes; `Unusable` where it does not."""
+    """A pattern that Rust's regex takes; `Unusable` where it does not, with what is wrong where.
+
+    The engine that will run it is asked, not Python's, which takes what can hang.
+    """
     if not isinstance(wanted, str):
         raise Unusable("expected a regular expression")
     try:
         pl.Series([""]).str.contains(wanted)
     except pl.exceptions.ComputeError as error:
-        complaint = " ".join(str(error).split())
-        raise Unusable(f"no regular expression of linear time: {complaint}") from None
+        raise Unusable(f"no regular expression of linear time: {_wrong(str(error))}") from None
     return wanted
+
+
+def _wrong(complaint: str) -> str:
+    """What Rust's regex says, without the expression of polars that it stood in.
+
+    The pattern stands above the reason, a line or several of them, and a mark below the place.
+    """
+    said = complaint.partition("\n\nThis error occurred")[0].removeprefix("regex error: ")
+    lines = said.splitlines()
+    reason = lines[-1].removeprefix("error: ").rstrip(".")
+    marked = [at for at, line in enumerate(lines) if line.strip() and not line.strip(" ^")]
+    if len(lines) != 4 or marked != [2]:  # of several lines, or too large
+        return reason
+    return f"{reason}, at character {lines[2].index('^') - len('    ') + 1}"
 
 
 def json_schema(texts: pl.Series, wanted: Any) -> pl.DataFrame:
@@ -67,11 +83,11 @@ def json_schema(texts: pl.Series, wanted: Any) -> pl.DataFrame:
         wanted = _parsed(wanted)
     if not isinstance(wanted, Mapping | bool):
         raise Unusable("expected a JSON schema")
+    _refuse_unbounded(wanted)
     try:
         _validator().check_schema(wanted)
     except jsonschema.SchemaError as error:
         raise Unusable(f"no JSON schema: {error.message}") from None
-    _refuse_unbounded(wanted)
     validator = _validator()(wanted, registry=_no_registry())
     return _told([_allows(validator, text) for text in texts])
 
@@ -140,12 +156,19 @@ def _refuse_unbounded(schema: Any) -> None:
         if isinstance(reference, str) and not reference.startswith("#"):
             raise Unusable(f"{reference!r} is outside of the schema; nothing is fetched")
         if isinstance(part.get("pattern"), str):
-            linear(part["pattern"])
+            _linear_inside(part["pattern"])
         for each in part.values():
             _refuse_unbounded(each)
     elif isinstance(schema, list):
         for each in cast(list[Any], schema):
             _refuse_unbounded(each)
+
+
+def _linear_inside(wanted: str) -> None:
+    try:
+        linear(wanted)
+    except Unusable as error:
+        raise Unusable(f"the pattern {wanted!r} in it is {error}") from None
 
 
 def count(of: str, compare: Callable[[pl.Expr, int], pl.Expr]) -> Check:

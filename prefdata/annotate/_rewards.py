@@ -65,15 +65,8 @@ def votes(
     return made.select(*tables.schema("votes").columns).sort("completion_a", "completion_b")
 
 
-def scores(
-    values: pl.DataFrame,
-    name: str,
-    model: str,
-    *,
-    column: str = "value",
-    subject: str = "completion",
-) -> pl.DataFrame:
-    """Scores of what has a finite number in `column`; its `request_id` where there is one."""
+def scores(values: pl.DataFrame, name: str, model: str, *, column: str = "value") -> pl.DataFrame:
+    """Scores of the completions with a number in `column`; its `request_id` where there is one."""
     request = pl.col("request_id") if "request_id" in values.columns else pl.lit(None, pl.String)
     made = values.filter(pl.col(column).is_not_null()).select(
         subject_id="completion_id",

@@ -48,6 +48,8 @@ def checklist_votes(
     max_pairs: at most so many pairs of each prompt, by a cyclic design; null: all.
     reask: ask once more, with the complaint, where the first reply has no verdict.
     seed: what random orders and the choice of pairs come from.
+
+    Raises `RecipeError` for a judge that is not pairwise and for fewer than one draw or pair.
     """
     if judge.kind != "pairwise":
         raise RecipeError(
@@ -60,7 +62,7 @@ def checklist_votes(
     lines = stated.group_by("prompt_id").agg(
         pl.col("rationale").str.split("\n").list.explode().unique().sort().alias("wanted")
     )
-    wanted = dict(lines.rows())
+    wanted = {id: said for id, each in lines.rows() if (said := [s for s in each if s.strip()])}
     mine = Prompts(prompts.filter(pl.col("prompt_id").is_in(list(wanted))))
     rows = shown(
         mine, completions, orders=orders, draws=draws, max_pairs=max_pairs, seed=seed,

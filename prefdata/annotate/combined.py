@@ -54,6 +54,9 @@ def combined(
     max_pairs: with "pairs", at most so many of each prompt, by a cyclic design; null: all.
     reask: ask once more, with the complaint, where the first reply has no verdict.
     seed: what orders and the choice of pairs come from.
+
+    Raises `RecipeError` for a judge that is not combined and for fewer than one draw or pair; with
+    "all" for `max_pairs` and for a prompt with more than 26 completions.
     """
     if judge.kind != "combined":
         raise RecipeError(

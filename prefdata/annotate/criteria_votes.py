@@ -54,6 +54,9 @@ def criteria_votes(
         null: all.
     reask: ask once more, with the complaint, where the first reply has no verdict.
     seed: what orders and the choice of pairs come from.
+
+    Raises `RecipeError` for a judge that is not pairwise and for fewer than one principle a call,
+    draw or pair.
     """
     check(judge, per_call, "annotate.criteria_votes")
     rows = shown(

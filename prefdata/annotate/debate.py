@@ -6,7 +6,8 @@ the higher mean over the roles is preferred:
 
     preference = 1 if mean_r s_r(a) > mean_r s_r(b),   1/2 if equal,   0 if less
 
-A role whose scores cannot be read is left out of the mean; as 0 it would pull it down.
+A role whose scores cannot be read, or who says of either completion that the criterion does not
+apply, is left out of the mean: a score of one of the two compares nothing.
 
 What all requests about two completions have in common, the rubric, the prompt and the completions,
 stands first, then the discussion as it grows, then who speaks.
@@ -54,10 +55,10 @@ def debate(
 
     The ratings are by `llm:<model>/<judge>:<role>`, with `draw` counting how often a completion was
     shown; what a role said that cannot be read is unscored with the reason, a failed request with
-    "error: ...". A vote is unscored only if no role's scores can be read, with the first role's
-    reason. Its `rationale` has the roles' reasons, a line each; its `request_id` is that of the
-    first role that counts, whose messages hold the whole discussion. Who fails to speak in a round
-    is passed over in it.
+    "error: ...". A vote is unscored only if no role scored both, with the first role's reason. Its
+    `rationale` has the roles' reasons, a line each; its `request_id` is that of the first role that
+    counts, whose messages hold the whole discussion. Who fails to speak in a round is passed over
+    in it.
 
     judge: a combined judge with roles and one criterion, such as "debate".
     models: who is asked: one for all roles, or one for each role in their order.
@@ -69,6 +70,10 @@ def debate(
     argument_tokens: how long a contribution may be, whatever the model's own options say.
     reask: ask for scores once more, with the complaint, where the first reply has none.
     seed: what random orders and the choice of pairs come from.
+
+    Raises `RecipeError` for a judge that is not combined, has no roles or several criteria, for a
+    number of models that is neither one nor that of the roles, and for fewer than 0 rounds or one
+    draw or pair.
     """
     criterion, *others = (each.name for each in judge.criteria)
     if judge.kind != "combined" or not judge.roles or others:
@@ -149,14 +154,15 @@ def _asked(
 
 
 def _votes(scores: pl.DataFrame) -> pl.DataFrame:
-    """A vote for each showing, from the scores of the roles that can be read."""
+    """A vote for each showing, from the scores of the roles that scored both completions."""
     a, b = pl.col("shown").list.min(), pl.col("shown").list.max()
-    readable = pl.col("unscored").is_null()
+    compares = pl.col("unscored").is_null().all().over("showing", "seat")
+    readable = pl.col("compares")
     side = pl.when(pl.col("completion_id") == a).then(1.0).otherwise(-1.0)
     reason = pl.concat_str("role", pl.lit(": "), "rationale")
     is_first = pl.col("key") == "A"  # each role's reason once
     merged = (
-        scores.with_columns(a=a, b=b, a_first=pl.col("shown").list.first() == a)
+        scores.with_columns(a=a, b=b, a_first=pl.col("shown").list.first() == a, compares=compares)
         .sort("showing", "seat", "key")
         .group_by("showing", "prompt_id", "draw", "criterion", "a", "b", "a_first")
         .agg(

@@ -118,6 +118,8 @@ def feedback_mining(
     max_wishes: at most so many statements for one reaction.
     later: of how many later messages of the user the statements take account.
     reask: ask once more, with the complaint, where the first reply cannot be read.
+
+    Raises `RecipeError` for a `max_wishes` below 1 and a `later` below 0.
     """
     for option, value, least in (("max_wishes", max_wishes, 1), ("later", later, 0)):
         if value < least:

@@ -45,6 +45,9 @@ def jury(
     max_pairs: at most so many pairs of each prompt, the same for all members; null: all.
     reask: ask once more, with the complaint, where a first reply has no verdict.
     seed: what random orders and the choice of pairs come from.
+
+    Raises `RecipeError` for a jury whose judges are not pairwise and for fewer than one draw or
+    pair.
     """
     if jury.kind != "pairwise":
         raise RecipeError(

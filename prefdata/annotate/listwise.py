@@ -71,6 +71,8 @@ def listwise(
     passes: how often the window slides over the list.
     reask: ask once more, with the complaint, where the first reply has no verdict.
     seed: what the orders shown come from.
+
+    Raises `RecipeError` for a judge that is not listwise and for an option out of range.
     """
     if judge.kind != "listwise":
         raise RecipeError(
@@ -175,11 +177,12 @@ def _heard(ranked: _List, start: int, end: int, verdict: pl.DataFrame) -> None:
     else:
         worth = verdict["worth"].to_list()
     places = sorted(range(end - start), key=lambda at: -worth[at])  # equal ones stay as they stood
+    last = ranked.ids[end - 1]
     ranked.ids[start:end] = [ranked.ids[start + at] for at in places]
     after = [False, *(worth[b] == worth[a] for a, b in pairwise(places))]
     ranked.equal[start:end] = after
-    if end < len(ranked.ids):
-        ranked.equal[end] = False
+    if end < len(ranked.ids) and ranked.ids[end - 1] != last:
+        ranked.equal[end] = False  # it never met the one before it
 
 
 def _rankings(ranked: Sequence[_List], wants_best: bool, judge: Judge, model: Model) -> Rankings:

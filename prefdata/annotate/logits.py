@@ -49,6 +49,8 @@ def logits(
         smaller id first, which leaves the position bias in.
     max_pairs: at most so many pairs of each prompt, by a cyclic design; null: all.
     seed: what random orders and the choice of pairs come from.
+
+    Raises `RecipeError` for a judge that is not pairwise and for fewer than one pair.
     """
     if judge.kind != "pairwise":
         raise RecipeError(

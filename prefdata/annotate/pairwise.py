@@ -36,9 +36,11 @@ def pairwise(
     orders: "both"; "random", one order a vote, drawn from the seed and the ids; or "a_first", the
         smaller id first, which leaves the position bias in.
     draws: votes of the same model for each pair and order; of use where it samples.
-    max_pairs: at most so many pairs of each prompt, chosen as above; null: all.
+    max_pairs: at most so many pairs of each prompt, by a cyclic design; null: all.
     reask: ask once more, with the complaint, where the first reply has no verdict.
     seed: what random orders and the choice of pairs come from.
+
+    Raises `RecipeError` for a judge that is not pairwise and for fewer than one draw or pair.
 
     Source: the two orders follow Zheng et al. 2023, "Judging LLM-as-a-judge with MT-bench and
     Chatbot Arena"; the cyclic design David 1963, "The method of paired comparisons".
@@ -55,16 +57,28 @@ def pairwise(
     return (yield from votes_on(rows, judge=judge, model=model, reask=reask))
 
 
-def votes_on(rows: pl.DataFrame, *, judge: Judge, model: Model, reask: bool) -> Asks[Votes]:
-    """A vote for each row of `_showing.shown`."""
+def votes_on(
+    rows: pl.DataFrame,
+    *,
+    judge: Judge,
+    model: Model,
+    reask: bool,
+    criteria: str | None = None,
+    name: str | None = None,
+) -> Asks[Votes]:
+    """A vote for each row of `_showing.shown`, by the judge's name or another one.
+
+    `criteria` are put in the place of the judge's own.
+    """
     texts = rows.select("prompt", "said_first", "said_second").rows()
-    messages = tables.conversations("messages", (judge.render(*row) for row in texts))
+    said = (judge.render(*row, criteria=criteria) for row in texts)
+    messages = tables.conversations("messages", said)
     rows = rows.drop("prompt", "said_first", "said_second")
     heard = yield from ask([(judge.form(), rows.with_columns(messages))], model, reask=reask)
     preference = pl.when("a_first").then("worth").otherwise(1 - pl.col("worth"))
     votes = heard.with_columns(
         preference.alias("preference"),
-        annotator=pl.lit(f"llm:{model.name}/{judge.name}"),
+        annotator=pl.lit(f"llm:{model.name}/{name or judge.name}"),
         criterion=pl.lit(judge.criteria[0].name),
     )
     return Votes(votes.select(*tables.schema("votes").columns))

@@ -38,6 +38,8 @@ def pointwise(
     draws: ratings by the same model for each completion; of use where it samples.
     reask: ask once more, with the complaint, where the first reply has no verdict.
 
+    Raises `RecipeError` for a judge that is not pointwise and for fewer than one draw.
+
     Source: rating by rubric, a call for each aspect, follows Cui et al. 2023, "UltraFeedback";
     several attributes at once Wang et al. 2024, "HelpSteer2".
     """

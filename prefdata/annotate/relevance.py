@@ -14,7 +14,7 @@ Source: Kim et al. 2024, "Rethinking the role of proxy rewards in language model
 F is not published, this one is ours, and so is a ratio of 1 for texts of less than three words.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -22,7 +22,7 @@ import polars as pl
 from prefdata import tables
 from prefdata.annotate._rewards import above_zero, answered, scores, votes
 from prefdata.stage import Asks, Model, requests
-from prefdata.tables import Completions, Prompts, Requests, Scores, Votes
+from prefdata.tables import Completions, Prompts, Requests, Responses, Scores, Votes
 
 # The scale of closed questions is that of all open ones.
 SCOPE = "all"
@@ -66,32 +66,9 @@ def relevance(
     )
     asked = [requests(model, "embedding", rows[column]) for column in ("about", "completion")]
     responses = yield Requests(pl.concat(asked))
-    vectors = responses.select("request_id", "vector", "error")
-    sides = [
-        each.select("request_id").join(vectors, on="request_id", how="left", maintain_order="left")
-        for each in asked
-    ]
-    dots, reasons = _dots(sides[0], sides[1])
-    content = pl.element().struct.field("content")
-    text = pl.col("completion").list.eval(content).list.join("\n")
-    words = text.str.to_lowercase().str.extract_all(r"[\p{L}\p{N}][\p{L}\p{N}\p{M}'’-]*")
-    rows = rows.with_columns(
-        dot=pl.Series(dots, dtype=pl.Float64),
-        unscored=pl.Series(reasons, dtype=pl.String),
-        words=words,
-    )
-    rows = rows.with_columns(length=pl.col("words").list.len() / 100, variety=_variety(rows))
-    open_value = pl.col("dot") * pl.col("length") * pl.col("variety")
-    rows = rows.with_columns(open=pl.when(~pl.col("is_closed")).then(open_value))
+    rows = _with_terms(rows, asked, responses)
     anchors = _anchors(rows["open"], rows.filter("is_closed")["dot"])
-    matched = pl.col("dot")
-    if anchors:
-        span = anchors["high_open"] - anchors["low_open"]
-        width = anchors["high_closed"] - anchors["low_closed"]
-        share = (pl.col("dot") - anchors["low_closed"]) / width
-        matched = anchors["low_open"] + share * span
-    value = pl.when("is_closed").then(matched * pl.col("variety")).otherwise("open")
-    rows = rows.with_columns(value=value)
+    rows = rows.with_columns(value=_value(anchors))
     annotator = f"reward:{model.name}/relevance"
     known = rows.filter(pl.col("value").is_not_null())
     made = [
@@ -107,6 +84,40 @@ def relevance(
         made.append(_about(annotator, model.name, anchors))
     voted = votes(rows, annotator=annotator, criterion=criterion, temperature=temperature)
     return Scores(pl.concat(made)), Votes(voted)
+
+
+def _with_terms(
+    rows: pl.DataFrame, asked: Sequence[Requests], responses: Responses
+) -> pl.DataFrame:
+    """The rows with `dot`, `unscored`, `length`, `variety` and, of open questions, `open`."""
+    vectors = responses.select("request_id", "vector", "error")
+    about, said = (
+        each.select("request_id").join(vectors, on="request_id", how="left", maintain_order="left")
+        for each in asked
+    )
+    dots, reasons = _dots(about, said)
+    content = pl.element().struct.field("content")
+    text = pl.col("completion").list.eval(content).list.join("\n")
+    words = text.str.to_lowercase().str.extract_all(r"[\p{L}\p{N}][\p{L}\p{N}\p{M}'’-]*")
+    rows = rows.with_columns(
+        dot=pl.Series(dots, dtype=pl.Float64),
+        unscored=pl.Series(reasons, dtype=pl.String),
+        words=words,
+    )
+    rows = rows.with_columns(length=pl.col("words").list.len() / 100, variety=_variety(rows))
+    product = pl.col("dot") * pl.col("length") * pl.col("variety")
+    return rows.with_columns(open=pl.when(~pl.col("is_closed")).then(product))
+
+
+def _value(anchors: Mapping[str, float]) -> pl.Expr:
+    """The reward; a closed question's dot product is brought to the scale of the open ones."""
+    matched = pl.col("dot")
+    if anchors:
+        span = anchors["high_open"] - anchors["low_open"]
+        width = anchors["high_closed"] - anchors["low_closed"]
+        share = (pl.col("dot") - anchors["low_closed"]) / width
+        matched = anchors["low_open"] + share * span
+    return pl.when("is_closed").then(matched * pl.col("variety")).otherwise("open")
 
 
 def _dots(one: pl.DataFrame, other: pl.DataFrame) -> tuple[list[float | None], list[str | None]]:

@@ -98,6 +98,9 @@ def tool(
     facts: what "lookup" knows: a value for each subject.
     max_calls: at most so many calls for each completion.
     reask: ask once more, with the complaint, where a first reply is malformed.
+
+    Raises `RecipeError` for a judge of another kind, for no tools or fewer than one call, for
+    "code" and for "lookup" without facts.
     """
     _refuse(judge, tools, facts, max_calls)
     rows = completions.join(prompts.select("prompt_id", "prompt"), on="prompt_id")

@@ -81,7 +81,9 @@ def verifier(prompts: Prompts, completions: Completions, *, checks: Mapping[str,
             try:
                 made.append(_checked(name, rows, wanted))
             except Unusable as error:
-                raise RecipeError(f"annotate.verifier: {name} = {wanted!r}: {error}") from None
+                raise RecipeError(
+                    f"annotate.verifier: checks.{name} = {wanted!r}: {error}"
+                ) from None
     ratings = pl.concat([pl.DataFrame(schema=_EMPTY), *made]).with_columns(
         annotator=pl.lit("rule:verifier"),
         draw=pl.lit(0, pl.Int64),

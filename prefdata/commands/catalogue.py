@@ -1,7 +1,6 @@
 """`prefdata recipes`, `prefdata stages` and `prefdata judges`."""
 
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -34,22 +33,27 @@ def recipes(
 
 
 def stages(
-    name: Annotated[str | None, typer.Argument(help="One stage: verb.method.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="One stage, verb.method, or all of one verb.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List the stages, or show one with its options."""
     with reported(as_json):
+        from prefdata.recipe import VERBS
         from prefdata.screen import catalogue, write
 
-        if name is not None:
-            found: Any = catalogue.stage(name)
-            draw: Callable[..., None] = catalogue.draw_stage
+        if name is None or name in VERBS:
+            found = catalogue.stage_list(name)
+            if as_json:
+                write.print_json({"stages": found})
+            else:
+                draw = catalogue.draw_stages if name is None else catalogue.draw_verb
+                draw(found, write.out())
+        elif as_json:
+            write.print_json(catalogue.stage(name))
         else:
-            found, draw = catalogue.stage_list(), catalogue.draw_stages
-        if as_json:
-            write.print_json(found if name is not None else {"stages": found})
-        else:
-            draw(found, write.out())
+            catalogue.draw_stage(catalogue.stage(name), write.out())
 
 
 def judges(

@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,35 +56,39 @@ Strict = Annotated[bool, flag("--strict", "A bad source row is an error, not qua
 @contextmanager
 def reported(as_json: bool, data: Path | None = None, *, building: bool = False) -> Generator[None]:
     """End a command that fails or is stopped with a message and its exit code."""
-    try:
-        if building:
-            _end_at_once(as_json, data)
-        yield
-    except PrefdataError as error:
-        _complain(as_json, str(error), type(error).__name__, "error")
-        raise typer.Exit(1) from error
-    except (typer.Exit, typer.Abort, typer.BadParameter):
-        raise
-    except OSError as error:
-        said = f"{error.strerror or error}: {error.filename or 'no file is named'}"
-        if building:
-            said += f"\n{how_to_go_on(data)}"
-        _complain(as_json, said, type(error).__name__, "error")
-        raise typer.Exit(1) from error
-    except Exception as error:
-        if os.environ.get("PREFDATA_TRACEBACK"):
+    with ExitStack() as heeding:
+        try:
+            if building:
+                from prefdata import stopping
+
+                _end_at_once(as_json, data)
+                heeding.enter_context(stopping.terminable())
+            yield
+        except PrefdataError as error:
+            _complain(as_json, str(error), type(error).__name__, "error")
+            raise typer.Exit(1) from error
+        except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
-        said = (
-            f"{type(error).__name__}: {error}\nThis is not foreseen: set PREFDATA_TRACEBACK=1 to "
-            "see where it comes from, and please report it"
-        )
-        _complain(as_json, said, type(error).__name__, "error")
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt as error:
-        said = how_to_go_on(data, str(error)) if building else "nothing was changed"
-        # Of a build that was stopped, which is not told by its type: that is loaded late.
-        _complain(as_json, said, "Interrupted", "stopped", getattr(error, "requests", None))
-        raise typer.Exit(130) from error
+        except OSError as error:
+            said = f"{error.strerror or error}: {error.filename or 'no file is named'}"
+            if building:
+                said += f"\n{how_to_go_on(data)}"
+            _complain(as_json, said, type(error).__name__, "error")
+            raise typer.Exit(1) from error
+        except Exception as error:
+            if os.environ.get("PREFDATA_TRACEBACK"):
+                raise
+            said = (
+                f"{type(error).__name__}: {error}\nThis is not foreseen: set PREFDATA_TRACEBACK=1 "
+                "to see where it comes from, and please report it"
+            )
+            _complain(as_json, said, type(error).__name__, "error")
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt as error:
+            said = how_to_go_on(data, str(error)) if building else "nothing was changed"
+            # Of a build that was stopped, which is not told by its type: that is loaded late.
+            _complain(as_json, said, "Interrupted", "stopped", getattr(error, "requests", None))
+            raise typer.Exit(130) from error
 
 
 def _complain(as_json: bool, message: str, kind: str, label: str, requests: Any = None) -> None:

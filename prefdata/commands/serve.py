@@ -1,7 +1,6 @@
 """`prefdata serve`: the models of a recipe behind servers of vLLM."""
 
 import shlex
-import signal
 import time
 from typing import Annotated, Any
 
@@ -38,6 +37,7 @@ def serve(
     with reported(as_json):
         from prefdata.models import serving
         from prefdata.screen import write
+        from prefdata.stopping import terminable
 
         specs = {
             role: spec
@@ -48,9 +48,8 @@ def serve(
         if dry_run:
             _show(wanted, as_json)
             return
-        signal.signal(signal.SIGTERM, _interrupt)
         try:
-            with serving.running(wanted) as started:
+            with terminable(), serving.running(wanted) as started:
                 for each in wanted:
                     write.err().print(write.text(shlex.join(each.command), "dim"))
                 serving.ready(wanted, started)
@@ -60,10 +59,6 @@ def serve(
                     time.sleep(serving.LOOK)
         except KeyboardInterrupt:
             write.err().print("the servers are stopped")
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def _show(wanted: list[Any], as_json: bool) -> None:

@@ -1,5 +1,6 @@
-"""`prefdata list`, `prefdata show` and `prefdata diff`."""
+"""`prefdata list`, `prefdata show`, `prefdata diff` and `prefdata annotated-pairs`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("list", rich_help_panel=VERSIONS)(list_versions)
     for command in (show, diff):
         app.command(rich_help_panel=VERSIONS)(command)
+    app.command("annotated-pairs", rich_help_panel=VERSIONS)(annotated_pairs)
 
 
 def list_versions(
@@ -66,3 +68,34 @@ def diff(
             write.print_json(found.to_json())
         else:
             preview.draw_diff(found, write.out())
+
+
+def annotated_pairs(
+    version: Annotated[
+        str, typer.Argument(metavar="NAME[@ID]", help="A version; without an id, the newest.")
+    ],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="The .json to write.")],
+    default: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ANNOTATOR",
+            help="Whom all others are compared with; by default the label of the pairs.",
+        ),
+    ] = None,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Write a version's votes as AnnotatedPairs, which Feedback Forensics opens."""
+    with reported(as_json):
+        from prefdata.screen import write
+        from prefdata.version import annotated_pairs as format
+        from prefdata.version import find
+
+        found = find(data, version)
+        n = format.write(
+            path, {name: found.table(name) for name in format.READ}, found.ref, default
+        )
+        if as_json:
+            write.print_json({"version": found.ref, "path": str(path), "comparisons": n})
+        else:
+            write.out().print(f"{path}: {n} comparisons of {found.ref}", soft_wrap=True)

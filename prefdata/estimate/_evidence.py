@@ -2,7 +2,7 @@
 
 Rows are oriented by the ids, `completion_a` (the smaller) less `completion_b`, so that no column
 can know which side was chosen; `chose_a` is the label. Columns come in blocks, each brought to one
-scale: traits of the texts, embeddings, scores of pairs and votes of annotators.
+scale: traits of the texts, their spelling, embeddings, scores of pairs and votes of annotators.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from prefdata import tables
 from prefdata.errors import RecipeError, nearest
+from prefdata.estimate._spelling import spelling
 from prefdata.stage import Asks, Model, requests
 from prefdata.tables import Completions, Pairs, Prompts, Scores, Votes
 
@@ -63,15 +64,18 @@ def gather(
     rows = oriented(pairs, prompts)
     parts: list[Floats] = []
     if traits:
-        parts.append(_by_completion(rows, _traits(completions)))
+        texts = _texts(rows, completions)
+        parts.append(_scaled(_by_completion(rows, _traits(texts)), each_column=True))
+        parts.append(_scaled(_by_completion(rows, spelling(texts)), each_column=False))
     if model is not None:
         vectors = yield from _embedded(rows, prompts, completions, model, with_prompt)
-        parts.append(_by_completion(rows, vectors))
+        apart = _by_completion(rows, vectors)
+        parts.append(_scaled(apart, each_column=apart.shape[1] < 64))
     if margins:
-        parts.append(_scored(rows, scores, margins))
+        parts.append(_scaled(_scored(rows, scores, margins), each_column=True))
     if annotators:
-        parts.append(_voted(rows, votes, annotators))
-    parts = [_scaled(part, each_column=part.shape[1] < 64) for part in parts if part.size]
+        parts.append(_scaled(_voted(rows, votes, annotators), each_column=True))
+    parts = [part for part in parts if part.size]
     x = np.hstack(parts) if parts else np.zeros((rows.height, 0))
     block = np.repeat(np.arange(len(parts)), [part.shape[1] for part in parts]).astype(np.int64)
     groups = rows["group"].rank("dense").to_numpy().astype(np.int64) - 1
@@ -96,11 +100,21 @@ def oriented(pairs: Pairs, prompts: Prompts) -> pl.DataFrame:
     )
 
 
-def _traits(completions: Completions) -> pl.DataFrame:
-    """What can be counted in each completion's text."""
+def _wanted(rows: pl.DataFrame, completions: Completions) -> pl.DataFrame:
+    """The completions that are in a pair, by their ids."""
+    ids = pl.concat([rows["completion_a"], rows["completion_b"]]).unique()
+    wanted = completions.filter(pl.col("completion_id").is_in(ids.implode()))
+    return wanted.sort("completion_id")
+
+
+def _texts(rows: pl.DataFrame, completions: Completions) -> pl.DataFrame:
     content = pl.col("completion").list.eval(pl.element().struct.field("content"))
-    frame = completions.select("completion_id", text=content.list.join("\n"))
-    frame = frame.with_columns(
+    return _wanted(rows, completions).select("completion_id", text=content.list.join("\n"))
+
+
+def _traits(texts: pl.DataFrame) -> pl.DataFrame:
+    """What can be counted in each text."""
+    frame = texts.with_columns(
         words=pl.col("text").str.to_lowercase().str.extract_all(r"[\p{L}\p{N}']+"),
         n=pl.col("text").str.len_chars(),
     )
@@ -142,12 +156,8 @@ def _embedded(
     model: Model,
     with_prompt: bool,
 ) -> Asks[pl.DataFrame]:
-    wanted = pl.concat([rows["completion_a"], rows["completion_b"]]).unique()
-    shown = (
-        completions.filter(pl.col("completion_id").is_in(wanted.implode()))
-        .join(prompts.select("prompt_id", "prompt"), on="prompt_id", how="left")
-        .sort("completion_id")
-    )
+    own = prompts.select("prompt_id", "prompt")
+    shown = _wanted(rows, completions).join(own, on="prompt_id", how="left", maintain_order="left")
     whole = pl.col("prompt").list.concat("completion") if with_prompt else pl.col("completion")
     return (yield from embed(shown.select("completion_id", messages=whole), model))
 
@@ -223,6 +233,8 @@ def _scaled(part: Floats, *, each_column: bool) -> Floats:
 
     The columns of an embedding keep their proportions.
     """
+    if not part.size:
+        return part
     size = np.sqrt((part**2).mean(0, keepdims=True) if each_column else (part**2).mean())
     return part / np.where(size > 1e-12, size, 1.0)
 

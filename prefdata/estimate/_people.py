@@ -8,12 +8,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from prefdata import tables
-from prefdata.errors import RecipeError, nearest
+from prefdata.aggregate._annotators import votes_by
 from prefdata.estimate._evidence import Floats, Ints, embed
+from prefdata.estimate._sums import sums
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Votes
 
 SIDES = ["completion_a", "completion_b"]
+FOLDS = 5
+ENOUGH = 600  # votes that are held out, where there are that many
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,16 @@ class Choices:
         )
 
 
+def held_out_users(seen: Choices, part: Ints) -> Ints:
+    """Whose the votes are that are held out, part after part."""
+    return np.concatenate([seen.user[part == at] for at in range(n_parts(part))])
+
+
+def n_parts(part: Ints) -> int:
+    """One fifth of many votes says enough; of few, more of them are held out in turn."""
+    return int(np.clip(-(-ENOUGH * FOLDS // len(part)), 1, min(FOLDS, len(np.unique(part)))))
+
+
 def choices(
     votes: Votes,
     completions: Completions,
@@ -60,7 +73,7 @@ def choices(
     Several votes of one person on the same two completions are their mean. With `squares` the last
     column is less a vector's square, over the root of the mean square.
     """
-    own = _of(votes, annotators, where)
+    own = votes_by(votes, annotators, where)
     rows = (
         own.drop_nulls("preference")
         .sort("annotator", *SIDES, "preference")
@@ -106,19 +119,8 @@ def rewards(seen: Choices, weights: Floats) -> Floats:
     values = seen.vectors @ weights.T
     prompts = (seen.completions["prompt_id"].rank("dense").to_numpy() - 1).astype(np.int64)
     count = np.bincount(prompts)
-    means = np.stack([np.bincount(prompts, column) / count for column in values.T], 1)
+    means = sums(prompts, values, len(count)) / count[:, None]
     return values - means[prompts]
-
-
-def _of(votes: Votes, annotators: str, where: str) -> pl.DataFrame:
-    is_one = pl.col("annotator") == annotators
-    if annotators.endswith("*"):
-        is_one = pl.col("annotator").str.starts_with(annotators[:-1])
-    own = votes.filter(is_one)
-    if votes.height and own.is_empty():
-        known = votes["annotator"].unique().to_list()
-        raise RecipeError(f"{where}: no votes of {annotators!r}; {nearest(annotators, known)}")
-    return own
 
 
 def scores(

@@ -1,7 +1,6 @@
 """What is known of completions, put beside the pairs that they are in."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -27,14 +26,12 @@ def ask_about(
 ) -> Asks[list[pl.DataFrame]]:
     """Ask the same of every completion, each once, all wants in one table.
 
-    How the model samples changes none of it, so it is no part of what is asked. A frame for each
-    want, with the columns `completion_id` and those of `responses`, by id.
+    A frame for each want, with the columns `completion_id` and those of `responses`, by id.
     """
-    reading = replace(model, options={})
     shown = completions.join(prompts.select("prompt_id", "prompt"), on="prompt_id")
     shown = shown.sort("completion_id")
     asked = [
-        requests(reading, want, shown["prompt"], completion=shown["completion"], options=options)
+        requests(model, want, shown["prompt"], completion=shown["completion"], options=options)
         for want, options in wants
     ]
     responses = yield Requests(pl.concat(asked))

@@ -9,8 +9,10 @@ completion, its end included, S = sum_t h_t and m = S / |y|:
 of chosen (+) and rejected (-). It is the part of the gradient flow of log pi(chosen) in which the
 two completions meet, all other coefficients set to 1. The higher, the more the chosen completion
 loses when the pair is trained on. Hidden states point the same way, so that CHES itself grows with
-the length of the rejected side and falls with that of the chosen; for filtering take `ln_ches` and
-keep the *lowest*.
+the length of the rejected side and falls with that of the chosen; for filtering the paper takes
+`ln_ches` and keeps the *lowest*. That is made for sides of about one length: on toy models with
+lengths that vary, CHES ordered what training did to the chosen side, LN-CHES did not
+(tests/benchmarks/bench_displacement.py).
 """
 
 from collections.abc import Mapping

@@ -8,9 +8,10 @@ Fitted by expectation maximisation with a normal prior on each w_k: the E-step w
 votes of a user together, the M-step fits each group to the votes of its users. It is users that
 are grouped, not votes: a single vote says next to nothing about who gave it.
 
-How many groups there are is asked of votes that are held out: a fifth of all, predicted
-from the groups that its others show. The fewest groups are taken that no larger number beats by
-more than its standard error, so people who agree are one group.
+How many groups there are is asked of votes that are held out, fifths of all (of many votes one, of
+few all in turn), foretold from the groups that a user's others show. The fewest groups are taken
+that no larger number beats by more than two of its standard errors, so people who agree are one
+group.
 """
 
 from typing import Any, NamedTuple
@@ -22,7 +23,15 @@ from scipy.special import expit, log_expit
 
 from prefdata import tables
 from prefdata.errors import ConvergenceError, RecipeError
-from prefdata.estimate._people import Choices, choices, rewards, scores
+from prefdata.estimate._people import (
+    FOLDS,
+    Choices,
+    choices,
+    held_out_users,
+    n_parts,
+    rewards,
+    scores,
+)
 from prefdata.estimate.label_error import fit_ridge
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Measures, Scores, Votes
@@ -34,8 +43,7 @@ Ints = NDArray[np.int64]
 
 RESTARTS = 6
 TOLERANCE = 1e-5
-MOST_STEPS = 300
-FOLDS = 5
+MOST_STEPS = 1000
 
 
 class Groups(NamedTuple):
@@ -79,6 +87,8 @@ def em_groups(
     - `precision`: of the prior on each group's weights; above 0.
     - `seed`: of starts and of what is held out.
 
+    Of fewer than two votes nothing can be held out: they give no row.
+
     Raises `RecipeError` for an option out of range or annotators without votes, and
     `ConvergenceError`.
 
@@ -92,13 +102,13 @@ def em_groups(
     seen = yield from choices(
         votes, completions, model=model, annotators=annotators, where="estimate.em_groups"
     )
-    if not len(seen.x):
+    if len(seen.x) < 2:
         return Scores(tables.empty("scores")), Measures(tables.empty("measures"))
     draw = np.random.default_rng(seed)
     part = draw.permutation(len(seen.x)) % FOLDS
     tried = range(1, min(most_groups, len(seen.names)) + 1)
     losses = {k: held_out(seen, k, precision, part, draw) for k in tried}
-    supported = fewest(losses, seen.user[part == 0])
+    supported = fewest(losses, held_out_users(seen, part))
     found = fit_groups(seen, n_groups or supported, precision, draw)
     return _scores(seen, found), _measures(seen, found, losses, supported)
 
@@ -167,13 +177,16 @@ def assign(seen: Choices, found: Groups) -> Floats:
 def held_out(
     seen: Choices, n_groups: int, precision: float, part: Ints, draw: np.random.Generator
 ) -> Floats:
-    """The log loss of each vote of part 0, predicted from its user's other votes."""
-    inside, outside = seen.only(part != 0), seen.only(part == 0)
-    found = fit_groups(inside, n_groups, precision, draw)
-    p = (expit(outside.x @ found.weights.T) * found.belongs[outside.user]).sum(1)
-    p = np.clip(p, 1e-12, 1 - 1e-12)
-    y = outside.prefers_a
-    return -(y * np.log(p) + (1 - y) * np.log1p(-p))
+    """The log loss of each vote of the first parts, foretold from its user's other votes."""
+    made: list[Floats] = []
+    for at in range(n_parts(part)):
+        inside, outside = seen.only(part != at), seen.only(part == at)
+        found = fit_groups(inside, n_groups, precision, draw)
+        p = (expit(outside.x @ found.weights.T) * found.belongs[outside.user]).sum(1)
+        p = np.clip(p, 1e-12, 1 - 1e-12)
+        y = outside.prefers_a
+        made.append(-(y * np.log(p) + (1 - y) * np.log1p(-p)))
+    return np.concatenate(made)
 
 
 def fewest(losses: dict[int, Floats], users: Ints) -> int:

@@ -1,10 +1,10 @@
 """The strength of each label by an ensemble of small reward models, each pair held out.
 
-M linear heads on the differences of two completions (traits of the texts, embeddings, scores) are
-fitted to the labels of other prompt groups, each on a bootstrap of the groups and on a part of the
-columns. The margin of a pair is the mean of their differences r(chosen) - r(rejected), its spread
-their standard deviation. Low, even negative margins are labels that the rest of the data
-contradicts; small ones are ambiguous.
+M linear heads on the differences of two completions (traits of the texts and their spelling,
+embeddings, scores) are fitted to the labels of other prompt groups, each on a bootstrap of the
+groups and on a part of the columns. The margin of a pair is the mean of their differences
+r(chosen) - r(rejected), its spread their standard deviation. Low, even negative margins are labels
+that the rest of the data contradicts; small ones are ambiguous.
 
 Scored on the pairs that they were fitted on, heads of enough capacity give every label a positive
 margin and the wrong ones vanish. So the pairs are held out, and the capacity of the heads (the
@@ -52,11 +52,12 @@ def ensemble_strength(
     """Score each pair's `ensemble_margin` (log-odds, signed, oriented to chosen) and its spread.
 
     `ensemble_spread` is the standard deviation over the heads (divided by their number), also the
-    `stderr` of the margin; `ensemble_decile` is 1 for the lowest tenth of margins to 10. With
-    fewer than two prompt groups nothing can be held out and there are no scores.
+    `stderr` of the margin, null where all heads say the same; `ensemble_decile` is 1 for the lowest
+    tenth of margins to 10. With fewer than two prompt groups nothing can be held out and there are
+    no scores.
 
     Options:
-    - `model`: one that embeds; without it only the traits of the texts are seen.
+    - `model`: one that embeds; without it only the texts are seen, their traits and spelling.
     - `with_prompt`: embed prompt and completion together, not the completion alone.
     - `margins`: scores of pairs, higher where the chosen side is better, to use as evidence.
     - `annotators`: those whose votes are evidence; not those whose votes made the labels.
@@ -86,7 +87,7 @@ def ensemble_strength(
     decile = np.ceil(10 * (mean.argsort(kind="stable").argsort() + 1) / len(mean))
     label = model.name if model else None
     made = [
-        _scores(seen, "ensemble_margin", label, mean, spread),
+        _scores(seen, "ensemble_margin", label, mean, np.where(spread > 0, spread, np.nan)),
         _scores(seen, "ensemble_spread", label, spread),
         _scores(seen, "ensemble_decile", label, decile),
     ]
@@ -125,6 +126,6 @@ def _scores(
         score=pl.lit(name),
         model=pl.lit(model, pl.String),
         value=pl.Series(value),
-        stderr=pl.lit(None, pl.Float64) if stderr is None else pl.Series(stderr),
+        stderr=pl.lit(None, pl.Float64) if stderr is None else pl.Series(stderr).fill_nan(None),
         request_id=pl.lit(None, pl.String),
     )

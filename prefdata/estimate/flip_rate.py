@@ -27,6 +27,7 @@ from scipy import optimize
 from scipy.special import expit, log_expit
 
 from prefdata import tables
+from prefdata.aggregate._annotators import is_by, votes_by
 from prefdata.aggregate._criteria import weigh
 from prefdata.errors import RecipeError, nearest
 from prefdata.tables import Measures, Pairs, Prompts, Scores, Votes
@@ -331,16 +332,10 @@ def _fit_counted(units: pl.DataFrame, home: pl.DataFrame) -> Rate:
 def _against_gold(
     votes: pl.DataFrame, pairs: Pairs | None, gold: str, home: pl.DataFrame
 ) -> list[tuple[str, Rate]]:
-    is_gold = pl.col("annotator") == gold
-    if gold.endswith("*"):
-        is_gold = pl.col("annotator").str.starts_with(gold[:-1])
-    known = votes.filter(is_gold)
-    if votes.height and known.is_empty():
-        names = votes["annotator"].unique().to_list()
-        raise RecipeError(f"estimate.flip_rate: no votes of {gold!r}; {nearest(gold, names)}")
+    known = votes_by(votes, gold, "estimate.flip_rate")
     truth = known.group_by(*_PAIR, "criterion").agg(truth=pl.mean("for_a"))
     truth = truth.filter(pl.col("truth") != 0.5).with_columns(pl.col("truth") > 0.5)
-    labelled = votes.filter(~is_gold)
+    labelled = votes.filter(~is_by(gold))
     if pairs is not None:
         labelled = pl.concat([labelled, _as_votes(pairs, truth)], how="diagonal")
     met = labelled.join(truth, on=[*_PAIR, "criterion"])

@@ -14,6 +14,7 @@ The weights are a softmax of numbers with a normal prior around those of the ave
 many prototypes there are is asked of held-out votes, as in em_groups.
 """
 
+import warnings
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -26,7 +27,16 @@ from scipy.special import expit, log_expit
 
 from prefdata import tables
 from prefdata.errors import RecipeError
-from prefdata.estimate._people import Choices, choices, rewards, scores
+from prefdata.estimate._people import (
+    FOLDS,
+    Choices,
+    choices,
+    held_out_users,
+    n_parts,
+    rewards,
+    scores,
+)
+from prefdata.estimate._sums import sums
 from prefdata.estimate.em_groups import fewest
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Measures, Scores, Votes, pair_ids
@@ -40,8 +50,6 @@ VQ: Any = vq
 
 STARTS = 3
 TOLERANCE = 1e-7  # of the loss, relative
-FOLDS = 5
-ENOUGH = 600  # votes that are held out, where there are that many
 # Precision of the prior on how far a person's numbers are from the average person's.
 AROUND = 0.2
 # Votes from which new people are placed, and how many more they must have to be asked about.
@@ -84,6 +92,8 @@ def ideal_point(
     - `precision`: of the prior on prototypes; above 0.
     - `seed`: of starts and of what is held out.
 
+    Of fewer than two votes nothing can be held out: they give no row.
+
     Raises `RecipeError` for an option out of range and annotators without votes.
 
     Source: Chen et al. (2024), PAL: Pluralistic Alignment Framework for Learning from
@@ -97,7 +107,7 @@ def ideal_point(
     seen = yield from choices(
         votes, completions, model=model, annotators=annotators, where=WHERE, squares=True
     )
-    if not len(seen.x):
+    if len(seen.x) < 2:
         return Scores(tables.empty("scores")), Measures(tables.empty("measures"))
     draw = np.random.default_rng(seed)
     known = np.bincount(seen.user) >= few
@@ -110,7 +120,7 @@ def ideal_point(
     found = fit_ideal_points(shaping, fitted, precision, draw)
     weights = place(seen, found)
     shots = few_shot(shaping, fitted, precision, draw)
-    return _scores(seen, found, weights), _measures(seen, weights, losses, supported, shots)
+    return _scores(seen, found, weights), _measures(weights, losses, supported, shots)
 
 
 class Ideals(NamedTuple):
@@ -146,13 +156,15 @@ def fit_ideal_points(
 
 def _starts(seen: Choices, n_groups: int, draw: np.random.Generator) -> list[tuple[Floats, Floats]]:
     """Prototypes and people's numbers to begin with: people who lean the same way together."""
-    lean = _sums(seen.user, (seen.prefers_a - 0.5)[:, None] * seen.x[:, :-1], len(seen.names))
+    lean = sums(seen.user, (seen.prefers_a - 0.5)[:, None] * seen.x[:, :-1], len(seen.names))
     if n_groups == 1:
         return [(lean.sum(0, keepdims=True) / len(seen.x), np.zeros((len(seen.names), 1)))]
     size = np.maximum(np.linalg.norm(lean, axis=1, keepdims=True), 1e-12)
     made: list[tuple[Floats, Floats]] = []
     for _ in range(STARTS):
-        centres, label = VQ.kmeans2(lean / size, n_groups, minit="++", rng=draw, missing="warn")
+        # People who all lean the same way are fewer groups than asked for, which is no fault.
+        with np.errstate(invalid="ignore"), warnings.catch_warnings(action="ignore"):
+            centres, label = VQ.kmeans2(lean / size, n_groups, minit="++", rng=draw, missing="warn")
         numbers = np.where(label[:, None] == np.arange(n_groups), 1.5, -1.5)
         made.append((np.nan_to_num(centres), numbers))
     return made
@@ -181,7 +193,7 @@ def _fit(seen: Choices, n_groups: int, precision: float, start: tuple[Floats, Fl
         value += precision / 2 * ((q**2).sum() + beta**2) + AROUND / 2 * (numbers**2).sum()
         slope = expit(z) - y
         by_q = (slope[:, None] * w[user]).T @ x + precision * q
-        by_w = _sums(user, slope[:, None] * by_prototype, n_people)
+        by_w = sums(user, slope[:, None] * by_prototype, n_people)
         by_softmax = w * (by_w - (w * by_w).sum(1, keepdims=True))
         by_beta = float(slope @ square) + precision * beta
         by_numbers = by_softmax + AROUND * numbers
@@ -214,7 +226,7 @@ def place(seen: Choices, found: Ideals) -> Floats:
         w = _softmax(found.average + numbers)
         z = (w[user] * by_prototype).sum(1)
         value = -(y * log_expit(z) + (1 - y) * log_expit(-z)).sum()
-        by_w = _sums(user, (expit(z) - y)[:, None] * by_prototype, n_people)
+        by_w = sums(user, (expit(z) - y)[:, None] * by_prototype, n_people)
         slope = w * (by_w - (w * by_w).sum(1, keepdims=True)) + AROUND * numbers
         return float(value + AROUND / 2 * (numbers**2).sum()), slope.ravel()
 
@@ -233,32 +245,17 @@ def _softmax(numbers: Floats) -> Floats:
     return parts / parts.sum(1, keepdims=True)
 
 
-def _sums(at: Ints, values: Floats, n: int) -> Floats:
-    sums: list[Floats] = [np.bincount(at, c, n) for c in values.T]  # pyright: ignore[reportAssignmentType]
-    return np.stack(sums, 1)
-
-
 def held_out(
     seen: Choices, n_groups: int, precision: float, part: Ints, draw: np.random.Generator
 ) -> Floats:
     """The log loss of each vote of the first parts, foretold from the others."""
     made: list[Floats] = []
-    for at in range(_n_parts(part)):
+    for at in range(n_parts(part)):
         found = fit_ideal_points(seen.only(part != at), n_groups, precision, draw)
         outside = seen.only(part == at)
         z, y = log_odds(outside, found, found.weights), outside.prefers_a
         made.append(-(y * log_expit(z) + (1 - y) * log_expit(-z)))
     return np.concatenate(made)
-
-
-def held_out_users(seen: Choices, part: Ints) -> Ints:
-    """Whose the votes of `held_out` are."""
-    return np.concatenate([seen.user[part == at] for at in range(_n_parts(part))])
-
-
-def _n_parts(part: Ints) -> int:
-    """One fifth of many votes says enough; of few, more of them are held out in turn."""
-    return int(np.clip(-(-ENOUGH * FOLDS // len(part)), 1, min(FOLDS, len(np.unique(part)))))
 
 
 class Shots(NamedTuple):
@@ -319,7 +316,7 @@ def _scores(seen: Choices, found: Ideals, weights: Floats) -> Scores:
 
 
 def _measures(
-    seen: Choices, weights: Floats, losses: dict[int, Floats], supported: int, shots: list[Shots]
+    weights: Floats, losses: dict[int, Floats], supported: int, shots: list[Shots]
 ) -> Measures:
     n, n_groups = weights.shape
     rows: list[tuple[str, str, float, float | None, int]] = [

@@ -1,10 +1,10 @@
 """Which pairs are likely labelled the wrong way round, told without looking at their own labels.
 
 A ridge logistic model of the labels, on differences between the two completions (traits of the
-texts; embeddings, scores and votes where they are given), is fitted on some prompt groups and
-asked about the others, so that no pair, nor a sibling of it, teaches the model its own label. What
-a fitted model says of pairs that it was fitted on is worth nothing here: it learns the wrong
-labels by heart.
+texts and their spelling; embeddings, scores and votes where they are given), is fitted on some
+prompt groups and asked about the others, so that no pair, nor a sibling of it, teaches the model
+its own label. What a fitted model says of pairs that it was fitted on is worth nothing here: it
+learns the wrong labels by heart.
 
 With z the log-odds that it holds out and e the rate of flips (`fit_margins` of flip_rate, on z), a
 label is taken to follow
@@ -57,7 +57,7 @@ def label_error(
     with_prompt: bool = False,
     margins: Sequence[str] = (),
     annotators: Sequence[str] = (),
-    n_folds: int = 5,
+    n_folds: int = 10,
     seed: int = 0,
 ) -> Asks[tuple[Scores, Measures]]:
     """Score each pair's `label_error`, P(the label is the wrong way round), in [0, 1].
@@ -72,7 +72,7 @@ def label_error(
     group nothing can be held out: no score, and measures that say so.
 
     Options:
-    - `model`: one that embeds; without it only the traits of the texts are seen.
+    - `model`: one that embeds; without it only the texts are seen, their traits and spelling.
     - `with_prompt`: embed prompt and completion together, not the completion alone.
     - `margins`: scores of pairs, higher where the chosen side is better, to use as evidence.
     - `annotators`: those whose votes are evidence; not those whose votes made the labels.
@@ -117,15 +117,23 @@ def fit_held_out(seen: Evidence, *, n_folds: int, seed: int) -> HeldOut:
     n_blocks = int(seen.block.max(initial=-1)) + 1
     precision = np.full(n_blocks, np.inf)
     best, z = len(d) * np.log(2), np.zeros(len(d))
+
+    def attempt(block: int, tried: float, starts: list[Floats]) -> None:
+        nonlocal best, z, precision
+        candidate = precision.copy()
+        candidate[block] = tried
+        guess = _held_out(d, fold, candidate[seen.block], starts)
+        loss = -float(log_expit(guess).sum())
+        if loss < best:
+            best, z, precision = loss, guess, candidate
+
     for block in range(n_blocks):
         starts: list[Floats] = [np.zeros(d.shape[1]) for _ in range(n_folds)]
         for tried in PRECISIONS:
-            candidate = precision.copy()
-            candidate[block] = tried
-            guess = _held_out(d, fold, candidate[seen.block], starts)
-            loss = -float(log_expit(guess).sum())
-            if loss < best:
-                best, z, precision = loss, guess, candidate
+            attempt(block, tried, starts)
+    for block in np.flatnonzero(np.isfinite(precision)):
+        # What was of use alone may be of none beside what came after it.
+        attempt(int(block), np.inf, [np.zeros(d.shape[1]) for _ in range(n_folds)])
     return HeldOut(z, fold, precision[seen.block])
 
 

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from scipy.special import entr, expit
 
 from prefdata import tables
-from prefdata.errors import RecipeError, nearest
+from prefdata.aggregate._annotators import votes_by
+from prefdata.errors import RecipeError
 from prefdata.estimate._evidence import embed, folds, oriented
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Pairs, Prompts, Scores, Votes
@@ -87,7 +88,7 @@ def mc_dropout(
     taught = _trusted(votes, prompts, trusted)
     rows = pl.concat([wanted, taught], how="diagonal")
     vectors = yield from embed(_shown(rows, prompts, completions), model)
-    rows, x, mirrored = _inputs(rows, completions, vectors)
+    rows, x, mirrored = _inputs(rows, vectors)
     z = fit_passes(
         x, mirrored, rows["preference"].to_numpy(),
         (rows["group"].rank("dense").to_numpy() - 1).astype(np.int64),
@@ -231,15 +232,7 @@ def _log_loss(z: Floats, y: Floats) -> float:
 
 def _trusted(votes: Votes, prompts: Prompts, trusted: str) -> pl.DataFrame:
     """What trusted votes say of each two completions of a prompt: the mean preference."""
-    is_trusted = pl.col("annotator") == trusted
-    if trusted.endswith("*"):
-        is_trusted = pl.col("annotator").str.starts_with(trusted[:-1])
-    own = votes.filter(is_trusted)
-    if votes.height and own.is_empty():
-        known = votes["annotator"].unique().to_list()
-        raise RecipeError(
-            f"estimate.mc_dropout: no votes of {trusted!r}; {nearest(trusted, known)}"
-        )
+    own = votes_by(votes, trusted, "estimate.mc_dropout")
     group = prompts.select("prompt_id", group=pl.coalesce("group", "prompt_id"))
     return (
         own.drop_nulls(["preference", "prompt_id"])
@@ -262,9 +255,7 @@ def _shown(rows: pl.DataFrame, prompts: Prompts, completions: Completions) -> pl
     return pl.concat(parts).sort("id")
 
 
-def _inputs(
-    rows: pl.DataFrame, completions: Completions, vectors: pl.DataFrame
-) -> tuple[pl.DataFrame, Floats, Floats]:
+def _inputs(rows: pl.DataFrame, vectors: pl.DataFrame) -> tuple[pl.DataFrame, Floats, Floats]:
     """The rows of which all vectors are known, what they show, and that with a and b swapped."""
     table = vectors.drop("id").to_numpy().astype(float)
     places = vectors.select("id").with_row_index("place")

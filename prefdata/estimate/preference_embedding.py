@@ -13,6 +13,7 @@ Every two completions get a probability, also those that were never compared, fr
 as there are completions.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from prefdata import tables
 from prefdata.aggregate._tally import preferences, tally, with_prompts
 from prefdata.aggregate.bradley_terry import fit_bradley_terry
 from prefdata.errors import RecipeError
+from prefdata.estimate._sums import sums
 from prefdata.tables import Completions, Measures, Scores, Strengths, Votes
 
 SCOPE = "all"
@@ -45,14 +47,14 @@ def preference_embedding(
     tau: float = 0.1,
     restarts: int = 3,
     prior: float = 0.5,
-    criteria: list[str] | None = None,
+    criteria: Sequence[str] | None = None,
     seed: int = 0,
 ) -> tuple[Strengths, Scores, Measures]:
     """Strengths and scores `preference` under the estimator "preference_embedding".
 
     `preference` is P(completion_a preferred) of every two completions that were compared, whose
-    `stderr` is not known; a strength is the mean of s / tau against the other completions of its
-    component, in log-odds. Measures: `cyclicity`, the share of triples, compared all three, that
+    `stderr` is not known; a strength is the mean of s / tau against the other voted completions of
+    its prompt, in log-odds. Measures: `cyclicity`, the share of triples, compared all three, that
     beat each other in a circle by the majority of votes, in [0, 1] (1/4 by chance), and
     `held_out_log_loss` (nats a vote) of subjects "preference_embedding" and "bradley_terry", on a
     fifth of the compared pairs: where the first is not the smaller one, there is nothing that
@@ -154,8 +156,8 @@ def fit_preference_embedding(
         z = form(v[data.one], v[data.other]) / tau
         value = -(wins * log_expit(z) + losses * log_expit(-z)).sum()
         slope = ((losses * expit(z) - wins * expit(-z)) / tau)[:, None]
-        by_v = _sums(data.one, slope * _turned(v[data.other]), n_items)
-        by_v -= _sums(data.other, slope * _turned(v[data.one]), n_items)
+        by_v = sums(data.one, slope * _turned(v[data.other]), n_items)
+        by_v -= sums(data.other, slope * _turned(v[data.one]), n_items)
         inward = (by_v * v).sum(1, keepdims=True) * v
         return float(value), ((by_v - inward) / size).ravel()
 
@@ -169,11 +171,6 @@ def fit_preference_embedding(
     ]
     best: Floats = min(fits, key=lambda fit: fit.fun).x.reshape(n_items, dimension)
     return best / np.linalg.norm(best, axis=1, keepdims=True)
-
-
-def _sums(at: Ints, values: Floats, n: int) -> Floats:
-    sums: list[Floats] = [np.bincount(at, c, n) for c in values.T]  # pyright: ignore[reportAssignmentType]
-    return np.stack(sums, 1)
 
 
 def _from_strengths(
@@ -199,9 +196,9 @@ def _strengths(
     )
     prompt = (known["prompt_id"].rank("dense").to_numpy() - 1).astype(np.int64)
     n = np.bincount(prompt)
-    sums = _sums(prompt, v, len(n))[prompt]
+    of_prompt = sums(prompt, v, len(n))[prompt]
     others = np.maximum(n[prompt] - 1, 1)
-    value = form(v, sums) / others / tau  # a completion against itself adds 0
+    value = form(v, of_prompt) / others / tau  # a completion against itself adds 0
     return Strengths(known.with_columns(strength=pl.Series(value)))
 
 

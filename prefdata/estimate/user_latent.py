@@ -24,7 +24,8 @@ from scipy.special import expit, log_expit
 
 from prefdata import tables
 from prefdata.errors import RecipeError
-from prefdata.estimate._people import Choices, choices, scores
+from prefdata.estimate._people import FOLDS, Choices, choices, held_out_users, scores
+from prefdata.estimate._sums import sums
 from prefdata.estimate.em_groups import fewest
 from prefdata.estimate.em_groups import held_out as held_out_of_groups
 from prefdata.stage import Asks, Model
@@ -36,7 +37,6 @@ Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 LINALG: Any = np.linalg
 
-FOLDS = 5
 # Gain of the bound by vote below which the fit is done.
 TOLERANCE = 1e-5
 MOST_STEPS = 200
@@ -79,6 +79,8 @@ def user_latent(
     - `precision`: of the prior on m and B; above 0.
     - `seed`: of what is held out.
 
+    Of fewer than two votes nothing can be held out: they give no row.
+
     Raises `RecipeError` for an option out of range and annotators without votes.
 
     Source: Poddar et al. (2024), Personalizing RLHF with Variational Preference Learning, with a
@@ -93,7 +95,7 @@ def user_latent(
             "expected at least 0, at least 0, at least 1, at least 1, above 0"
         )
     seen = yield from choices(votes, completions, model=model, annotators=annotators, where=WHERE)
-    if not len(seen.x):
+    if len(seen.x) < 2:
         return Scores(tables.empty("scores")), Measures(tables.empty("measures"))
     seen = principal(seen, most_columns)
     draw = np.random.default_rng(seed)
@@ -107,7 +109,7 @@ def user_latent(
     if supported:
         tried = range(1, min(most_groups, len(seen.names)) + 1)
         groups = {k: held_out_of_groups(seen, k, precision, part, draw) for k in tried}
-    n_groups = fewest(groups, seen.user[part == 0]) if groups else 1
+    n_groups = fewest(groups, held_out_users(seen, part)) if groups else 1
     told = {f"{k} dimensions": loss for k, loss in losses.items()}
     told |= {f"{k} groups": loss for k, loss in groups.items()}
     numbers = (supported, fitted, n_groups)
@@ -161,16 +163,11 @@ def _begin(seen: Choices, n_dimensions: int) -> Floats:
     """The directions in which the votes of people differ most from those of all."""
     lean = (seen.prefers_a - 0.5)[:, None] * seen.x
     count = np.maximum(np.bincount(seen.user, minlength=len(seen.names)), 1)
-    own = _sums(seen.user, lean, len(seen.names)) / count[:, None]
+    own = sums(seen.user, lean, len(seen.names)) / count[:, None]
     apart = (own - lean.mean(0)) * np.sqrt(count)[:, None]
     _, _, directions = LINALG.svd(apart, full_matrices=False)
     begun: Floats = directions[:n_dimensions].T
     return begun
-
-
-def _sums(at: Ints, values: Floats, n: int) -> Floats:
-    sums: list[Floats] = [np.bincount(at, c, n) for c in values.T]  # pyright: ignore[reportAssignmentType]
-    return np.stack(sums, 1)
 
 
 def _lambda(xi: Floats) -> Floats:
@@ -198,8 +195,8 @@ def _infer(seen: Choices, theta: Floats, xi: Floats) -> tuple[Floats, Floats]:
     pull = ((seen.prefers_a - 0.5) - twice * alike)[:, None] * c
     if not d:
         return np.zeros((n, 0)), np.zeros((n, 0, 0))
-    cover: Floats = LINALG.inv(np.eye(d) + _sums(seen.user, outer, n).reshape(n, d, d))
-    place = (cover @ _sums(seen.user, pull, n)[:, :, None])[:, :, 0]
+    cover: Floats = LINALG.inv(np.eye(d) + sums(seen.user, outer, n).reshape(n, d, d))
+    place = (cover @ sums(seen.user, pull, n)[:, :, None])[:, :, 0]
     return place, cover
 
 

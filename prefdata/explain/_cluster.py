@@ -21,11 +21,16 @@ Floats = NDArray[np.float64]
 HIERARCHY: Any = hierarchy
 
 
+def plain(text: str) -> str:
+    """What two texts have in common that are doubles."""
+    return " ".join(text.split()).casefold().rstrip(" .!")
+
+
 def distinct(texts: Sequence[str]) -> list[str]:
     """The texts without doubles but for case, spaces and a last full stop, sorted."""
     found: dict[str, str] = {}
     for text in sorted(" ".join(each.split()) for each in texts):
-        found.setdefault(text.casefold().rstrip(" .!"), text)
+        found.setdefault(plain(text), text)
     found.pop("", None)
     return sorted(found.values())
 

@@ -1,16 +1,21 @@
 """Pairs as labelled comparisons of two completions, parted into those looked at and those not."""
 
+from typing import Literal
+
 import polars as pl
 
-from prefdata.tables import Completions, Pairs, Prompts, digest
+from prefdata.tables import Completions, Pairs, Prompts, Scores, digest, typed
+
+# What is kept aside as one: all comparisons of a prompt group, or a single comparison.
+Apart = Literal["group", "comparison"]
 
 
-def labelled(pairs: Pairs, prompts: Prompts, completions: Completions) -> pl.DataFrame:
+def labels(pairs: Pairs, prompts: Prompts) -> pl.DataFrame:
     """One row for each two completions of a prompt that pairs prefer one of, sorted by their ids.
 
-    Columns: `prompt_id`, `group`, `completion_a`, `completion_b` (the larger id), `a_chosen`, and
-    the texts `prompt`, `said_a`, `said_b`. Where pairs of several annotators contradict each other
-    the more frequent label holds; two that are equally frequent are no label and no row.
+    Columns: `prompt_id`, `group`, `completion_a`, `completion_b` (the larger id), `a_chosen`. Where
+    pairs of several annotators contradict each other the more frequent label holds; two that are
+    equally frequent are no label and no row.
     """
     sides = ("chosen_id", "rejected_id")
     two = pairs.select(
@@ -20,38 +25,55 @@ def labelled(pairs: Pairs, prompts: Prompts, completions: Completions) -> pl.Dat
         a=pl.when(pl.col("chosen_id") < pl.col("rejected_id")).then(1).otherwise(-1),
     )
     told = two.group_by("prompt_id", "completion_a", "completion_b").agg(pl.col("a").sum())
-    told = told.filter(pl.col("a") != 0, pl.col("completion_a") != pl.col("completion_b"))
-    texts = completions.select("completion_id", "completion")
     own = pl.concat_str(pl.lit("prompt "), "prompt_id")
     group = pl.coalesce(pl.concat_str(pl.lit("group "), "group"), own)
     return (
-        told.join(prompts.select("prompt_id", "prompt", group=group), on="prompt_id")
-        .join(
-            texts.rename({"completion": "said_a"}), left_on="completion_a", right_on="completion_id"
-        )
-        .join(
-            texts.rename({"completion": "said_b"}), left_on="completion_b", right_on="completion_id"
-        )
-        .select(
-            *("prompt_id", "group", "completion_a", "completion_b"),
-            *("prompt", "said_a", "said_b"),
-            a_chosen=pl.col("a") > 0,
-        )
+        told.filter(pl.col("a") != 0)
+        .join(prompts.select("prompt_id", group=group), on="prompt_id")
+        .select("prompt_id", "group", "completion_a", "completion_b", a_chosen=pl.col("a") > 0)
         .sort("completion_a", "completion_b")
     )
 
 
-def with_held_out(rows: pl.DataFrame, share: float, seed: int) -> pl.DataFrame:
-    """The rows with `held_out`: whether they are of the share of groups that is kept aside.
+def labelled(pairs: Pairs, prompts: Prompts, completions: Completions) -> pl.DataFrame:
+    """The labels with the texts `prompt`, `said_a`, `said_b`."""
+    rows = labels(pairs, prompts).join(prompts.select("prompt_id", "prompt"), on="prompt_id")
+    for side in ("a", "b"):
+        text = completions.select(
+            pl.col("completion_id").alias(f"completion_{side}"),
+            pl.col("completion").alias(f"said_{side}"),
+        )
+        rows = rows.join(text, on=f"completion_{side}")
+    return rows.sort("completion_a", "completion_b")
 
-    Groups are taken in an order drawn from the seed and their names. Where there is one group
-    only, its comparisons are parted instead.
+
+def with_held_out(rows: pl.DataFrame, share: float, apart: Apart, seed: int) -> pl.DataFrame:
+    """The rows with `held_out`: whether they are of the share that is kept aside.
+
+    Groups, or comparisons, are taken in an order drawn from the seed and their names.
     """
-    if rows["group"].n_unique() < 2:
-        unit = pl.concat_str("completion_a", "completion_b", separator=" ")
-        rows = rows.with_columns(unit=unit)
-    else:
-        rows = rows.with_columns(unit="group")
+    two = pl.concat_str("completion_a", "completion_b", separator=" ")
+    rows = rows.with_columns(unit=pl.col("group") if apart == "group" else two)
     units = sorted(rows["unit"].unique(), key=lambda each: digest("held out", seed, each))
     aside = units[: round(share * len(units))]
     return rows.with_columns(held_out=pl.col("unit").is_in(aside)).drop("unit")
+
+
+def marks(pairs: Pairs, rows: pl.DataFrame, score: str) -> pl.DataFrame:
+    """A score of each pair that is among the rows: 1 where it is held out, else 0."""
+    sides = ("chosen_id", "rejected_id")
+    two = pairs.select(
+        "pair_id", completion_a=pl.min_horizontal(sides), completion_b=pl.max_horizontal(sides)
+    )
+    marked = two.join(
+        rows.select("completion_a", "completion_b", "held_out"), on=["completion_a", "completion_b"]
+    )
+    return typed(
+        Scores,
+        marked.select(
+            subject_id="pair_id",
+            subject=pl.lit("pair"),
+            score=pl.lit(score),
+            value=pl.col("held_out").cast(pl.Float64),
+        ).sort("subject_id"),
+    )

@@ -12,6 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import special
 
+from prefdata.tables import schema
+
 Cells = NDArray[np.int8]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -85,3 +87,16 @@ def verdicts(counted: pl.DataFrame, least: float) -> pl.Series:
         .then(pl.lit("too rarely for: "))
     )
     return counted.select(pl.concat_str(why, said).alias("reason")).to_series()
+
+
+def as_principles(ranked: pl.DataFrame) -> pl.DataFrame:
+    """Rows of `principles`, the first of rank 1, from their counts."""
+    n_for, against = pl.col("for"), pl.col("against")
+    told = n_for + against
+    n = told + pl.col("abstain") + pl.col("invalid")
+    return ranked.with_columns(
+        agreement=n_for / n,
+        accuracy=pl.when(told > 0).then(n_for / told),
+        relevance=told / n,
+        rank=pl.int_range(1, pl.len() + 1),
+    ).select(*schema("principles").columns)

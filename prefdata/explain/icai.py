@@ -31,11 +31,12 @@ import numpy as np
 import polars as pl
 
 from prefdata import tables
-from prefdata.annotate._by_principle import ask_by_principle, check
+from prefdata.annotate._by_principle import check
 from prefdata.errors import RecipeError
 from prefdata.explain import _cluster, _tally
-from prefdata.explain._labelled import labelled, with_held_out
-from prefdata.explain._tally import AGAINST, FOR, UNASKED, Bools, Cells, Combine
+from prefdata.explain._labelled import Apart, labelled, marks, with_held_out
+from prefdata.explain._panel import Panel, first_by_seed
+from prefdata.explain._tally import Combine
 from prefdata.judge import Form, Judge, ask
 from prefdata.judge.form import Texts
 from prefdata.judge.transcript import fence, transcript
@@ -80,6 +81,7 @@ def icai(
     embedder: Model | None = None,
     preset: Preset = "current",
     held_out: float = 0.3,
+    apart: Apart = "group",
     max_proposed_from: int | None = None,
     clusters: int | None = None,
     draws: int | None = None,
@@ -103,13 +105,15 @@ def icai(
     `principles_kept`, numbers; n: the comparisons they are from.
 
     judge: a pairwise judge; the principles stand where its own criterion would. "principles" knows
-        ties, "principles_plain" does not.
+        ties, "principles-plain" does not.
     model: who votes.
     proposer: who proposes; null: `model`.
     embedder: one that embeds the principles; null: only doubles are dropped.
     preset: "current": one question a pair for three principles, three draws; "paper": two, one of
         them for what is bad about the other reply, for two principles each, and one draw.
     held_out: the share of prompt groups that is kept aside, in [0, 1).
+    apart: "group"; or "comparison", where a few prompts have all of them: single comparisons are
+        then kept aside.
     max_proposed_from: principles are proposed from so many comparisons at most; null: all.
     clusters: principles that stay before voting; null: 4 n^(2/3) for n comparisons, which is about
         what the source takes for each of its datasets.
@@ -126,11 +130,11 @@ def icai(
     _check(held_out, min_relevance, error, max_principles, clusters, draws, max_proposed_from)
     asked, per_pair, usual = PRESETS[preset]
     draws = usual if draws is None else draws
-    rows = with_held_out(labelled(pairs, prompts, completions), held_out, seed)
+    rows = with_held_out(labelled(pairs, prompts, completions), held_out, apart, seed)
     train = rows.filter(~pl.col("held_out"))
 
     writer = proposer or model
-    shown = _first_by_seed(train, max_proposed_from, seed)
+    shown = first_by_seed(train, max_proposed_from, seed)
     proposed = yield from _proposals(shown, asked, per_pair, writer, reask)
     texts = _cluster.distinct(proposed)
     vectors = yield from _cluster.embedded(texts, embedder)
@@ -138,7 +142,7 @@ def icai(
     voted = _cluster.one_of_each(texts, vectors, n_clusters)
     known = {digest("principle", text): text for text in voted}
 
-    panel = _Panel(judge, model, known, per_call, reask, seed)
+    panel = Panel(judge, model, known, per_call, reask, seed)
     looks = list(_looks(train.height)) if error else [train.height]
     cells, votes = yield from panel.vote(train, draws, combine, min_relevance, error, looks)
     counted = pl.DataFrame({"principle_id": list(known), "principle": voted}, _NAMED)
@@ -155,9 +159,9 @@ def icai(
     _, outside = yield from panel.only(ids).vote(aside, draws, combine, 0.0, 0.0, [aside.height])
     numbers = (len(proposed), len(texts), len(voted), kept.height)
     return (
-        Principles(_principles(kept)),
+        Principles(_tally.as_principles(kept)),
         Votes(pl.concat([votes, outside])),
-        Scores(_marks(pairs, rows)),
+        Scores(marks(pairs, rows, "icai_held_out")),
         Measures(_measures(numbers, (shown.height, shown.height, train.height, train.height))),
         Dropped(_dropped(gone)),
     )
@@ -182,14 +186,6 @@ def _check(
         raise RecipeError(f"explain.icai: min_relevance = {min_relevance}; it is in [0, 1]")
     if not 0 <= error < 0.5:
         raise RecipeError(f"explain.icai: error = {error}; it is at least 0 and below 0.5")
-
-
-def _first_by_seed(rows: pl.DataFrame, most: int | None, seed: int) -> pl.DataFrame:
-    """The rows in an order drawn from the seed and their ids, the first `most` of them."""
-    ids = rows.select("completion_a", "completion_b").rows()
-    place = pl.Series("place", [digest("icai", seed, *each) for each in ids], pl.String)
-    ordered = rows.with_columns(place).sort("place").drop("place")
-    return ordered if most is None else ordered.head(most)
 
 
 def _proposals(
@@ -239,115 +235,6 @@ def _looks(n: int) -> Iterator[int]:
     yield n
 
 
-class _Panel:
-    """Principles that vote through a judge."""
-
-    def __init__(
-        self,
-        judge: Judge,
-        model: Model,
-        texts: Mapping[str, str],
-        per_call: int,
-        reask: bool,
-        seed: int,
-    ) -> None:
-        self.judge, self.model, self.texts = judge, model, texts
-        self.per_call, self.reask, self.seed = per_call, reask, seed
-        self.ids = list(texts)
-
-    def only(self, ids: Sequence[str]) -> "_Panel":
-        texts = {each: self.texts[each] for each in ids}
-        return _Panel(self.judge, self.model, texts, self.per_call, self.reask, self.seed)
-
-    def vote(
-        self,
-        rows: pl.DataFrame,
-        draws: int,
-        combine: Combine,
-        least: float,
-        error: float,
-        looks: Sequence[int],
-    ) -> Asks[tuple[Cells, pl.DataFrame]]:
-        """The combined cells, comparisons by principles in the order of `texts`, and all votes."""
-        rows = _placed(rows, self.seed)
-        shape = (rows.height, len(self.ids))
-        by_draw = [np.full(shape, UNASKED, np.int8) for _ in range(draws)]
-        made = [tables.empty("votes")]
-        open_: Bools = np.ones(len(self.ids), np.bool_)
-        level = error / (len(looks) + draws - 1)
-        seen = 0
-        for upto in looks:
-            want = np.zeros(shape, np.bool_)
-            want[seen:upto, open_] = True
-            cells, votes = yield from self._draw(rows, 0, want)
-            by_draw[0] = np.where(cells == UNASKED, by_draw[0], cells)
-            made.append(votes)
-            seen = upto
-            if error:
-                open_ &= ~_tally.hopeless(by_draw[0], least, level)
-        for draw in range(1, draws):
-            so_far = _tally.combined(by_draw[:draw], combine)
-            settled = (so_far != FOR) & (so_far != AGAINST) if combine == "unanimous" else False
-            cells, votes = yield from self._draw(rows, draw, open_ & ~np.asarray(settled))
-            by_draw[draw] = cells
-            made.append(votes)
-            if error and draw < draws - 1:
-                open_ &= ~_tally.hopeless(
-                    _tally.combined(by_draw[: draw + 1], combine), least, level
-                )
-        return _tally.combined(by_draw, combine), pl.concat(made)
-
-    def _draw(self, rows: pl.DataFrame, draw: int, want: Bools) -> Asks[tuple[Cells, pl.DataFrame]]:
-        """Ask for the wanted cells in one draw."""
-        order = sorted(
-            range(len(self.ids)), key=lambda at: digest("principles", self.seed, draw, self.ids[at])
-        )
-        listed: dict[tuple[int, ...], list[int]] = {}
-        for row, wanted in enumerate(want[:, order]):
-            if wanted.any():
-                listed.setdefault(tuple(np.flatnonzero(wanted).tolist()), []).append(row)
-        parts: list[pl.DataFrame] = []
-        for places, members in sorted(listed.items()):
-            ids = [self.ids[order[place]] for place in places]
-            for start in range(0, len(ids), self.per_call):
-                chunk = pl.Series([ids[start : start + self.per_call]], dtype=pl.List(pl.String))
-                parts.append(rows[members].with_columns(listed=pl.lit(chunk).first()))
-        if not parts:
-            return np.full(want.shape, UNASKED, np.int8), tables.empty("votes")
-        shown = pl.concat(parts).with_columns(
-            draw=pl.lit(draw, pl.Int64), a_first=pl.col("a_first") ^ pl.lit(draw % 2 == 1)
-        )
-        a, b = pl.col("said_a"), pl.col("said_b")
-        shown = shown.with_columns(
-            said_first=pl.when("a_first").then(a).otherwise(b),
-            said_second=pl.when("a_first").then(b).otherwise(a),
-        ).drop("said_a", "said_b")
-        heard = yield from ask_by_principle(
-            shown, self.texts, self.judge, self.model, reask=self.reask
-        )
-        places = {each: at for at, each in enumerate(self.ids)}
-        column = pl.col("principle_id").replace_strict(places, return_dtype=pl.Int64)
-        heard = heard.with_columns(
-            column=column,
-            annotator=pl.concat_str(
-                pl.lit("principle:"), "principle_id", pl.lit(f"/{self.model.name}")
-            ),
-            criterion=pl.lit(self.judge.criteria[0].name),
-        )
-        return _tally.cells_of(heard, want.shape), heard.select(*tables.schema("votes").columns)
-
-
-def _placed(rows: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """The rows in their random order with `row`, and `a_first` so that labels and places balance.
-
-    The chosen one is first in every second row, and in one row less than the other where their
-    number is odd.
-    """
-    ordered = _first_by_seed(rows, None, seed).with_row_index("row")
-    chosen_first = pl.col("row") % 2 == 1
-    return ordered.with_columns(a_first=pl.col("a_chosen") == chosen_first)
-
-
 def _capped(
     kept: pl.DataFrame, most: int | None, vectors: Mapping[str, _cluster.Floats]
 ) -> pl.DataFrame:
@@ -361,37 +248,6 @@ def _capped(
     of = _cluster.clusters(np.stack([vectors[text] for text in best["principle"]]), most)
     return best.with_columns(pl.Series("cluster", of)).unique(
         "cluster", keep="first", maintain_order=True
-    )
-
-
-def _principles(kept: pl.DataFrame) -> pl.DataFrame:
-    n_for, against = pl.col("for"), pl.col("against")
-    told = n_for + against
-    n = told + pl.col("abstain") + pl.col("invalid")
-    return kept.with_columns(
-        agreement=n_for / n,
-        accuracy=pl.when(told > 0).then(n_for / told),
-        relevance=told / n,
-        rank=pl.int_range(1, pl.len() + 1),
-    ).select(*tables.schema("principles").columns)
-
-
-def _marks(pairs: Pairs, rows: pl.DataFrame) -> pl.DataFrame:
-    sides = ("chosen_id", "rejected_id")
-    two = pairs.select(
-        "pair_id", completion_a=pl.min_horizontal(sides), completion_b=pl.max_horizontal(sides)
-    )
-    marked = two.join(
-        rows.select("completion_a", "completion_b", "held_out"), on=["completion_a", "completion_b"]
-    )
-    return tables.typed(
-        Scores,
-        marked.select(
-            subject_id="pair_id",
-            subject=pl.lit("pair"),
-            score=pl.lit("icai_held_out"),
-            value=pl.col("held_out").cast(pl.Float64),
-        ).sort("subject_id"),
     )
 
 

@@ -65,7 +65,9 @@ def _round(asked: Asked, model: Model) -> Asks[list[pl.DataFrame]]:
 
 
 def _options(form: Form, model: Model) -> dict[str, Any]:
-    return {"max_tokens": form.max_tokens, **model.options, "schema": form.schema}
+    is_bounded = "max_completion_tokens" in model.options  # which is its bound by another name
+    bound = {} if is_bounded else {"max_tokens": form.max_tokens}
+    return {**bound, **model.options, "schema": form.schema}
 
 
 def _heard(form: Form, rows: pl.DataFrame, ids: pl.Series, responses: Responses) -> pl.DataFrame:

@@ -90,6 +90,24 @@ class Texts:
         return all(isinstance(each, str) and each.strip() for each in value)  # pyright: ignore[reportUnknownVariableType]
 
 
+@dataclass(frozen=True)
+class Text:
+    """One text of at most `most` characters, not blank."""
+
+    most: int
+
+    @property
+    def wording(self) -> str:
+        return "your text"
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "minLength": 1, "maxLength": self.most}
+
+    def accepts(self, value: object) -> bool:
+        return isinstance(value, str) and 0 < len(value.strip()) <= self.most
+
+
 class Verdict(NamedTuple):
     """What a reply says: a worth and the value as given for each key, in their order.
 
@@ -182,7 +200,7 @@ def _plain(value: Any) -> str:
         said = cast(list[Any], value)
         unique = [each for at, each in enumerate(said) if each not in said[:at]]
         return _encodable(json.dumps(unique, ensure_ascii=False))
-    return str(value)
+    return _encodable(str(value))
 
 
 def _encodable(text: str) -> str:

@@ -46,7 +46,7 @@ from pydantic import Field as Limits
 from pydantic import ValidationError, model_validator
 
 from prefdata.errors import JudgeError, nearest
-from prefdata.judge._files import bundled, stated
+from prefdata.judge._files import bundled, complaints, lines, stated, worded
 from prefdata.judge.form import Choice, Field, Form, Reason, Verdict
 from prefdata.judge.scale import Criterion, Kind, Scale, Strict
 from prefdata.judge.transcript import fence, transcript
@@ -223,14 +223,13 @@ def load(name_or_path: str | Path, folder: Path | None = None) -> Judge:
     try:
         return Judge.model_validate({**said, "name": name})
     except ValidationError as error:
-        raise JudgeError("\n".join(_complaint(place, dict(e)) for e in error.errors())) from error
+        raise JudgeError(lines(place, map(_complaint, complaints(error)))) from error
 
 
-def _complaint(place: str, error: Mapping[str, Any]) -> str:
+def _complaint(error: Mapping[str, Any]) -> str:
     at = error["loc"]
-    key = ".".join(str(part) for part in at) or "judge"
     if error["type"] != "extra_forbidden":
-        return f"{place}: {key}: {error['msg'].removeprefix('Value error, ')}"
+        return worded(error) if at else f"judge: {worded(error)}"
     owner = Scale if "scale" in at[:-1] else Criterion if "criteria" in at[:-1] else Judge
     known = owner.model_fields.keys() - {"name" if owner is Judge else ""}
-    return f"{place}: {key}: there is no such key; {nearest(str(at[-1]), known)}"
+    return f"{'.'.join(map(str, at))}: there is no such key; {nearest(str(at[-1]), known)}"

@@ -31,7 +31,7 @@ import tomli_w
 from pydantic import Field, ValidationError
 
 from prefdata.errors import JudgeError, nearest
-from prefdata.judge._files import bundled, stated
+from prefdata.judge._files import bundled, complaints, lines, stated, worded
 from prefdata.judge.judge import Judge
 from prefdata.judge.judge import load as load_judge
 from prefdata.judge.scale import Kind, Strict
@@ -125,7 +125,7 @@ def _read(name_or_path: str | Path, folder: Path | None) -> tuple[str, str, Path
     try:
         return name, place, home, File.model_validate(said)
     except ValidationError as error:
-        raise JudgeError("\n".join(_complaint(place, dict(e)) for e in error.errors())) from error
+        raise JudgeError(lines(place, map(_complaint, complaints(error)))) from error
 
 
 def _member(at: str, seat: Seat, models: Mapping[str, Model], home: Path | None) -> Member:
@@ -168,16 +168,15 @@ def _asks(member: Member) -> Any:
     return member.judge.digest, member.by, member.model.identity, dict(member.model.options)
 
 
-def _complaint(place: str, error: Mapping[str, Any]) -> str:
+def _complaint(error: Mapping[str, Any]) -> str:
     at = error["loc"]
-    key = ".".join(str(part) for part in at) or "jury"
+    key = ".".join(map(str, at))
     match error["type"]:
         case "extra_forbidden":
             known = (Seat if len(at) > 1 else File).model_fields
-            return f"{place}: {key}: there is no such key; {nearest(str(at[-1]), known)}"
-        case "missing":
-            return f"{place}: {key}: this key is missing"
+            return f"{key}: there is no such key; {nearest(str(at[-1]), known)}"
         case "too_short":
-            return f"{place}: {key}: a jury has at least two members; one judge needs no jury"
+            n = error["ctx"]["actual_length"]
+            return f"{key}: a jury has at least two members, found {n}; one judge needs no jury"
         case _:
-            return f"{place}: {key}: {error['msg'].removeprefix('Value error, ')}"
+            return worded(error)

@@ -88,7 +88,7 @@ class Scale(Strict):
             na = f", or {json.dumps(NOT_APPLICABLE)}" if self.not_applicable else ""
             return f"an integer from {first} to {last}{na}"
         *most, least = map(json.dumps, self.offered)
-        return f"{', '.join(most)} or {least}"
+        return f"{', '.join(most)} or {least}" if most else least
 
     @property
     def schema(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -107,7 +107,7 @@ class Criterion(Strict):
     name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
     definition: str
     scale: Scale
-    weight: Annotated[float, Field(gt=0, strict=False)] = 1.0
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=False)] = 1.0
 
     @model_validator(mode="after")
     def _sound(self) -> "Criterion":

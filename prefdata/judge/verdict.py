@@ -10,7 +10,9 @@ scale. It may stand anywhere: alone, in a code fence, after or before prose. The
   that quotes a candidate without escaping it must not have the quotation read as its verdict.
 - Values are compared exactly: "a" is not "A", "4" and 4.0 and true are not 4, a key twice is wrong.
 - A reply cut off by its length binds only if the verdict is the last thing in it.
-- Of a reply that starts with `<think>`, only what follows `</think>` is read.
+- Of a reply that starts with `<think>`, only what follows `</think>` is read. Chat templates may
+  write the opening tag themselves: an end of a thought outside of all objects voids what stands
+  before it, whether or not the reply began it.
 
 Reading takes one pass, in time linear in the reply, without recursion and without `eval`.
 """
@@ -29,7 +31,7 @@ TRUNCATED = "truncated"
 REFUSED = "refused"
 CURABLE = (EMPTY, NONE, MALFORMED, OFF_SCALE, TRUNCATED, REPEATED)  # worth asking once more
 
-_BEGINS = re.compile(r'\{\s*"')
+_BEGINS = re.compile(r'\{\s*"|(</think(?:ing)?>|\[/THINK\])', re.IGNORECASE)
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+("?)|[{}\[\]]', re.DOTALL)
 _NOTHING = re.compile(r"[\s`.]*")
 _DEEPEST = 32
@@ -48,6 +50,7 @@ class _Span(NamedTuple):
     text: str
     end: int
     depth: int
+    is_thought: bool = False
 
 
 def find(
@@ -61,6 +64,9 @@ def find(
     verdict: Judged | None = None
     unscored, end = NONE, 0
     for span in _outermost(text):
+        if span.is_thought:
+            verdict, unscored = None, NONE
+            continue
         judged = _loads(span)
         wrong = MALFORMED if judged is None else fault(judged)
         if judged is None or wrong is None:
@@ -81,10 +87,14 @@ def _said(reply: str) -> str:
 
 
 def _outermost(text: str) -> Iterator[_Span]:
-    """The outermost objects of a text, as far as braces and strings tell; the last may be open."""
+    """The outermost objects of a text, as far as braces and strings tell; the last may be open.
+
+    An end of a thought between them is a span of its own.
+    """
     begin = _BEGINS.search(text)
     while begin:
-        span = _span(text, begin.start())
+        ends_thought = begin.group(1) is not None
+        span = _Span("", begin.end(), 0, True) if ends_thought else _span(text, begin.start())
         yield span
         begin = _BEGINS.search(text, span.end)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from prefdata.errors import RecipeError, nearest
 from prefdata.measure._effects_model import Effects, Seen, fit_effects
-from prefdata.measure._means import COLUMNS, ONE_GROUP, student
+from prefdata.measure._means import ALIKE, COLUMNS, NO_ERROR, ONE_GROUP, side, student
 
 UNIT = ["completion_a", "completion_b", "criterion"]
 SEPARATED = "the effects explain every vote: they are only known to be large"
@@ -43,7 +43,7 @@ def with_others(
     scored = votes.drop_nulls("preference")
     if gold is not None:
         said = scored.filter(pl.col("annotator") == gold).group_by(UNIT)
-        verdict = said.agg(verdict=(2 * pl.col("preference").sort().mean() - 1).sign())
+        verdict = said.agg(verdict=side(pl.col("preference")))
         scored = scored.filter(pl.col("annotator") != gold).join(verdict, on=UNIT)
     else:
         scored = scored.with_columns(verdict=pl.lit(None, pl.Float64))
@@ -99,15 +99,16 @@ def effects_of(rows: pl.DataFrame, measures: Mapping[str, str]) -> pl.DataFrame:
 
 
 def _stated(subject: str, seen: Seen, found: Effects, names: list[str]) -> pl.DataFrame:
+    still = found.stderr < NO_ERROR
     frame = pl.DataFrame(
         {
             "measure": names,
             "value": found.value,
-            "stderr": found.stderr,
+            "stderr": np.where(still, np.nan, found.stderr),
             "quantile": student(pl.Series(found.n_groups, dtype=pl.Float64)),
             "note": [
-                _note(seen, found, x != 0, int(groups))
-                for x, groups in zip(seen.x.T, found.n_groups, strict=True)
+                _note(seen, found, x != 0, int(groups), bool(alike))
+                for x, groups, alike in zip(seen.x.T, found.n_groups, still, strict=True)
             ],
             "n": np.count_nonzero(seen.x, axis=0),
         },
@@ -125,13 +126,17 @@ def _stated(subject: str, seen: Seen, found: Effects, names: list[str]) -> pl.Da
     )
 
 
-def _note(seen: Seen, found: Effects, moving: NDArray[np.bool_], n_groups: int) -> str | None:
+def _note(
+    seen: Seen, found: Effects, moving: NDArray[np.bool_], n_groups: int, still: bool
+) -> str | None:
     """What the effect of a trait rests on, by the votes that it may have moved."""
     if not moving.any():
         return STILL
     said: list[str] = []
     if n_groups < 2:
         said.append(ONE_GROUP)
+    elif still:
+        said.append(ALIKE)
     if found.separated:
         said.append(SEPARATED)
     if seen.verdict is None and seen.n[moving].max() == 0:

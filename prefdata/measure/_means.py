@@ -33,6 +33,9 @@ COLUMNS = {
     "n": pl.Int64,
 }
 ONE_GROUP = "one prompt group: no interval"
+ALIKE = "prompt groups do not differ: no interval"
+# No log-odds is known as exactly as this: groups that are all alike show no error of it.
+NO_ERROR = 1e-6
 
 
 def with_groups(votes: pl.DataFrame, prompts: Prompts | None) -> pl.DataFrame:
@@ -107,3 +110,12 @@ def student(groups: pl.Series) -> pl.Series:
     """The 97.5 % quantile of Student's t with one degree of freedom less than groups."""
     freedom = (groups - 1).cast(pl.Float64).to_numpy()
     return pl.Series(SPECIAL.stdtrit(freedom, 0.975), dtype=pl.Float64).fill_nan(None)
+
+
+def side(preference: pl.Expr) -> pl.Expr:
+    """1 for the side a, -1 for b, 0 for a tie, by the mean of preferences.
+
+    Votes that cancel, as 0.3 0.3 0.7 0.7, may miss 1/2 in the last bit and are a tie all the same.
+    """
+    away = preference.sort().mean() - 0.5
+    return pl.when(away.abs() < 1e-9).then(0.0).otherwise(away.sign())

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from prefdata import tables
 from prefdata.errors import RecipeError, nearest
 from prefdata.measure._bootstrap import Statistic, intervals, stated
-from prefdata.measure._means import COLUMNS, means, with_groups
+from prefdata.measure._effects import refuse_unknown
+from prefdata.measure._means import COLUMNS, means, side, with_groups
 from prefdata.tables import Measures, Prompts, Scores, Votes
 
 SCOPE = "all"
@@ -34,6 +35,9 @@ SCOPE = "all"
 Floats = NDArray[np.float64]
 # What is summed in each bin: rows, probabilities, outcomes.
 PARTS = 3
+MOST_BINS = 1000
+# What aggregates call P(the first of a pair is preferred).
+PREFERENCE = "preference"
 
 
 def calibration(
@@ -42,7 +46,7 @@ def calibration(
     prompts: Prompts | None = None,
     *,
     annotator: str,
-    score: str = "preference",
+    score: str = PREFERENCE,
     bins: Sequence[int] = (10,),
     edges: Literal["uniform", "quantile"] = "uniform",
     draws: int = 1000,
@@ -71,20 +75,21 @@ def calibration(
     - `draws`: how often groups of prompts are drawn.
     - `seed`: of the draws.
 
-    Raises `RecipeError` where nobody of the name voted, and for less than one bin or draw.
+    Raises `RecipeError` where nobody of the name voted, for a score that is not there or that is
+    no probability, for less than one bin or draw, and for more than 1000 bins.
     """
-    known = votes["annotator"].unique().sort().to_list()
-    if known and annotator not in known:
-        raise RecipeError(f"measure.calibration: {annotator!r} has no vote; "
-                          f"{nearest(annotator, known)}")  # fmt: skip
+    refuse_unknown(votes, [annotator], "measure.calibration")
     if not bins or min(*bins, draws) < 1:
         raise RecipeError(f"measure.calibration: bins {list(bins)}, draws {draws}: at least 1 each")
-    side = pl.col("preference").sort().mean()
+    if max(bins) > MOST_BINS:
+        raise RecipeError(f"measure.calibration: bins {list(bins)}: at most {MOST_BINS} each")
+    if scores is not None:
+        _refuse_score(scores, score)
     truth = (
         with_groups(votes.filter(pl.col("annotator") == annotator), prompts)
         .drop_nulls("preference")
         .group_by("completion_a", "completion_b")
-        .agg(pl.col("group").first(), y=(side - 0.5).sign() / 2 + 0.5)
+        .agg(pl.col("group").first(), y=side(pl.col("preference")) / 2 + 0.5)
         .filter(pl.col("y") != 0.5)
     )
     said = [
@@ -92,7 +97,7 @@ def calibration(
         .drop_nulls("preference")
         .join(truth, on=["completion_a", "completion_b"])
         .group_by(subject="annotator", one="completion_a", other="completion_b")
-        .agg(pl.col("group").first(), pl.col("y").first(), p=side)
+        .agg(pl.col("group").first(), pl.col("y").first(), p=pl.col("preference").sort().mean())
     ]
     if scores is not None:
         said += [each.select(said[0].columns) for each in _scored(scores, truth, score)]
@@ -105,6 +110,19 @@ def calibration(
         made += _errors(binned, rows, n_bins, draws, seed)
         made += _curve(binned, n_bins)
     return Measures(pl.concat(made).sort("measure", "subject"))
+
+
+def _refuse_score(scores: Scores, score: str) -> None:
+    known = scores["score"].unique().sort().to_list()
+    if known and score not in (*known, PREFERENCE):
+        raise RecipeError(f"measure.calibration: no score {score!r}; {nearest(score, known)}")
+    of_pairs = scores.filter((pl.col("score") == score) & (pl.col("subject") == "pair"))["value"]
+    wrong = of_pairs.filter(~of_pairs.is_between(0, 1))
+    if len(wrong):
+        raise RecipeError(
+            f"measure.calibration: score {score!r} of pairs is {wrong[0]:g} in a row, and a "
+            f'probability is from 0 to 1; name one, as "{PREFERENCE}"'
+        )
 
 
 def _scored(scores: Scores, truth: pl.DataFrame, score: str) -> list[pl.DataFrame]:

@@ -63,7 +63,8 @@ def coverage(
     - `coverage_ess`: ESS as a share of the draws, in (0, 1].
     - `coverage_unsupported`: the share of draws off the dataset's support, in [0, 1]; 0.05 is what
       the dataset itself has. Needs `model`. The dataset is the sides of pairs where there are
-      pairs, else what all other generators drew.
+      pairs, else what all other generators drew; draws for prompts that it has not are left out,
+      as `n` says.
     - `coverage_global`: 0 where the share off support is surely above 0.05, else 1; null where
       support is not known. `coverage_local`: 1 where the KL is at most `radius`, else 0.
 

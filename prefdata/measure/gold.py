@@ -24,8 +24,8 @@ from typing import Any, Literal
 import polars as pl
 from scipy import special
 
-from prefdata.errors import RecipeError, nearest
-from prefdata.measure._means import COLUMNS, means, with_groups
+from prefdata.measure._effects import refuse_unknown
+from prefdata.measure._means import COLUMNS, means, side, with_groups
 from prefdata.tables import Measures, Prompts, Votes
 
 SCOPE = "all"
@@ -69,15 +69,12 @@ def gold(
 
     Raises `RecipeError` where nobody of that name voted.
     """
-    known = votes["annotator"].unique().sort().to_list()
-    for name in (annotator, *(judges or ())):
-        if known and name not in known:
-            raise RecipeError(f"measure.gold: {name!r} has no vote; {nearest(name, known)}")
+    refuse_unknown(votes, [annotator, *(judges or ())], "measure.gold")
     right = (
         votes.filter(pl.col("annotator") == annotator)
         .drop_nulls("preference")
         .group_by(_UNIT)
-        .agg(side=(pl.col("preference").sort().mean() - 0.5).sign())
+        .agg(side=side(pl.col("preference")))
     )
     others = votes.filter(pl.col("annotator") != annotator)
     if judges is not None:
@@ -111,7 +108,7 @@ def _against(votes: pl.DataFrame, unscored: str) -> pl.DataFrame:
             pl.col("group").first(),
             pl.col("side").first(),
             hit=hit,
-            mean=(pl.col("preference").sort().mean() - 0.5).sign(),
+            mean=side(pl.col("preference")),
             every=(pl.col("hit") > 0.5).all().cast(pl.Float64),
             both=orders > 1,
             lost=lost,

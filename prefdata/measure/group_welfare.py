@@ -22,6 +22,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from prefdata import tables
+from prefdata.aggregate._annotators import is_by
 from prefdata.aggregate._criteria import weigh
 from prefdata.errors import RecipeError, nearest
 from prefdata.tables import Measures, Pairs, Ratings, Scores, Votes
@@ -92,10 +93,7 @@ def group_welfare(
         preferred = _voted(Votes(pl.DataFrame(votes)), criteria)
     else:
         preferred = _rated(Ratings(pl.DataFrame(ratings)), pairs, criteria, tie_band)
-    if annotators.endswith("*"):
-        preferred = preferred.filter(pl.col("annotator").str.starts_with(annotators[:-1]))
-    else:
-        preferred = preferred.filter(pl.col("annotator") == annotators)
+    preferred = preferred.filter(is_by(annotators))
     people = _served(pairs, preferred)
     home = _home(people["annotator"], groups, scores, score)
     if groups is not None:

@@ -26,7 +26,7 @@ from scipy import sparse
 from prefdata.aggregate._graph import apart_by_items
 from prefdata.aggregate.bradley_terry import fit_bradley_terry
 from prefdata.errors import RecipeError, nearest
-from prefdata.measure._means import COLUMNS, ONE_GROUP, means, student, with_groups
+from prefdata.measure._means import ALIKE, COLUMNS, NO_ERROR, ONE_GROUP, means, student, with_groups
 from prefdata.tables import Measures, Prompts, Samples, Votes
 
 SCOPE = "all"
@@ -58,7 +58,8 @@ def leaderboard(
 
     A vote counts once for each two generators of its two completions; those of the same generator,
     and unscored votes, count for nothing. `n` is the number of comparisons of the generator.
-    `stderr`, `low` and `high` are over groups of prompts.
+    `stderr`, `low` and `high` are over groups of prompts; a strength has none where these are all
+    alike, as where every vote is a tie.
 
     Options:
     - `baseline`: the generator to compare all others with.
@@ -152,9 +153,10 @@ def _strengths(
     n = n.rename({n.columns[0]: "subject"})
     own = np.ones(len(theta), bool) if at is None else component == component[at]
     found = pl.DataFrame({"subject": generators, "value": theta, "stderr": errors, "own": own})
-    error = pl.when(pl.lit(several) & pl.col("own")).then("stderr")
+    error = pl.when(pl.lit(several) & pl.col("own")).then(pl.col("stderr").fill_nan(None))
     note = f"above {baseline}" if baseline is not None else None
-    said = pl.lit(note if several else ONE_GROUP)
+    said = pl.when(pl.col("stderr").is_nan()).then(pl.lit(ALIKE)).otherwise(pl.lit(note))
+    said = said if several else pl.lit(ONE_GROUP)
     return found.join(n, on="subject", maintain_order="left").select(
         pl.lit("generator_strength").alias("measure"),
         "subject",
@@ -181,7 +183,8 @@ def fit_clustered(
     """Strengths, their errors over groups, and the component of each item.
 
     Each row has `wins` of item `one` of `n` comparisons with `other` in a group. Strengths are of
-    mean 0 in their component, or above item `at`.
+    mean 0 in their component, or above item `at`. An error is NaN where the groups, all alike in
+    it, do not show it.
     """
     fit = fit_bradley_terry(one, other, wins, n - wins, n_items=n_items, prior=prior)
     theta, apart = fit.strengths, apart_by_items(one, other, n_items)
@@ -195,13 +198,23 @@ def fit_clustered(
     )
     gradient = member @ (apart * (wins - n * p)[:, None])
     meat: Floats = (gradient.T @ gradient).toarray()
-    bread = np.linalg.pinv(information, hermitian=True)
-    covariance = bread @ meat @ bread * n_groups / max(n_groups - 1, 1)
+    common: Floats = np.asarray(gradient.sum(0)).ravel()
+    bread = np.linalg.pinv(information, hermitian=True) * np.sqrt(n_groups / max(n_groups - 1, 1))
     if at is None:
         same = fit.component[:, None] == fit.component[None, :]
         centre = np.eye(n_items) - same / same.sum(1, keepdims=True)
     else:
         centre = np.eye(n_items)
         centre[:, at] -= 1
-    errors = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", centre, covariance, centre), 0))
+    errors = _errors(centre @ bread, meat)
+    apart_from_all = _errors(centre @ bread, meat - np.outer(common, common) / n_groups)
+    still = apart_from_all < NO_ERROR
+    if at is not None:
+        still[at] = False  # it is 0 by what is asked
+    errors[still] = np.nan
     return theta if at is None else theta - theta[at], errors, fit.component
+
+
+def _errors(toward: Floats, meat: Floats) -> Floats:
+    """The square roots of the diagonal of toward @ meat @ toward.T."""
+    return np.sqrt(np.maximum(((toward @ meat) * toward).sum(1), 0))

@@ -27,10 +27,13 @@ def reference_accuracy(
     *,
     check: str = "rule:exact_match",
 ) -> Measures:
-    """Rows `reference_accuracy` with an annotator as subject; n counts pairs.
+    """Rows `reference_accuracy`, in [0, 1], with an annotator as subject; n counts pairs.
 
-    `check` is the annotator of `ratings` that knows what is right: a rating of 1 passes, 0 fails.
     Unscored votes count for nothing. An annotator without a vote on such a pair has no row.
+    `stderr`, `low` and `high` are over groups of prompts.
+
+    Options:
+    - `check`: the annotator of `ratings` that knows what is right: a rating of 1 passes, 0 fails.
     """
     passed = (
         ratings.filter(pl.col("annotator") == check)

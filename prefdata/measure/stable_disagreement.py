@@ -23,6 +23,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from prefdata import tables
+from prefdata.aggregate._annotators import is_by
 from prefdata.aggregate._criteria import weigh
 from prefdata.errors import RecipeError
 from prefdata.tables import Measures, Ratings, Scores, Votes, pair_ids
@@ -190,11 +191,7 @@ def _panels(
     for table, frame, key, value in kinds:
         if frame is None:
             continue
-        rows = weigh(frame, criteria, None).drop_nulls(value)
-        if annotators.endswith("*"):
-            rows = rows.filter(pl.col("annotator").str.starts_with(annotators[:-1]))
-        else:
-            rows = rows.filter(pl.col("annotator") == annotators)
+        rows = weigh(frame, criteria, None).drop_nulls(value).filter(is_by(annotators))
         cells = (
             rows.sort("criterion", *key, "annotator", value)
             .group_by("criterion", *key, "annotator", maintain_order=True)

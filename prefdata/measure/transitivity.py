@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from prefdata.errors import RecipeError, nearest
-from prefdata.measure._means import means, with_groups
+from prefdata.measure._means import means, side, with_groups
 from prefdata.tables import Measures, Prompts, Votes
 
 SCOPE = "all"
@@ -53,10 +53,7 @@ def transitivity(
             "criterion", "group", pl.col("annotator").alias("subject"),
             one="completion_a", other="completion_b", maintain_order=True,
         )
-        .agg(verdict=(pl.col("preference") - 0.5).mean())
-        .with_columns(
-            verdict=pl.when(pl.col("verdict").abs() < 1e-12).then(0.0).otherwise("verdict").sign()
-        )
+        .agg(verdict=side(pl.col("preference")))
     )  # fmt: skip
     near = decided.rename({"one": "a", "other": "b", "verdict": "ab"})
     next_to = decided.select(*_KEY, b="one", c="other", bc="verdict")

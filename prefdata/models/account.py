@@ -36,11 +36,16 @@ class Counts:
 
 @dataclass
 class Progress(Counts):
-    """How far one call of an edge is: `done` of `total` requests, those cached included."""
+    """How far one call of an edge is: `done` of `total` requests, those cached included.
+
+    `awaited` are asked `by` another build, whose answers it waits for.
+    """
 
     call: int = 0
     done: int = 0
     total: int = 0
+    awaited: int = 0
+    by: str = ""
 
 
 class Account:

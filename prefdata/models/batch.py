@@ -24,8 +24,9 @@ from typing import Any, cast
 import polars as pl
 
 from prefdata import tables
-from prefdata.errors import ModelError
+from prefdata.errors import ModelError, counted
 from prefdata.models import batch_lines as lines
+from prefdata.models import chat
 from prefdata.models.background import Background
 from prefdata.models.chat import Trouble
 from prefdata.models.client import Health, response, responses
@@ -128,9 +129,8 @@ class BatchClient:
         provider = next((each for each in self._providers if each.url == entry.url), None)
         if provider is None:
             _log.warning(
-                "a batch of %d requests is at %s, where the recipe asks no longer; they are asked "
-                "again",
-                *(len(rows), entry.url),
+                "a batch of %s is at %s, where the recipe asks no longer: asked again",
+                *(counted(len(rows), "request"), entry.url),
             )
             await self._see_through([*rows.values()], call)
         elif await self._lock(entry):
@@ -256,8 +256,8 @@ class BatchClient:
         return {each: trouble for each, trouble in left.items() if each not in final}
 
     def _show(self, provider: Provider, entry: Entry, batch: Mapping[str, Any]) -> None:
-        counts: Any = batch.get("request_counts") or {}
-        done, failed = (counts.get(name) or 0 for name in ("completed", "failed"))
+        counts = chat.table(batch.get("request_counts"))
+        done, failed = (chat.tokens(counts.get(name)) for name in ("completed", "failed"))
         total = entry.requests.height
         self._under_way[entry.key] = Health(
             url=f"{provider.url}/batches/{entry.batch}",

@@ -127,9 +127,9 @@ def why_none(
 
 
 def _failed(batch: Mapping[str, Any], ids: Sequence[str], endpoint: Endpoint) -> dict[str, Trouble]:
-    errors: Any = batch.get("errors")
-    listed: Any = cast(Any, errors).get("data") if isinstance(errors, dict) else None
-    found = [cast(dict[str, Any], each) for each in listed or () if isinstance(each, dict)]
+    listed: Any = chat.table(batch.get("errors")).get("data")
+    listed = cast(list[Any], listed) if isinstance(listed, list) else []
+    found = [row for each in listed if (row := chat.table(each))]
     at_fault: dict[str, Trouble] = {}
     for each in found:
         at = each.get("line")

@@ -15,12 +15,17 @@ from prefdata.models.client import response
 WANTS = ("text", "choice", "embedding", "reward")
 # Without a constraint the log-probabilities are the model's own; under one, engines mask them.
 TOP = 20
+# What a model writes around a choice, and blanks.
+_MARKS = " \t\r\n\"'“”‘’«»*_`()[]{}<>.,:;!-"
 # The beginning of every reason why nothing of an endpoint was reached at all.
 UNREACHED = "connection refused"
 # More tokens than any model reads or writes at once: a count beyond is none.
 MOST_TOKENS = 1 << 40
 # Options of a judge or of sampling that mean nothing where something else is wanted.
 _OURS = ("schema", "choices")
+# The protocol's newer name of `max_tokens`: servers that know it refuse a request with both, and
+# some models the older one alone.
+NEWER_BOUND = "max_completion_tokens"
 
 
 def path(row: Mapping[str, Any]) -> str:
@@ -91,13 +96,18 @@ def body(row: Mapping[str, Any], model: str, n: int = 1) -> dict[str, Any]:
                 sent["response_format"] = _format(schema)
             if n > 1:
                 sent["n"] = n
+            if NEWER_BOUND in sent:
+                sent.pop("max_tokens", None)
             return {"model": model, "messages": row["messages"], **sent}
         case "choice":
-            sent.update(max_tokens=1, logprobs=True, top_logprobs=TOP)
-            sent.pop("stop", None)
+            bound = NEWER_BOUND if NEWER_BOUND in sent else "max_tokens"
+            sent |= {"logprobs": True, "top_logprobs": TOP}
+            for name in ("stop", "max_tokens", NEWER_BOUND):
+                sent.pop(name, None)
+            sent[bound] = 1
             return {"model": model, "messages": row["messages"], **sent}
         case "embedding":
-            text = "\n\n".join(turn["content"] for turn in row["messages"])
+            text = joined(row["messages"])
             kept = {"dimensions": sent["dimensions"]} if "dimensions" in sent else {}
             return {"model": model, "input": text, "encoding_format": "float", **kept}
         case "reward":
@@ -108,6 +118,11 @@ def body(row: Mapping[str, Any], model: str, n: int = 1) -> dict[str, Any]:
                 f"the model {row['model']!r} was asked for {want!r}, but chat completions give "
                 f"{', '.join(WANTS)}; use the client 'vllm' or 'local' for it"
             )
+
+
+def joined(messages: Iterable[Mapping[str, str]]) -> str:
+    """The contents of messages as the one text that an embedding is of, by whichever client."""
+    return "\n\n".join(turn["content"] for turn in messages)
 
 
 def _judged(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,14 +145,14 @@ def read(rows: Sequence[Mapping[str, Any]], reply: Any) -> list[dict[str, Any]]:
     The tokens that were read are counted once, those written are shared evenly. An answer is one
     whatever its count of tokens looks like.
     """
-    given = _table(reply)
+    given = table(reply)
     if given.get("error") and not given.get("choices"):
         raise Trouble(f"server error: {_complaint(given['error'])}")
     try:
-        usage = _table(reply.get("usage"))
-        read, written = (_tokens(usage.get(f"{of}_tokens")) for of in ("prompt", "completion"))
+        usage = table(reply.get("usage"))
+        read, written = (tokens(usage.get(f"{of}_tokens")) for of in ("prompt", "completion"))
         # None where the server had none in its cache or does not say.
-        cached = _tokens(_table(usage.get("prompt_tokens_details")).get("cached_tokens")) or None
+        cached = tokens(table(usage.get("prompt_tokens_details")).get("cached_tokens")) or None
         if rows[0]["want"] == "embedding":
             said = [{"vector": [_finite(value) for value in reply["data"][0]["embedding"]]}]
         elif rows[0]["want"] == "reward":
@@ -169,15 +184,15 @@ def _reward(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _complaint(error: Any) -> str:
     """What a server says that reports an error as if it were an answer."""
-    said = str(_table(error).get("message") or error)
+    said = str(table(error).get("message") or error)
     return " ".join(said.encode("utf-8", "replace").decode().split())[:300]
 
 
-def _table(given: Any) -> Mapping[str, Any]:
+def table(given: Any) -> Mapping[str, Any]:
     return cast(Mapping[str, Any], given) if isinstance(given, dict) else {}
 
 
-def _tokens(given: Any) -> int:
+def tokens(given: Any) -> int:
     """A count of tokens; 0 where it is none."""
     is_count = isinstance(given, int | float) and 0 <= given <= MOST_TOKENS
     return int(given) if is_count else 0
@@ -252,22 +267,27 @@ def _top(first: Mapping[str, Any]) -> list[tuple[str, float]]:
 def choose(top: Sequence[tuple[str, float]], choices: Sequence[str]) -> dict[str, Any]:
     """The log-probabilities of the choices among themselves, from those of the first token.
 
-    A token speaks for a choice if, without blanks, it begins that choice and no other. A choice
-    that none of the tokens begins is absent from the result: it is less likely than all of them.
+    A token speaks for a choice if, without blanks or marks around it, it begins that choice and no
+    other: many vocabularies have `"A` and `(A` as one token. A choice that none of the tokens
+    begins is absent from the result: it is less likely than all of them.
     """
     mass: dict[str, float] = {}
     for token, logprob in top:
-        word = token.strip()
-        begun = [c for c in choices if word and c.startswith(word)]
-        exact = [c for c in begun if c == word]
-        if len(exact or begun) == 1:
-            choice = (exact or begun)[0]
-            mass[choice] = mass.get(choice, 0.0) + math.exp(logprob)
+        begun = _begun(token.strip(), choices) or _begun(token.strip(_MARKS), choices)
+        if len(begun) == 1:
+            mass[begun[0]] = mass.get(begun[0], 0.0) + math.exp(logprob)
     total = sum(mass.values())
     if not total:
         return {"text": None, "logprobs": None, "error": "no choice among the likely tokens"}
     shares = [{"token": c, "logprob": math.log(mass[c] / total)} for c in choices if mass.get(c)]
     return {"text": max(mass, key=mass.__getitem__), "logprobs": shares}
+
+
+def _begun(word: str, choices: Sequence[str]) -> list[str]:
+    """The choices that a word may begin; if it is one of them, that one only."""
+    if word in choices:
+        return [word]
+    return [choice for choice in choices if word and choice.startswith(word)]
 
 
 def cut(vector: Any, said: str) -> Any:

@@ -18,6 +18,7 @@ import polars as pl
 from prefdata import tables
 from prefdata.errors import BudgetError, ModelError, nearest
 from prefdata.models.account import Account, Counts, Progress
+from prefdata.models.claims import Claims
 from prefdata.models.client import response, responses
 from prefdata.models.clients import Clients
 from prefdata.models.costs import cost, worst
@@ -34,7 +35,7 @@ class Edge:
     """Answers requests by `model`, a role among `specs`; to be closed, best by `with`.
 
     `ledger` keeps the responses. `fresh` asks again what the ledger answers, once an edge; the
-    newer answer is the one that is read from then on. `budget` (in the currency of the prices)
+    newer answer is the one that is read from then on. `budget` (in USD, as the prices)
     is not exceeded: a request is sent only where it could be paid at its worst, that is with
     a token for every byte read and `max_tokens` written (8,192 where there is no such bound); the
     others get the error "budget reached", which is not kept. `BudgetError` where a model has no
@@ -63,6 +64,7 @@ class Edge:
             math.inf if budget is None else budget,
             math.inf if max_requests is None else max_requests,
         )
+        self._claims = Claims(ledger.folder)
         self._account = Account(watch)
         self._identities: dict[str, str] = {}
         self._refreshed: set[str] = set()
@@ -94,6 +96,13 @@ class Edge:
         return self._purse.advice
 
     def __call__(self, requests: Requests) -> Responses:
+        """One response for each id that is asked about, in the order of the ids' first places.
+
+        What failed is a row with its `error`. `ModelError` where nothing of it can be answered: a
+        role that is unknown, a model that cannot be used and has no others beside it, one that
+        answers none of several requests, a ledger that cannot be written, an edge that was
+        stopped. What was answered before is kept.
+        """
         self.clients.refuse_stopped()
         wanted = Requests(requests.unique("request_id", maintain_order=True))
         self._check(wanted)
@@ -104,14 +113,20 @@ class Edge:
             is_shared=len(self._parts(wanted)) > 1,
         )
         answers = [pl.DataFrame(tables.empty("responses"))]
+        # What another call is busy with is waited for, and is then in the ledger.
         left = wanted
         while left.height:
             with self._claimed(left) as mine:
                 found = self._find(mine)
                 self._account.add(call.progress, Counts(cached=found.height), found.height)
                 rest = Requests(mine.join(found, on="request_id", how="anti"))
-                answers += [found, *self._ask(rest, call)]
-            left = Requests(left.join(mine, on="request_id", how="anti"))
+                said, others = self._ask_unasked(rest, call)
+                answers += [found, *said]
+            left = left.join(mine, on="request_id", how="anti")
+            if others.height:
+                self._await(others, call)
+                left = pl.concat([left, others])
+            left = Requests(left)
         self._account.show(call.progress)
         ids, said = wanted.select("request_id"), pl.concat(answers)
         if call.broken and said["error"].count() == said.height:
@@ -148,6 +163,41 @@ class Edge:
     def _find(self, wanted: Requests) -> Responses:
         ids = wanted["request_id"].to_list()
         return self.ledger.find(i for i in ids if not self._fresh or i in self._refreshed)
+
+    def _ask_unasked(self, rest: Requests, call: "_Call") -> tuple[list[Responses], pl.DataFrame]:
+        """Ask what no other process asks; and the requests that others do, to be waited for.
+
+        Engines of this machine cost nobody money, and batches have a journal of their own.
+        """
+        paid = [r for r, s in self.specs.items() if s.client == "openai" and s.mode == "live"]
+        shared = rest.filter(pl.col("model").is_in(paid))["request_id"]
+        if self._fresh or call.alone or not len(shared):
+            return self._ask(rest, call), rest.clear()
+        with self._claims.claimed(shared.to_list()) as mine:
+            each = pl.col("request_id")
+            is_others = each.is_in(shared.to_list()) & ~each.is_in(list(mine))
+            others, ours = rest.filter(is_others), Requests(rest.filter(~is_others))
+            found = self.ledger.find(mine)  # what was answered before the others let go
+            self._account.add(call.progress, Counts(cached=found.height), found.height)
+            ours = Requests(ours.join(found, on="request_id", how="anti"))
+            return [found, *self._ask(ours, call)], others
+
+    def _await(self, others: pl.DataFrame, call: "_Call") -> None:
+        """Wait for what other processes ask, but not for one that is halted or hangs."""
+        ids = others["request_id"].to_list()
+
+        def tell(awaited: int, by: str) -> None:
+            call.progress.awaited, call.progress.by = awaited, by
+            self._account.show(call.progress)
+
+        call.alone = not self._claims.wait(
+            ids,
+            answered=lambda: self.ledger.count(ids),
+            patience=max(self.specs[role].patience for role in others["model"].unique()),
+            check=self.clients.refuse_stopped,
+            tell=tell,
+        )
+        tell(0, "")
 
     def _ask(self, rest: Requests, call: "_Call") -> list[Responses]:
         """Ask every client its part at once."""
@@ -297,9 +347,13 @@ class Edge:
 
 @dataclass
 class _Call:
-    """One call of an edge, while it runs; `broken` says what some of several clients lack."""
+    """One call of an edge, while it runs; `broken` says what some of several clients lack.
+
+    One that is `alone` has waited in vain for another process.
+    """
 
     progress: Progress
     is_shared: bool = False
     stopped: bool = False
+    alone: bool = False
     broken: list[ModelError] = field(default_factory=list[ModelError])

@@ -11,6 +11,7 @@ import os
 import ssl
 import urllib.request
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -58,7 +59,8 @@ class Endpoint:
         self._authorization = f"Basic {_basic(login)}" if login else f"Bearer {self._key or 'none'}"
         self._proxy = _proxy(spec, self.url)
         self._secrets = _secrets(self._key, self._query, login, _parted(self._proxy or "")[1])
-        self._telling = [each.encode() for each in self._secrets if len(each) >= TELLING]
+        telling = [each for each in self._secrets if len(each) >= TELLING]
+        self._telling = [form.encode() for each in telling for form in (each, _quoted(each))]
 
     def health(self) -> Health:
         counts = (self.answered, self.refused, self.failed, self.lane.in_flight, self.lane.bound)
@@ -175,6 +177,7 @@ class Endpoint:
 
     def said(self, content: bytes) -> str:
         """The server's message, without the secrets that some servers quote."""
+        content = self.without_secrets(content)
         text = content[:4000].decode(errors="replace")
         try:
             error: object = json.loads(content)["error"]
@@ -188,6 +191,7 @@ class Endpoint:
 
     def without_secrets(self, content: bytes) -> bytes:
         """A reply without what was sent to identify us, should the server repeat it."""
+        content = _plain(content)
         for secret in self._telling:
             content = content.replace(secret, b"***")
         return content
@@ -201,6 +205,19 @@ async def _content(reply: aiohttp.ClientResponse) -> bytes:
         if len(content) > MOST_BYTES:
             raise Trouble(f"malformed reply: it has more than {MOST_BYTES >> 20} MiB")
     return bytes(content)
+
+
+def _plain(content: bytes) -> bytes:
+    """JSON with each character as itself, where it can be: there are several ways to write "/"."""
+    if b"\\/" in content or b"\\u" in content:
+        with suppress(ValueError, RecursionError):
+            said = json.dumps(json.loads(content), ensure_ascii=False)
+            return said.encode("utf-8", "surrogatepass")
+    return content
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 def _parted(url: str) -> tuple[str, str, str]:
@@ -225,6 +242,7 @@ def _secrets(key: str, query: str, *logins: str) -> tuple[str, ...]:
     given = [each for each in logins if each]
     forms = [form for each in given for form in (each, each.partition(":")[2], _basic(each))]
     known = {key, *values, *encoded, *forms}
+    known |= {each.replace("/", "\\/") for each in known}  # JSON within an answer
     return tuple(sorted((each for each in known if len(each) >= 4), key=len, reverse=True))
 
 

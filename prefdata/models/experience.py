@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prefdata.models.segment import Entry
+from prefdata.models.tokens import n_bytes
 from prefdata.tables import Requests, Responses, digest
 
 # Fewer answers than this teach nothing.
@@ -49,7 +50,7 @@ def kind(want: str, options: Mapping[str, Any]) -> str:
 def size(messages: Iterable[Mapping[str, str]], completion: Any) -> int:
     """Bytes of what is read."""
     turns = (*messages, *(completion or ()))
-    return sum(len(turn["content"].encode("utf-8", "surrogatepass")) for turn in turns)
+    return sum(n_bytes(turn["content"]) for turn in turns)
 
 
 @dataclass

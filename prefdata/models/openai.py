@@ -25,7 +25,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from prefdata.errors import ModelError
+from prefdata.errors import ModelError, counted
 from prefdata.models import chat
 from prefdata.models.background import Background
 from prefdata.models.chat import UNREACHED, Trouble
@@ -34,6 +34,7 @@ from prefdata.models.endpoint import Endpoint
 from prefdata.models.lane import pause
 from prefdata.models.pool import NobodyLeft, Pool
 from prefdata.models.spec import ModelSpec
+from prefdata.models.tokens import BYTES_A_TOKEN, GUESSED_TOKENS
 from prefdata.tables import Requests, Responses
 
 # So many requests in a row without an answer are no longer the requests' fault.
@@ -41,9 +42,6 @@ FAILURES_IN_A_ROW = 20
 BATCH = 1024
 # Responses that come so many seconds after another are taken with it: a batch has its own cost.
 LINGER = 0.01
-# What is taken of a request before its first answers, where tokens a minute are bounded.
-BYTES_A_TOKEN = 4
-GUESSED_TOKENS = 256
 
 Row = Mapping[str, Any]
 
@@ -214,10 +212,12 @@ class OpenAIClient:
         unreachable = error.startswith(UNREACHED) and not self._ever_answered
         if unreachable or self._in_a_row >= max(FAILURES_IN_A_ROW, self._most):
             where = ", ".join(each.url for each in self._pool.endpoints)
+            several = self._in_a_row > 1
+            failed = f"{counted(self._in_a_row, 'request')}{' in a row' * several} failed"
             raise ModelError(
                 f"the model {self._spec.model!r} at {where} does not answer: "
-                f"{self._in_a_row} requests in a row failed, the last with {error!r}. What was "
-                "answered is kept; check that the server runs and build again"
+                f"{failed}, {'the last ' * several}with {error!r}. What was answered is kept; "
+                "check that the server runs and build again"
             )
 
     def _useless(self, complaint: str) -> ModelError:

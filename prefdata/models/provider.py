@@ -7,6 +7,7 @@ import asyncio
 import io
 import json
 import logging
+import math
 import tempfile
 from collections.abc import Callable, Container, Coroutine, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from urllib.parse import quote
 import aiohttp
 
 from prefdata.models import batch_lines as lines
-from prefdata.models.chat import Trouble
+from prefdata.models.chat import Trouble, table
 from prefdata.models.endpoint import Endpoint
 from prefdata.models.journal import Entry
 from prefdata.models.lane import pause
@@ -81,19 +82,23 @@ class Provider:
         oldest, after = entry.begun / 1000 - SKEW, dict[str, str]()
         while True:
             try:
-                page = await self._get("/batches", {"limit": "100", **after})
+                page = await self._get("/batches", _is_page, {"limit": "100", **after})
             except Trouble as trouble:
                 if trouble.status not in (404, 405, 501):
                     raise
-                _log.warning("%s lists no batches: whether it took one on is not known", self.url)
-                return None
-            listed: list[Batch] = page.get("data") or []
+                return self._does_not_list()
+            listed: list[Batch] = [each for each in page["data"] or () if table(each)]
             for each in listed:
-                if (each.get("metadata") or {}).get("prefdata") == entry.key:
+                if table(each.get("metadata")).get("prefdata") == entry.key:
                     return _id(each)
             if not listed or not page.get("has_more") or _made_at(listed[-1]) < oldest:
                 return None
-            after = {"after": _id(listed[-1])}
+            before, after = after, {"after": _id(listed[-1])}
+            if after == before:  # it is the same page again
+                return self._does_not_list()
+
+    def _does_not_list(self) -> None:
+        _log.warning("%s does not list its batches: not known whether it took one on", self.url)
 
     async def finished(self, entry: Entry, show: Callable[[Batch], None]) -> Batch:
         """The batch as it is when nothing more will come of it."""
@@ -102,19 +107,19 @@ class Provider:
         show({"status": "submitted"})
         while True:
             try:
-                batch = await self._get(where, most=POLLS)
+                batch = await self._get(where, _is_batch, most=POLLS)
             except Trouble as trouble:
                 if trouble.status != 404:
                     raise
                 _log.warning("%s%s is not known there any more", self.url, where)
                 return {"status": "expired"}
             show(batch)
-            if batch.get("status") in OVER:
+            if batch["status"] in OVER:
                 return batch
             await asyncio.sleep(pause)
             pause = min(1.5 * pause, LONGEST_POLL)
 
-    async def fetched(self, file_id: str | None, known: Container[str]) -> IO[bytes]:
+    async def fetched(self, file_id: str | int | None, known: Container[str]) -> IO[bytes]:
         """A file of the provider's, whole; empty where there is none, or none any more.
 
         One that says nothing of anybody known is taken for a page of something in between, and
@@ -134,7 +139,7 @@ class Provider:
             if not file_id:
                 return file
             try:
-                where = f"/files/{quote(file_id, safe='')}/content"
+                where = f"/files/{quote(str(file_id), safe='')}/content"
                 await self.endpoint.call("GET", where, take=save, timeout=self._patient)
             except Trouble as trouble:
                 if trouble.status != 404:
@@ -165,11 +170,18 @@ class Provider:
         return _id(await self.endpoint.call("POST", "/files", **how))
 
     async def _get(
-        self, path: str, params: Mapping[str, str] | None = None, *, most: int | None = None
+        self,
+        path: str,
+        is_whole: Callable[[Mapping[str, Any]], bool],
+        params: Mapping[str, str] | None = None,
+        *,
+        most: int | None = None,
     ) -> Batch:
+        """What is there; what is not whole is taken for a page of something in between."""
+
         async def once() -> Batch:
             said = await self.endpoint.call("GET", path, params=params)
-            if not isinstance(said, dict):
+            if not is_whole(table(said)):
                 raise Trouble("malformed reply")
             return cast(Batch, said)
 
@@ -200,13 +212,27 @@ def _rewound(file: Any) -> IO[bytes]:
     return file
 
 
+def _is_page(said: Mapping[str, Any]) -> bool:
+    """A page of a list. Without its `data` it is none, and says nothing about who is not on it."""
+    return "data" in said and isinstance(said["data"], list | None)
+
+
+def _is_batch(said: Mapping[str, Any]) -> bool:
+    """A batch, whose status says when it is over, and whose files have names that can be asked."""
+    files = (said.get("output_file_id"), said.get("error_file_id"))
+    named = all(isinstance(each, str | int | None) for each in files)
+    status = said.get("status")
+    return named and isinstance(status, str) and status != ""
+
+
 def _id(made: Any) -> str:
-    try:
-        return str(made["id"])
-    except (KeyError, TypeError):
-        raise Trouble("malformed reply") from None
+    named = table(made).get("id")
+    if not named or not isinstance(named, str | int):
+        raise Trouble("malformed reply")
+    return str(named)
 
 
 def _made_at(batch: Mapping[str, Any]) -> float:
+    """Where it does not say so it is not old: the search goes on."""
     made = batch.get("created_at")
-    return float(made) if isinstance(made, int | float) else 0.0
+    return float(made) if isinstance(made, int | float) else math.inf

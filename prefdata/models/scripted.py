@@ -12,6 +12,7 @@ qualities are; else with `tie_rate` a tie; else the better one with probability 
     P(first named | first better) = bias + (1 - bias)(1 - ties) accuracy .
 
 A rating is the true quality on the scale's steps with probability `accuracy`, else any step.
+What else a schema wants, such as the calls of tools, is well-formed and says nothing.
 A reward is the quality of what is given or, with the option `pair`, by how much the next to last
 mark is above the last. The log-probability of each word of a given text is accuracy * quality - 2.
 Its tokens are its words, and its hidden state is a vector that is nearer for texts that share some.
@@ -31,6 +32,7 @@ from statistics import NormalDist
 from typing import Any
 from zlib import crc32
 
+from prefdata.invention import instance
 from prefdata.models.client import response, responses
 from prefdata.models.spec import ModelSpec
 from prefdata.tables import Requests, Responses
@@ -129,6 +131,8 @@ class ScriptedClient:
 
     def _value(self, wanted: Mapping[str, Any], known: Sequence[float], draw: random.Random) -> Any:
         steps = _steps(wanted)
+        if steps is None and wanted.get("type") != "string":
+            return instance(wanted, draw.getrandbits(64))
         if steps is None:
             return "The planted qualities decide."
         numbers = [step for step in steps if isinstance(step, int | float)]

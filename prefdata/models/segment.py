@@ -200,7 +200,7 @@ def segments(
 def _state(path: Path, age: float, idle: float, foreign_idle: float) -> tuple[State, str]:
     where, pid = writer(path)
     own = where in (host(), "")
-    if _is_held(path, pid if own else 0):
+    if is_held(path, pid if own else 0):
         return "written", f"its writer (process {pid} on {where}) lives"
     wait = idle if own else foreign_idle
     if age < wait:
@@ -215,7 +215,7 @@ def writer(path: Path) -> tuple[str, int]:
     return (named[1], int(named[2])) if named else ("", 0)
 
 
-def _is_held(path: Path, pid: int) -> bool:
+def is_held(path: Path, pid: int) -> bool:
     """Whether a writer holds a segment: by its lock, or by its process where there are no locks."""
     try:
         file = os.open(path, os.O_RDWR)

@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from prefdata.invention import BYTES_A_TOKEN
 from prefdata.models import weights
 from prefdata.models.spec import ModelSpec
 
+BYTES_A_TOKEN = 4.3
 ERROR = 0.25
+# What a free text is taken to have that nobody has bounded and of whose kind none was seen yet.
+GUESSED_TOKENS = 256
 # Marks that chat templates put around a message.
 TOKENS_A_TURN = 5
 # What a template may add besides: a system message of its own, a date.
@@ -35,7 +37,7 @@ _STRING, _ARRAY = 8, 9
 
 
 @dataclass(frozen=True)
-class Counter:
+class TokenCounter:
     """Counts tokens of texts. `error` is relative; `how` says how, for people."""
 
     count: Count
@@ -43,19 +45,24 @@ class Counter:
     error: float
 
 
-def estimated() -> Counter:
+def estimated() -> TokenCounter:
     said = f"{BYTES_A_TOKEN:g} bytes a token (±{ERROR:.0%})"
-    return Counter(lambda texts: [round(_bytes(t) / BYTES_A_TOKEN) for t in texts], said, ERROR)
+    return TokenCounter(
+        lambda texts: [round(n_bytes(t) / BYTES_A_TOKEN) for t in texts], said, ERROR
+    )
 
 
-def _bytes(text: str) -> int:
+def n_bytes(text: str) -> int:
+    """How many bytes a text has; a lone surrogate, which no server is sent, has three."""
     return len(text.encode("utf-8", "surrogatepass"))
 
 
-def counter(spec: ModelSpec) -> Counter:
+def counter(spec: ModelSpec) -> TokenCounter:
     """The best count at hand for a model."""
     if spec.client == "scripted":
-        return Counter(lambda texts: [len(t.split()) for t in texts], "words, as it counts them", 0)
+        return TokenCounter(
+            lambda texts: [len(t.split()) for t in texts], "words, as it counts them", 0
+        )
     for find in (_of_weights, _of_hub_cache, _of_tiktoken):
         try:
             if found := find(spec):
@@ -65,7 +72,7 @@ def counter(spec: ModelSpec) -> Counter:
     return estimated()
 
 
-def _of_weights(spec: ModelSpec) -> Counter | None:
+def _of_weights(spec: ModelSpec) -> TokenCounter | None:
     path = weights.locate(spec)
     if path is None:
         return None
@@ -74,7 +81,7 @@ def _of_weights(spec: ModelSpec) -> Counter | None:
     return _of_file(path / "tokenizer.json")
 
 
-def _of_hub_cache(spec: ModelSpec) -> Counter | None:
+def _of_hub_cache(spec: ModelSpec) -> TokenCounter | None:
     if "/" not in spec.model or spec.model.startswith(("/", ".", "~")):
         return None
     hub: Any = importlib.import_module("huggingface_hub")
@@ -82,23 +89,23 @@ def _of_hub_cache(spec: ModelSpec) -> Counter | None:
     return _of_file(Path(found)) if isinstance(found, str) else None
 
 
-def _of_file(path: Path) -> Counter | None:
+def _of_file(path: Path) -> TokenCounter | None:
     if not path.is_file():
         return None
     library: Any = importlib.import_module("tokenizers")
     return _counting(library.Tokenizer.from_file(str(path)))
 
 
-def _counting(tokenizer: Any) -> Counter:
+def _counting(tokenizer: Any) -> TokenCounter:
     def count(texts: Sequence[str]) -> list[int]:
         return [
             len(each.ids) for each in tokenizer.encode_batch(list(texts), add_special_tokens=False)
         ]
 
-    return Counter(count, "its own tokenizer", ERROR_OF_TEMPLATES)
+    return TokenCounter(count, "its own tokenizer", ERROR_OF_TEMPLATES)
 
 
-def _of_tiktoken(spec: ModelSpec) -> Counter | None:
+def _of_tiktoken(spec: ModelSpec) -> TokenCounter | None:
     if spec.client != "openai":
         return None
     library: Any = importlib.import_module("tiktoken")
@@ -114,10 +121,10 @@ def _of_tiktoken(spec: ModelSpec) -> Counter | None:
     def count(texts: Sequence[str]) -> list[int]:
         return [len(each) for each in encoding.encode_ordinary_batch(list(texts))]
 
-    return Counter(count, f"tiktoken's {name}", ERROR_OF_TEMPLATES)
+    return TokenCounter(count, f"tiktoken's {name}", ERROR_OF_TEMPLATES)
 
 
-def _of_gguf(path: Path) -> Counter | None:
+def _of_gguf(path: Path) -> TokenCounter | None:
     """The byte-level tokenizer in a .gguf file; None where it is of another kind."""
     said = gguf_fields(path, "tokenizer.ggml.")
     if said.get("model") != "gpt2":

@@ -39,7 +39,7 @@ import polars as pl
 
 from prefdata.errors import ModelError
 from prefdata.models import weights
-from prefdata.models.chat import choose
+from prefdata.models.chat import choose, joined
 from prefdata.models.client import response, responses
 from prefdata.models.spec import ModelSpec
 from prefdata.models.template import Placed, Template, Unreadable, counted
@@ -195,9 +195,8 @@ class VLLMClient:
             ids = template.ask(messages, extra)
             return Placed(ids, len(ids)), params
         if want == "embedding":
-            text = "\n\n".join(turn["content"] for turn in messages)
             most: int = self._engine.model_config.max_model_len
-            return Placed(self._engine.get_tokenizer().encode(text)[:most], 0), params
+            return Placed(self._engine.get_tokenizer().encode(joined(messages))[:most], 0), params
         if want == "tokens" and not row["completion"]:
             return Placed(template.read(messages, extra), 0), params
         return template.place(messages, row["completion"], end=end, extra=extra), params

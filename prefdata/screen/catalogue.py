@@ -45,11 +45,12 @@ def draw_recipes(found: list[dict[str, Any]], on: Console) -> None:
     on.print("\n[dim]Build one: prefdata build NAME; what it costs: prefdata plan NAME[/dim]")
 
 
-def stage_list() -> list[dict[str, Any]]:
-    """Every stage with what it reads, writes and does."""
+def stage_list(verb: str | None = None) -> list[dict[str, Any]]:
+    """Every stage, or those of one verb, with what it reads, writes and does."""
     return [
         {"use": use, **_terms(contract(find_stage(use))), "does": line}
         for use, line in stages().items()
+        if verb in (None, use.partition(".")[0])
     ]
 
 
@@ -63,13 +64,25 @@ def _terms(terms: Contract) -> dict[str, Any]:
 
 
 def draw_stages(found: list[dict[str, Any]], on: Console) -> None:
+    """A line a stage, by verb."""
+    width = max(len(entry["use"].partition(".")[2]) for entry in found)
+    before = ""
+    for entry in found:
+        verb, _, method = entry["use"].partition(".")
+        if verb != before:
+            on.print(write.text(verb, "bold"))
+        line = write.text(f"  {method:<{width}}  {entry['does']}")
+        line.truncate(on.width, overflow="ellipsis")
+        on.print(line)
+        before = verb
+    on.print("\n[dim]With the tables: prefdata stages VERB; all of one: prefdata stages NAME[/dim]")
+
+
+def draw_verb(found: list[dict[str, Any]], on: Console) -> None:
+    """The stages of a verb, with the tables that go in and come out."""
     table = write.table("stage", "reads → writes", "what it does")
     table.columns[0].no_wrap = True
-    verb = ""
     for entry in found:
-        if verb and not entry["use"].startswith(f"{verb}."):
-            table.add_row("", "", "")
-        verb = entry["use"].partition(".")[0]
         table.add_row(
             write.text(entry["use"], "bold"),
             write.text(flow(entry), "cyan"),

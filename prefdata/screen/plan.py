@@ -18,6 +18,10 @@ from prefdata.screen.catalogue import flow
 FIGURES = ("requests", "answered", "tokens_in", "tokens_out")
 
 
+# Of a stage that asks for replies of many forms.
+KINDS_SHOWN = 3
+
+
 def plan_json(
     planned: Plan,
     rows: Mapping[str, int],
@@ -171,12 +175,15 @@ def _draw_basis(stages: Sequence[Mapping[str, Any]], on: Console) -> None:
     """What the figures rest on: how tokens were counted, how long replies are taken to be."""
     table = write.table("stage", "model", "read", "written")
     for stage in stages:
-        for basis in stage["basis"]:
+        for basis in stage["basis"][:KINDS_SHOWN]:
             table.add_row(
                 write.text(stage["name"]),
                 write.text(basis["model"], "bold"),
                 *(write.text(basis[what], "dim") for what in ("tokens", "replies")),
             )
+        if more := len(stage["basis"][KINDS_SHOWN:]):
+            said = f"and {more} more kinds of replies: --json has all"
+            table.add_row(write.text(stage["name"]), "", "", write.text(said, "dim"))
     if table.row_count:
         on.print()
         on.print(table)

@@ -71,6 +71,8 @@ class Pace:
 def facts(event: Asking, pace: Pace) -> list[str]:
     """What there is to say about running requests, the most wanted first."""
     said: list[str] = []
+    if event.awaited:
+        said.append(f"waiting for {write.count(event.awaited)} asked by {event.by}")
     if pace.rate:
         said.append(f"{pace.rate:.1f}/s")
     left = pace.left(event)
@@ -99,6 +101,7 @@ def outcome(event: Made, last: Asking | None) -> list[str]:
     unscored = sum(event.unscored.values())
     if unscored:
         said.append(f"{write.count(unscored)} unscored ({write.reasons(event.unscored)})")
+    said += [event.nothing] if event.nothing else []
     if last is not None:
         asked = last.done - last.cached - last.unsent
         said.append(f"{write.count(asked)} asked" if asked else "nothing asked")
@@ -168,20 +171,20 @@ def health(endpoint: Health) -> str:
 class Lines:
     """Plain lines, at most one in `EVERY` seconds while a stage asks."""
 
-    def __init__(self, write: Callable[[str], None], clock: Clock = time.monotonic) -> None:
-        self._write = write
+    def __init__(self, say: Callable[[str], None], clock: Clock = time.monotonic) -> None:
+        self._say = say
         self._clock = clock
         self._lock = threading.Lock()
         self._stage = Started("", 0, 0)
         self._last: Asking | None = None
         self._pace = Pace(clock)
         self._next = 0.0
-        self._ill: dict[str, str] = {}
+        self._ill: set[str] = set()
 
     def __call__(self, event: Event) -> None:
         with self._lock:
             for line in self._lines(event):
-                self._write(write.safe(line))
+                self._say(write.safe(line))
 
     def _lines(self, event: Event) -> Iterator[str]:
         match event:
@@ -206,10 +209,10 @@ class Lines:
                 if self._last:
                     self._pace.see(self._last)
                 ill = {e.url: health(e) for e in event.endpoints if e.state != "well"}
-                yield from (f"{self._label}: {ill[url]}" for url in ill.keys() - self._ill.keys())
-                well = self._ill.keys() - ill.keys()
+                yield from (f"{self._label}: {ill[url]}" for url in ill.keys() - self._ill)
+                well = self._ill & {e.url for e in event.endpoints} - ill.keys()
                 yield from (f"{self._label}: {url}: well again" for url in well)
-                self._ill = ill
+                self._ill = (self._ill - well) | ill.keys()
             case Stuck():
                 yield f"{self._label}: {stuck(event)}"
             case Stopping():

@@ -61,6 +61,7 @@ def _facts(built: Built) -> list[tuple[str, str]]:
         ("exports", ", ".join(f"{name} {write.count(n)}" for name, n in built.exports.items())),
         ("dropped", write.reasons(built.dropped)),
         ("unscored", "; ".join(f"{s}: {write.reasons(by)}" for s, by in built.unscored.items())),
+        ("made nothing", "; ".join(f"{s}: {why}" for s, why in built.nothing_made.items())),
         ("quarantined", f"{write.count(built.quarantined)} rows" if built.quarantined else ""),
         ("requests", ", ".join(asked) if any(requests.values()) else "none"),
         ("tokens", ", ".join(f"{write.count(n)} {way}" for way, n in tokens.items() if n)),

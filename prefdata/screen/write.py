@@ -141,9 +141,16 @@ def reasons(by_reason: Mapping[str, int]) -> str:
 
 
 def print_json(answer: Any) -> None:
-    """One JSON object on one line, in ASCII, so that no terminal obeys what is in it."""
-    sys.stdout.write(json.dumps(_finite(answer), default=str, allow_nan=False) + "\n")
-    sys.stdout.flush()
+    """One JSON object on one line, in ASCII, so that no terminal obeys what is in it.
+
+    Where nobody reads on, as after `| head`, the program ends without a word, as with a console.
+    """
+    try:
+        sys.stdout.write(json.dumps(_finite(answer), default=str, allow_nan=False) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
 
 
 def _finite(answer: Any) -> Any:

@@ -1,4 +1,5 @@
-"""Which way is up: what an import took for better, and whether its ratings and votes agree."""
+"""Which way is up: what an import took for better, whether its ratings and votes agree, and what
+else of a source is told because it may not be meant: that it is empty, or repeats itself."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,8 +7,10 @@ from dataclasses import dataclass
 import polars as pl
 
 from prefdata.errors import SourceError
+from prefdata.sources.labels import FROM
 from prefdata.sources.rows import Part
 from prefdata.sources.spec import PairSource, RatingSource, Scaled, SourceSpec, VoteSource
+from prefdata.tables import schema
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Finding:
 def audit(
     part: Part, specs: Sequence[SourceSpec], columns: Sequence[Mapping[str, str]]
 ) -> list[Finding]:
-    """What each source of pairs, votes or ratings holds to be better.
+    """What each source of pairs, votes or ratings holds to be better, and how often it repeats.
 
     The sign of the difference of two completions' mean ratings is compared with every source of
     votes on them; ties on either side say nothing. Under one half is a `SourceError`, unless the
@@ -43,6 +46,45 @@ def audit(
     for at, spec in enumerate(specs):
         if isinstance(spec, Scaled) and spec.scale is not None:
             findings += _agreements(part, at, spec, specs, columns[at])
+    return [*findings, *_repeats("votes", part.votes, specs), *_rated_again(part, specs)]
+
+
+def empty(rows: Mapping[str, int]) -> list[Finding]:
+    """The sources without a row, of the number of rows by source."""
+    return [Finding(name, "it has no row", None, 0) for name, n in rows.items() if not n]
+
+
+def _rated_again(part: Part, specs: Sequence[SourceSpec]) -> list[Finding]:
+    """Repeats of ratings. Those of a side that stands in several pairs were given once."""
+    own = [at for at, spec in enumerate(specs) if isinstance(spec, RatingSource)]
+    return _repeats("ratings", part.ratings.filter(pl.col("at").is_in(own)), specs)
+
+
+def _repeats(name: str, rows: pl.DataFrame, specs: Sequence[SourceSpec]) -> list[Finding]:
+    """Labels of one annotator on the same, where no draw tells them apart."""
+    key = [column for column in schema(name).key if column != "draw"]
+    value = {"votes": "preference", "ratings": "rating"}[name]
+    again = (
+        rows.filter(pl.col("draw").is_null())
+        .sort(FROM)
+        .with_columns(
+            number=pl.int_range(pl.len()).over(key),
+            same=pl.col(value).eq_missing(pl.col(value).first().over(key)),
+            of=pl.col("line").first().over(key),
+            of_at=pl.col("at").first().over(key),
+        )
+        .filter(pl.col("number") > 0)
+    )
+    findings: list[Finding] = []
+    for (at,), found in again.group_by("at", maintain_order=True):
+        one = found.row(0, named=True)
+        before = f" of {specs[one['of_at']].name}" if one["of_at"] != at else ""
+        says = (
+            f"{found.height} {name} are of an annotator who has judged the same already, "
+            f"{found['same'].sum()} saying the same again; without a draw each counts as the "
+            f"next, first line {one['line']} ({one['annotator']}, as in line {one['of']}{before})"
+        )
+        findings.append(Finding(specs[int(str(at))].name, says, None, found.height))
     return findings
 
 

@@ -29,6 +29,7 @@ def _header(spec: SourceSpec, reader: Iterator[list[str]]) -> list[str]:
             f"{spec.where}: the header is not CSV: {error}; lines end in \\n or \\r\\n"
         ) from error
     names = [names[0].removeprefix("\ufeff"), *names[1:]] if names else []
+    names = [] if names == [""] else names
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise SourceError(f"{spec.where}: two columns are called {twice!r}; rename one of them")

@@ -1,4 +1,4 @@
-"""JSON as chunks: a row a line, or an array of rows."""
+"""JSON as chunks: a row a line, an array of rows, or one object of AnnotatedPairs."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
 from prefdata.errors import SourceError
+from prefdata.sources.annotated_pairs import begins_one, rows_of
 from prefdata.sources.chunk import KEPT, LARGEST, ROWS, Bad, Cells, Chunk, as_json, opened
 from prefdata.sources.spec import SourceSpec
 
@@ -31,26 +32,44 @@ DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def json_rows(spec: SourceSpec, path: Path) -> Iterator[Row]:
-    """The rows of a file, an array or a row a line."""
+    """The rows of a file: of an array, of AnnotatedPairs, or a row a line."""
     with opened(spec, path) as file:
         start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
         file.seek(0)
-        if start.startswith(b"[") and path.name.lower().removesuffix(".gz").endswith(".json"):
+        whole = path.name.lower().removesuffix(".gz").endswith(".json")
+        if whole and start.startswith(b"["):
             yield from _array(spec, file.read())
-        else:
-            yield from _lines(file)
+            return
+        if whole and start.startswith(b"{"):
+            paired = begins_one(file.readline(LARGEST + 1).removeprefix(b"\xef\xbb\xbf").strip())
+            file.seek(0)
+            if paired:
+                yield from _annotated_pairs(spec, file.read())
+                return
+        yield from _lines(file)
 
 
 def _array(spec: SourceSpec, text: bytes) -> Iterator[Row]:
-    try:
-        rows = DECODER.decode(text.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise SourceError(
-            f"{spec.where} is not a JSON array of rows: {error}; mend it, or give it as .jsonl, "
-            "of which only the bad lines would be left out"
-        ) from error
+    rows = _whole(spec, text, "a JSON array of rows")
     for number, row in enumerate(rows, start=1):
         yield number, _checked(row), 0
+
+
+def _annotated_pairs(spec: SourceSpec, text: bytes) -> Iterator[Row]:
+    """A row a vote, numbered through the file."""
+    rows = rows_of(spec, _whole(spec, text, "AnnotatedPairs"))
+    for number, row in enumerate(rows, start=1):
+        yield number, Wrong(*row) if isinstance(row, tuple) else _checked(row), 0
+
+
+def _whole(spec: SourceSpec, text: bytes, what: str) -> Any:
+    try:
+        return DECODER.decode(text.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise SourceError(
+            f"{spec.where} is not {what}: {error}; mend it, or give it as .jsonl, "
+            "of which only the bad lines would be left out"
+        ) from error
 
 
 def _lines(file: IO[bytes]) -> Iterator[Row]:

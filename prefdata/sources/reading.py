@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from prefdata.errors import RecipeError, SourceError, nearest
 from prefdata.sources import merge
-from prefdata.sources.audit import Finding, audit
+from prefdata.sources.audit import Finding, audit, empty
 from prefdata.sources.chunk import Chunk
-from prefdata.sources.files import chunks, column_names
+from prefdata.sources.files import chunks, column_names, locate
 from prefdata.sources.labels import FROM
 from prefdata.sources.rows import QUARANTINED, Part, part
 from prefdata.sources.spec import (
@@ -26,6 +26,7 @@ from prefdata.sources.spec import (
     VoteSource,
 )
 from prefdata.tables import TABLES
+from prefdata.tables import empty as empty_table
 
 MAKES: Mapping[str, tuple[str, ...]] = {
     "prompts": ("prompts",),
@@ -54,8 +55,9 @@ class Imported:
 def header(spec: SourceSpec, folder: Path) -> dict[str, str]:
     """The columns that a source has for us, ours to the file's; read cheaply.
 
-    A missing file, a column that is named and not there, or one that is needed and neither named
-    nor there is a `RecipeError` with the file, the key and the nearest name.
+    A source without any column is a `SourceError`. A missing file, a column that is named and not
+    there, or one that is needed and neither named nor there is a `RecipeError` with the file, the
+    key and the nearest name.
     """
     asked = _asked(spec)
     unfolded = list(spec.unfolded()) if isinstance(spec, LabelSource) else []
@@ -63,6 +65,8 @@ def header(spec: SourceSpec, folder: Path) -> dict[str, str]:
     keys = {f"annotators.{who}": column for who, column, _ in unfolded}
     keys |= {f"annotators.{who}.rationale": why for who, _, why in unfolded if why}
     there = column_names(spec, folder, [*needed, *keys.values()])
+    if not there:
+        raise SourceError(f"{spec.where}: {_nothing(spec, folder)}")
     for ours, theirs in asked.items():
         if ours in spec.columns:
             keys[f"columns.{ours}"] = theirs
@@ -79,6 +83,18 @@ def header(spec: SourceSpec, folder: Path) -> dict[str, str]:
                 f'Give it as columns.{ours} = "..."'
             )
     return {ours: theirs for ours, theirs in asked.items() if theirs in there}
+
+
+def _nothing(spec: SourceSpec, folder: Path) -> str:
+    """Why a source has no columns."""
+    first = next(chunks(spec, folder, ()))
+    if first.bad:
+        line, reason, _ = min(first.bad)
+        return f"none of its first rows can be read, that in line {line} because of: {reason}"
+    if first.line:
+        return "its rows have no keys"
+    path, _ = locate(spec, folder)
+    return f"{path} is empty: it has no row and names no column"
 
 
 def _asked(spec: SourceSpec) -> dict[str, str]:
@@ -152,7 +168,8 @@ def read(
         bad.append(_placed(specs[at], at, lost, strict))
         parts.append(made)
     if not parts:
-        return Imported({}, _quarantine(bad, specs), [], rows)
+        none = {name: empty_table(name) for name in _made(specs, headers)}
+        return Imported(none, _quarantine(bad, specs), empty(rows), rows)
     whole = merge.together(parts)
     disputed = merge.contradictions(whole)
     numbers: list[int] = disputed["at"].unique().sort().to_list()
@@ -163,7 +180,7 @@ def read(
     return Imported(
         tables=merge.as_tables(whole, specs, _made(specs, headers)),
         quarantined=_quarantine(bad, specs),
-        audit=audit(whole, specs, headers),
+        audit=[*audit(whole, specs, headers), *empty(rows)],
         rows=rows,
     )
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 import polars as pl
 
 from prefdata.tables import VALUES
+from prefdata.version.page import distributions
 
 SIZES = {
     1_000: "n<1K",
@@ -40,6 +41,7 @@ def card(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str
         f"## How to load\n\n{_loading(manifest)}",
         f"## How it was made\n\n{_making(manifest, frames)}",
         f"## Models and judges\n\n{_models(manifest)}",
+        *_constitution(frames),
         f"## How far to trust it\n\n{_trust(manifest, frames)}",
         f"## Limitations\n\n{_limitations(manifest, frames)}",
     ]
@@ -135,6 +137,10 @@ def _making(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> 
     if stages:
         rows = [[stage.get(word, "") for word in words] for stage in stages]
         parts.append(_grid(("stage", "table", "in", "out", "dropped"), rows))
+    nothing: Mapping[str, str] = counts.get("nothing_made", {})
+    parts += [f"`{stage}`: {why}." for stage, why in nothing.items()]
+    if distributions(frames):
+        parts.append("How scores are distributed, and what was dropped, is drawn in `report.html`.")
     if "dropped" in frames:
         why = frames["dropped"].group_by("stage", "table", "reason").len("n")
         why = why.sort(pl.col("n"), "stage", "table", "reason", descending=[True, *[False] * 3])
@@ -168,6 +174,52 @@ def _models(manifest: Mapping[str, Any]) -> str:
     if judges:
         parts.append(_grid(("judge", "digest"), [(n, f"`{d}`") for n, d in judges.items()]))
     return "\n\n".join(parts) or "No model was asked."
+
+
+def _constitution(frames: Mapping[str, pl.DataFrame]) -> list[str]:
+    """The principles by rank, each with how it fares where it was found and where it was not."""
+    principles = frames.get("principles", pl.DataFrame())
+    if principles.is_empty():
+        return []
+    measures = frames.get("measures", pl.DataFrame({"measure": [], "subject": []}))
+    unseen = {
+        row["subject"].removeprefix("principle:").partition("/")[0]: row
+        for row in measures.filter(pl.col("measure") == "principle_accuracy_held_out").to_dicts()
+    }
+    rows: list[Sequence[Any]] = []
+    for each in principles.sort("rank").to_dicts():
+        told = each["for"] + each["against"]
+        n = told + each["abstain"] + each["invalid"]
+        held = unseen.get(each["principle_id"])
+        rows.append(
+            (
+                each["rank"],
+                each["principle"],
+                each["for"],
+                each["against"],
+                _share(each["for"], told),
+                _share(told, n),
+                f"{_number(held['value'])} ({_interval(held)})" if held else "",
+            )
+        )
+    head = ("rank", "principle", "for", "against", "accuracy", "relevance", "on pairs not seen")
+    said = (
+        "What the labels follow, as far as these principles tell. Accuracy is for / (for + "
+        "against), relevance the share of pairs where a principle speaks, each with its 95 % "
+        "interval; of many candidates the best always look good where they were chosen, so trust "
+        "the last column."
+    )
+    return [f"## Constitution\n\n{said}\n\n{_grid(head, rows)}"]
+
+
+def _share(k: int, n: int) -> str:
+    """A share with Wilson's 95 % interval."""
+    if n == 0:
+        return ""
+    p, z = k / n, 1.959964
+    middle, half = p + z**2 / (2 * n), z * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
+    low, high = ((middle + sign * half) / (1 + z**2 / n) for sign in (-1, 1))
+    return f"{_number(p)} ({_number(low)} to {_number(high)})"
 
 
 def _trust(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str:
@@ -235,13 +287,13 @@ def _rate(row: Mapping[str, Any]) -> str:
 
 
 def some_of_each(measures: pl.DataFrame, n: int) -> pl.DataFrame:
-    """About `n` rows in order, but of every measure at least one; those with a value first."""
-    share = max(n // max(measures["measure"].n_unique(), 1), 1)
+    """About `n` rows in order: of every measure one, then of each as many, unknown values last."""
     rank = pl.int_range(pl.len()).over("measure")
-    some = measures.sort("measure", pl.col("value").is_null(), "subject")
-    if measures.height > n:
-        some = some.filter(rank < share)
-    return some.sort("measure", "subject")
+    unknown = pl.col("value").is_null()
+    ranked = measures.sort("measure", unknown, "subject").with_columns(rank=rank)
+    some = ranked.sort(pl.col("rank") > 0, unknown, "rank", "measure")
+    shown = some.head(max(n, measures["measure"].n_unique())).drop("rank")
+    return shown.sort("measure", "subject")
 
 
 def unscored(frames: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@
       quarantine.jsonl   source rows that could not be read, with their reasons, if any
       <export>/          a `datasets.DatasetDict` folder, one for each export
       README.md          the dataset card
+      report.html        how scores are distributed, kept and dropped, if any
 
 `<id>` is 12 hexadecimal digits over tables, resolved recipe and judges (see `content`), so building
 the same thing twice gives the same id and writes nothing. A version is written aside, its manifest
@@ -38,10 +39,14 @@ from prefdata.version import arrow
 from prefdata.version.card import card
 from prefdata.version.content import FORMAT, table_digest
 from prefdata.version.noise import noise
+from prefdata.version.page import page
 from prefdata.version.splits import assign_splits, part
 from prefdata.version.stored import MANIFEST, NAME, file_state, is_whole, manifest_id
 
-RESERVED = {"judges", "juries", "recipe.toml", "quarantine.jsonl", "readme.md", MANIFEST}
+RESERVED = {
+    *("judges", "juries", "recipe.toml", "quarantine.jsonl", "readme.md", "report.html"),
+    MANIFEST,
+}
 ABANDONED = 24 * 3600  # seconds after which whoever wrote a folder aside is gone
 
 
@@ -125,6 +130,7 @@ def write(
     texts = {
         "recipe.toml": recipe_text,
         "README.md": card(manifest, frames),
+        **({"report.html": shown} if (shown := page(manifest, frames)) else {}),
         **{f"judges/{judge}.toml": text for judge, text in judges.items()},
         **{f"juries/{jury}.toml": text for jury, text in juries.items()},
         **({"quarantine.jsonl": "\n".join(quarantine) + "\n"} if quarantine else {}),

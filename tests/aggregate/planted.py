@@ -49,13 +49,8 @@ def votes_of(pair, annotator, preference, a_first=None, criterion="quality"):
 
 def exchanged(votes):
     """The same votes with every completion under the other's name."""
-    turn = pl.when(pl.lit(True))
-    return tables.typed(
-        Votes,
-        votes.with_columns(
-            a_first=turn.then(~pl.col("a_first")), preference=1 - pl.col("preference")
-        ),
-    )
+    turned = votes.with_columns(a_first=~pl.col("a_first"), preference=1 - pl.col("preference"))
+    return tables.typed(Votes, turned)
 
 
 def draw_labels(draw, truth, confusion, each):

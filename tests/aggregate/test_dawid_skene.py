@@ -292,3 +292,14 @@ def test_one_vote_is_no_certainty(method: Any):
     assert strengths["stderr"].null_count() == strengths.height == 2
     with pytest.raises(RecipeError, match="criteria"):
         method(votes, criteria=[])
+
+
+@pytest.mark.parametrize("method", [dawid_skene, glad, mace])
+@pytest.mark.parametrize("annotators", [1, 4])
+def test_of_a_single_grade_that_is_what_is_known(method: Any, annotators: int):
+    people = [*range(annotators)]
+    items = [0] * annotators + [1] * annotators
+    ratings = ratings_of(items, [*people, *people], [0.75] * len(items))
+    strengths, _ = method(ratings=ratings)
+    assert strengths["strength"].to_list() == pytest.approx([0.75, 0.75])
+    assert strengths["stderr"].to_list() == [None, None], "nobody could have said another"

@@ -2,9 +2,12 @@
 
 import numpy as np
 import polars as pl
+import pytest
 
 from prefdata import tables
 from prefdata.aggregate._ties import Counts, standard_errors
+from prefdata.aggregate.bradley_terry import fit_bradley_terry
+from prefdata.errors import ConvergenceError, RecipeError
 from prefdata.tables import Votes
 
 
@@ -16,7 +19,7 @@ def counts_of(draw, theta, probabilities, n, pairs=None):
     return Counts(i, j, drawn[:, 0], drawn[:, 1], drawn[:, 2])
 
 
-def votes_from(counts, k):
+def votes_from(counts):
     """The votes of counts, all on one prompt."""
     rows = []
     for one, other, *each in zip(
@@ -45,7 +48,7 @@ def plain_log_likelihood(theta, probabilities, counts, prior):
     return votes + shared - prior * (np.logaddexp(0, theta) + np.logaddexp(0, -theta)).sum()
 
 
-def check_optimum(fit, probabilities_at, seed):
+def check_optimum(fit, law, probabilities_at, seed):
     """The gradient of the plain likelihood is zero; errors are those of its Hessian."""
     draw, prior = np.random.default_rng(seed), 0.3
     counts = counts_of(draw, draw.normal(size=5), probabilities_at(0.5), 12)
@@ -66,7 +69,7 @@ def check_optimum(fit, probabilities_at, seed):
     ]
     covariance = np.linalg.inv(-np.array(hessian))
     centre = np.eye(5) - 1 / 5
-    of_item, of_difference, of_parameter = standard_errors(found, counts, fit.law, prior=prior)
+    of_item, of_difference, of_parameter = standard_errors(found, counts, law, prior=prior)
     among = centre @ covariance[:5, :5] @ centre
     assert np.allclose(of_item**2, np.diag(among), rtol=1e-3)
     apart = np.eye(5)[counts.one] - np.eye(5)[counts.other]
@@ -74,7 +77,7 @@ def check_optimum(fit, probabilities_at, seed):
     assert np.isclose(of_parameter**2, covariance[5, 5], rtol=1e-3)
 
 
-def check_coverage(fit, probabilities_at, parameter):
+def check_coverage(fit, law, probabilities_at, parameter):
     """95 % intervals over 200 worlds that share the parameter, one component each."""
     draw = np.random.default_rng(0)
     k, n_worlds = 5, 200
@@ -84,16 +87,54 @@ def check_coverage(fit, probabilities_at, parameter):
     theta = (theta - theta.mean(1, keepdims=True)).ravel()
     counts = counts_of(draw, theta, probabilities_at(parameter), 20, pairs)
     found = fit(counts, n_items=n_worlds * k)
-    of_item, _, of_parameter = standard_errors(found, counts, fit.law, prior=0.1)
+    of_item, _, of_parameter = standard_errors(found, counts, law, prior=0.1)
     assert 0.90 <= (np.abs(found.strengths - theta) < 1.96 * of_item).mean() <= 0.99
     assert abs(found.parameter - parameter) < 3 * of_parameter
     assert of_parameter < 0.1
 
 
+def check_planted(fit, probabilities_at, parameter):
+    """40 items, about 12,000 votes: the parameter within 5 %, the slope within 0.05 of 1.
+
+    Gives the slopes of Bradley-Terry strengths with ties dropped, and with each as two halves.
+    """
+    draw = np.random.default_rng(3)
+    theta = draw.normal(size=40)
+    counts = counts_of(draw, theta, probabilities_at(parameter), 16)
+    found = fit(counts, n_items=40)
+    assert np.exp(found.parameter) == pytest.approx(np.exp(parameter), rel=0.05)
+    assert np.corrcoef(theta, found.strengths)[0, 1] > 0.99
+    assert 0.95 <= np.polyfit(theta, found.strengths, 1)[0] <= 1.05
+    half = counts.ties / 2
+    ways = (counts.wins, counts.losses), (counts.wins + half, counts.losses + half)
+    plain = (fit_bradley_terry(counts.one, counts.other, *way, n_items=40) for way in ways)
+    return [np.polyfit(theta, each.strengths, 1)[0] for each in plain]
+
+
+def check_refusals(stage, fit):
+    """A prior of 0 where there is no optimum, which any other prior has; and what is no option."""
+    one, other, n = np.array([0, 1]), np.array([1, 2]), np.ones(2)
+    none = np.zeros(2)
+    for wins, ties, losses, why in (
+        (n, none, none, "never lose or tie"),
+        (n, none, n, "no vote is a tie"),
+        (none, n, none, "every vote is a tie"),
+    ):
+        counts = Counts(one, other, wins, ties, losses)
+        with pytest.raises(ConvergenceError, match=why):
+            fit(counts, n_items=3, prior=0)
+        assert np.isfinite(fit(counts, n_items=3).strengths).all()
+    votes = votes_from(Counts(one, other, n, n, n))
+    with pytest.raises(RecipeError, match="prior is -1"):
+        stage(votes, prior=-1)
+    with pytest.raises(ConvergenceError, match="after 1 iterations"):
+        stage(votes, max_iterations=1)
+
+
 def check_stage(stage, probabilities_at, parameter):
     """Invariances, and that the table says what the model says."""
     draw = np.random.default_rng(1)
-    votes = votes_from(counts_of(draw, draw.normal(size=6), probabilities_at(parameter), 9), 6)
+    votes = votes_from(counts_of(draw, draw.normal(size=6), probabilities_at(parameter), 9))
     whole = [
         tables.check(n, t, where="t")
         for n, t in zip(("strengths", "scores"), stage(votes), strict=True)

@@ -82,6 +82,17 @@ def test_row_order_does_not_matter_and_a_pilot_of_all_is_the_jury(world, shuffle
     assert measured(measures, "cascade_saved_share")["all"] == 0
 
 
+def test_what_is_shown_is_what_the_jury_is_shown(world):
+    tables_ = world(12, 4)
+    options = {"orders": "random", "draws": 2, "max_pairs": 3, "seed": 5}
+    everything, _ = run(tables_, pilot=1.0, budget=1.0, **options)
+    given = Prompts(tables_["prompts"]), Completions(tables_["completions"])
+    whole = drive(jury_stage(*given, jury=TRIO, **options), answer)
+    assert everything.height == 12 * 3 * 2 * 3
+    votes = [tables.check("votes", each, where="test") for each in (everything, whole)]
+    assert votes[0].equals(votes[1])
+
+
 @pytest.mark.parametrize("budget", [0.1, 0.4])
 def test_a_budget_holds(world, budget):
     votes, _ = run(world(30, 3), budget=budget, sure=1.0)

@@ -96,6 +96,13 @@ def test_statements_are_those_of_the_criterion_each_once():
     assert seen == {"- be brief\n- no padding\n- x"}
 
 
+def test_blank_statements_are_none():
+    prompts, completions, ratings = world()
+    for blank in ("", " \n\n"):
+        empty = Ratings(ratings.with_columns(rationale=pl.lit(blank)))
+        assert made(prompts, completions, empty).is_empty()
+
+
 def test_votes_depend_on_neither_row_order_nor_shards():
     given = world(7)
 

@@ -2,6 +2,7 @@ import json
 import random
 import re
 from collections import Counter
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -80,6 +81,19 @@ def test_each_role_speaks_once_a_round_and_then_scores(rounds: int):
     assert batches == [2] * 3 * rounds + [6], "scores are given at the same time"
 
 
+def test_a_contribution_is_bounded_whatever_the_model_is_allowed():
+    bounds: set[int] = set()
+
+    def reply(request: dict) -> str:
+        if not scores(request):
+            bounds.add(json.loads(request["options"])["max_tokens"])
+        return knowing(request)
+
+    talkative = replace(MODEL, options={"max_tokens": 900})
+    made(*world(1, 2), reply=reply, models=(talkative,), argument_tokens=77)
+    assert bounds == {77}
+
+
 def test_whoever_speaks_has_read_all_that_was_said_before_and_nothing_else():
     """Sheet 74: a debate that only puts independent votes together is none."""
     spoken: dict[tuple[str, ...], list[tuple[str, str]]] = {}
@@ -124,6 +138,25 @@ def test_a_role_that_cannot_be_read_is_left_out_and_is_no_zero():
     assert set(lost["annotator"]) == {"llm:m/debate:critic"}
     assert lost["unscored"].to_list() == ["malformed verdict"] * 2
     assert lost["rating"].null_count() == 2
+
+
+def test_a_score_of_one_of_the_two_compares_nothing():
+    """By a judge whose criterion may not apply; the score of one would stand against a zero."""
+    scale = PLAIN.criteria[0].scale.model_copy(update={"not_applicable": True})
+    criterion = PLAIN.criteria[0].model_copy(update={"scale": scale})
+    judge = PLAIN.model_copy(update={"criteria": (criterion,)})
+
+    def reply(request: dict, said: str) -> str:
+        if not scores(request):
+            return "hm"
+        return said if speaker(request) == "critic" else '{"A": "N/A", "B": "N/A"}'
+
+    for said in ('{"A": 1, "B": "N/A"}', '{"A": 9, "B": "N/A"}', '{"A": "N/A", "B": 9}'):
+        votes, _ = made(*world(1, 2), reply=lambda r, said=said: reply(r, said), judge=judge)
+        assert votes["preference"].to_list() == [None, None]
+        assert votes["unscored"].to_list() == ["not applicable"] * 2
+    told, _ = made(*world(1, 2), reply=lambda r: reply(r, '{"A": 9, "B": 8}'), judge=judge)
+    assert sorted(told["preference"]) == [0.0, 1.0], "A each time, in both orders"
 
 
 def test_if_nobody_can_be_read_the_vote_is_unscored_with_what_they_said():

@@ -2,6 +2,7 @@
 
 import json
 import math
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -353,3 +354,5 @@ def test_a_mistake_in_a_jury_is_found_before_anything_is_asked(
         plan(Recipe.load(folder / "recipe.toml"))
     for part in ("stage 2 (annotate.jury): jury", *said):
         assert part in str(refused.value)
+    named = tomllib.loads((folder / "recipe.toml").read_text())["stages"][1]["jury"]
+    assert not str(refused.value).endswith(f"found {named!r}"), "the file's name is not the fault"

@@ -60,13 +60,15 @@ def test_one_pass_settles_the_first_and_enough_passes_all(n: int, window: int, s
     prompts, completions = world(2, n)
     of = quality(completions)
     sliding = {"reply": ranks, "window": window, "step": step}
-    for order in orders(made(prompts, completions, **sliding), of):
+    once = orders(made(prompts, completions, **sliding), of)
+    assert len(once) == 4, "two prompts, two draws"
+    for order in once:
         assert sorted(order) == list(range(n)), "no completion is lost or twice in the list"
         top = window - step
         assert order[:top] == list(range(n - 1, n - 1 - top, -1))
     settled = -(-n // (window - step))
-    for order in orders(made(prompts, completions, **sliding, passes=settled), of):
-        assert order == list(range(n - 1, -1, -1))
+    often = orders(made(prompts, completions, **sliding, passes=settled), of)
+    assert often == [list(range(n - 1, -1, -1))] * 4
 
 
 def test_no_request_shows_more_than_the_window():
@@ -86,6 +88,7 @@ def test_the_best_of_k_is_found_whatever_the_window(n: int):
     prompts, completions = world(2, n)
     rankings = made(prompts, completions, reply=best, judge=BEST, window=4)
     of = quality(completions)
+    assert rankings.height == 4
     for ids, places in rankings.select("ranking", "ranks").rows():
         assert of[ids[0]] == n - 1
         assert places == [1, *([2] * (n - 1))]
@@ -102,6 +105,34 @@ def test_equal_ranks_are_ties_and_share_the_smaller_rank():
     assert odd["ranks"].to_list() == [[1, 1, 3]] * 2, "what counts is their order"
 
 
+@pytest.mark.parametrize(("window", "step"), [(2, 1), (4, 2), (5, 3), (8, 4)])
+def test_a_judge_that_finds_all_alike_has_no_ranks_between_windows(window: int, step: int):
+    """Windows overlap, and nothing has moved: each is equal to the next by what was said."""
+    tied = made(
+        *world(2, 9), reply=lambda r: json.dumps(dict.fromkeys(shown(r), 1)),
+        window=window, step=step,
+    )  # fmt: skip
+    assert tied["ranks"].to_list() == [[1] * 9] * 4
+
+
+def test_who_has_moved_away_leaves_no_tie_behind():
+    """Of 0 1 2, first 1 and 2 are alike and then 1 is put before 0: 0 and 2 never met."""
+
+    def reply(request: dict) -> str:
+        at = list(shown(request))
+        return json.dumps(dict.fromkeys(at, 1) if len(seen) == 0 else {at[0]: 2, at[1]: 1})
+
+    seen: list[dict] = []
+
+    def noted(request: dict) -> str:
+        said = reply(request)
+        seen.append(request)
+        return said
+
+    (found,) = made(*world(1, 3), reply=noted, window=2, draws=1)["ranks"].to_list()
+    assert found == [1, 2, 3]
+
+
 def test_a_strict_judge_may_not_give_a_rank_twice():
     rankings = made(*world(1, 3), reply=lambda _: '{"A": 1, "B": 1, "C": 3}', judge=STRICT)
     assert rankings["unscored"].to_list() == ["a value twice"] * 2
@@ -112,6 +143,7 @@ def test_a_strict_judge_may_not_give_a_rank_twice():
 @pytest.mark.parametrize("n", [4, 5, 26])
 def test_a_judge_that_ranks_as_shown_contradicts_itself_in_the_second_draw(n: int):
     rankings = made(*world(3, n), reply=as_shown, window=26, step=13)
+    assert rankings["prompt_id"].n_unique() == 3
     for _, group in rankings.group_by("prompt_id"):
         first, second = group.sort("draw")["ranking"].to_list()
         assert first == second[::-1]

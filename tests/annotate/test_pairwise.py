@@ -188,6 +188,9 @@ def test_the_models_own_limit_wins_over_the_judges_hint():
     requests = next(pairwise(*world(1, 2), judge=JUDGE, model=model))
     options = json.loads(requests["options"][0])
     assert (options["max_tokens"], options["temperature"]) == (7, 0.3)
+    model = Model("grader", options={"max_completion_tokens": 900})
+    requests = next(pairwise(*world(1, 2), judge=JUDGE, model=model))
+    assert "max_tokens" not in json.loads(requests["options"][0]), "it has a bound of its own"
 
 
 @pytest.mark.parametrize("client", ["embedded", "vllm", "openai"])
@@ -305,6 +308,7 @@ def test_random_orders_are_balanced_and_come_from_the_seed():
 def test_the_chosen_pairs_connect_all_and_are_spread_evenly(n: int, max_pairs: int):
     prompts, completions = world(6, n)
     votes = run(prompts, completions, reply=always("A"), orders="a_first", max_pairs=max_pairs)
+    assert votes["prompt_id"].n_unique() == 6
     for _, group in votes.group_by("prompt_id"):
         pairs = group.select("completion_a", "completion_b").rows()
         assert len(set(pairs)) == len(pairs) == min(max_pairs, n * (n - 1) // 2)

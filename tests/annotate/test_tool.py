@@ -301,5 +301,8 @@ def test_in_a_recipe_a_failed_request_is_unscored_and_the_plan_can_be_rehearsed(
     assert planned.expected.high.requests >= 24, "each may be weighed too"
     made = prefdata.build(tmp_path / "recipe.toml", data=tmp_path / "data")
     reasons = made.unscored["annotate.tool"]
-    assert set(reasons) == {"error: planted failure", "off the scale"}
+    # Its calls are well-formed, and what they ask of the tools is nonsense.
+    known = ("error: planted failure", "error: calculator: ", "error: lookup: ", "not applicable")
+    assert all(reason.startswith(known) for reason in reasons)
+    assert 0 < reasons["error: planted failure"] < 12
     assert sum(reasons.values()) == made.tables["ratings"] == 12

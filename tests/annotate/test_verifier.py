@@ -152,6 +152,33 @@ def test_a_check_that_cannot_be_made_is_refused(checks: dict[str, Any], complain
         rated({None: ["1"]}, **checks)
 
 
+BROKEN = {
+    "(unclosed": "unclosed group, at character 1",
+    "a{2": "unclosed counted repetition, at character 2",
+    "year [z-a]": "invalid character class range, the start must be <= the end, at character 7",
+    "a\n(b": "unclosed group",
+    "a^*(": "unclosed group, at character 4",
+    "^": None,
+    "[^]": "unclosed character class, at character 1",
+    "(?P<n>x)(?P<n>y)": "duplicate capture group name, at character 5",
+    "(a{1000}){1000}": "Compiled regex exceeds size limit of 10485760 bytes",
+}
+
+
+@pytest.mark.parametrize(("pattern", "wrong"), BROKEN.items(), ids=BROKEN)
+def test_a_broken_pattern_is_told_with_its_option_and_place(pattern: str, wrong: str | None):
+    if wrong is None:
+        assert outcome("x", pattern=pattern) == 1.0
+        return
+    said = f"no regular expression of linear time: {wrong}"
+    with pytest.raises(RecipeError) as refused:
+        rated({None: ["1"]}, pattern=pattern)
+    assert str(refused.value) == f"annotate.verifier: checks.pattern = {pattern!r}: {said}"
+    with pytest.raises(RecipeError) as refused:
+        rated({None: ["1"]}, json_schema={"items": {"pattern": pattern}})
+    assert str(refused.value).endswith(f": the pattern {pattern!r} in it is {said}")
+
+
 def test_what_cannot_be_known_is_unscored_and_is_not_0():
     assert outcome("12", None, number="reference") == "not applicable"
     assert outcome("12", " ", pattern="reference") == "not applicable"

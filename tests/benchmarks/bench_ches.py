@@ -1,6 +1,6 @@
 """What CHES and log-probabilities cost beside plain passes of the model, and how much memory.
 
-    python tests/benchmarks/bench_ches.py [--prompts 16] [--rounds 3] [--device cpu]
+    python tests/benchmarks/bench_ches.py [--prompts 8] [--rounds 3] [--device cpu]
 
 A real small model (SmolLM2-135M, or PREFDATA_TEST_MODEL) and made-up texts, four completions a
 prompt. `estimate.ches` with `likelihoods`, through edge, client and ledger, tokens and all,
@@ -59,7 +59,8 @@ def made_up(n_prompts: int, n_sides: int, words: tuple[int, int]) -> dict[str, A
     asked = [[{"role": "user", "content": f"{n} {text()}"}] for n in range(n_prompts)]
     ids = tables.prompt_ids(asked)
     prompts = pl.DataFrame({"prompt_id": ids, "prompt": asked, "source": "made-up"})
-    said = [[{"role": "assistant", "content": text()}] for _ in range(n_prompts * n_sides)]
+    numbers = range(n_prompts * n_sides)
+    said = [[{"role": "assistant", "content": f"{n} {text()}"}] for n in numbers]
     of = [i for i in ids for _ in range(n_sides)]
     completions = pl.DataFrame(
         {"completion_id": tables.completion_ids(of, said), "prompt_id": of, "completion": said}
@@ -182,7 +183,7 @@ def speed(n_prompts: int, rounds: int, device: str) -> None:
     mine = best["ches and log-probabilities"]
     print(f"{n} completions, {made['pairs'].height} pairs, {tokens} tokens, on {device}")
     for name, seconds in best.items():
-        print(f"{name:30} {seconds:8.2f} s   ours is {mine / seconds:5.2f} of it")
+        print(f"{name:30} {seconds:8.2f} s   ours is {mine / seconds:5.2f} of it", flush=True)
 
 
 def made_tables(made: dict[str, Any]) -> tuple[Any, Any, Any]:
@@ -225,7 +226,7 @@ def memory(n_pairs: int) -> None:
 
 def main() -> None:
     options = argparse.ArgumentParser()
-    options.add_argument("--prompts", type=int, default=16)
+    options.add_argument("--prompts", type=int, default=8)
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--device", default="cpu")
     options.add_argument("--pairs", type=int, default=100_000)
@@ -234,7 +235,7 @@ def main() -> None:
     if chosen.memory:
         memory(chosen.memory)
         return
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
     speed(chosen.prompts, chosen.rounds, chosen.device)
     for n in (chosen.pairs // 4, chosen.pairs):
         command = [sys.executable, __file__, "--memory", str(n)]

@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from prefdata.annotate.listwise import listwise
 from prefdata.annotate.logits import logits
 from prefdata.annotate.pairwise import pairwise
 from prefdata.annotate.pointwise import pointwise
+from prefdata.annotate.tool import DISAGREED, tool
 from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
 from prefdata.models.spec import ModelSpec
@@ -50,7 +50,7 @@ TALKS = [
     ("Who wrote Faust?", "Goethe.", "Thank you, that is what I needed!"),
 ]
 # Without a meaning of its own: neither an answer nor an abstention was lost.
-HEARD = ["not applicable", "not an answer"]
+HEARD = ["not applicable", "not an answer", DISAGREED]
 
 Table = pl.DataFrame
 Made = dict[str, Table]
@@ -113,6 +113,7 @@ def kinds(w: Any, m: Model) -> dict[str, Callable[[], Any]]:
     plain = judges.load("combined-10").model_copy(update={"reason": "none", "max_tokens": 48})
     roles = judges.load("debate").model_copy(update={"reason": "none", "max_tokens": 48})
     reasoned = judges.load("direct").model_copy(update={"max_tokens": 96})
+    checked = judges.load("tool-checked").model_copy(update={"reason": "none", "max_tokens": 24})
     debating = {"rounds": 1, "argument_tokens": 32, "orders": "a_first", "max_pairs": 1}
     return {
         "logits": lambda: logits(*both, judge=judges.load("helpfulness"), model=m, max_pairs=1),
@@ -125,6 +126,9 @@ def kinds(w: Any, m: Model) -> dict[str, Callable[[], Any]]:
         "combined, all": lambda: combined(*both, judge=plain, together="all", **few),
         "criteria_votes": lambda: criteria_votes(
             *both, w["principles"], judge=judges.load("principles"), **one
+        ),
+        "tool": lambda: tool(
+            *both, judge=checked, model=m, tools=("calculator",), max_calls=2, reask=False
         ),
         "debate": lambda: debate(*both, judge=roles, models=(m,), reask=False, **debating),
         "feedback_mining": lambda: feedback_mining(w["logs"], max_wishes=2, **few),
@@ -141,7 +145,9 @@ def well_formed(made: Any) -> tuple[int, int]:
         share = found[-1].filter(pl.col("measure") == "unscored_share").row(0, named=True)
         return share["n"], round(share["n"] * (1 - share["value"]))
     unscored = found[-1]["unscored"]
-    return len(unscored), int((unscored.is_null() | unscored.is_in(HEARD)).sum())
+    # A tool that cannot take what it was given was given it in a well-formed reply.
+    read = unscored.is_null() | unscored.is_in(HEARD) | unscored.str.contains(r"^error: calculator")
+    return len(unscored), int(read.sum())
 
 
 def free(requests: Requests) -> Requests:
@@ -159,10 +165,8 @@ def small_model(ledger: Path) -> Iterator[tuple[Edge, Model]]:
         temperature=0.0,
         engine={"n_ctx": 2048, "n_parallel": 2},
     )
-    model = spec.resolve("m")
-    short = {name: value for name, value in model.options.items() if name != "max_tokens"}
     with Ledger(ledger) as kept, Edge({"m": spec}, kept) as edge:
-        yield edge, replace(model, options=short)  # a reply is as long as its judge allows
+        yield edge, spec.resolve("m")
 
 
 def main(n: int) -> None:

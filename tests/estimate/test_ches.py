@@ -102,6 +102,27 @@ def test_scores_are_those_of_sums_over_states_and_know_the_side(world: Any):
     assert told == pytest.approx(np.corrcoef(ordered, lengths)[0, 1], abs=1e-6)
 
 
+def test_swapping_the_sides_changes_what_they_have_in_common_by_their_own_lengths(world: Any):
+    """CHES(a, b) - CHES(b, a) = |S_b|^2 - |S_a|^2, whatever they have in common."""
+    made = world(5, 4)
+    swapped = made["pairs"].with_columns(chosen_id="rejected_id", rejected_id="chosen_id")
+    tables_of = made["prompts"], made["completions"]
+    one, other = (
+        drive(ches(pairs, *tables_of, model=TRAINED), States())[0]
+        for pairs in (made["pairs"], swapped)
+    )
+    said = {
+        i: States.of(t[0]["content"]).sum(0)
+        for i, t in made["completions"].select("completion_id", "completion").iter_rows()
+    }
+    there, back = (values(scores, "ches") for scores in (one, other))
+    for pair, won, lost in made["pairs"].select("pair_id", "chosen_id", "rejected_id").iter_rows():
+        own = said[lost] @ said[lost] - said[won] @ said[won]
+        assert there[pair] - back[pair] == pytest.approx(own, abs=1e-6)
+    for name in ("last_hidden_product", "negative_edit_distance"):
+        assert values(one, name) == pytest.approx(values(other, name))
+
+
 def test_each_completion_is_read_once_and_sampling_is_no_part_of_it(world: Any):
     made = world(5, 4)
     ask = States()

@@ -29,7 +29,7 @@ def of(scores: pl.DataFrame, name: str) -> pl.DataFrame:
 
 
 def test_the_lowest_fifth_are_the_flipped_fifth(world_of_pairs: Callable[..., Planted]):
-    world = world_of_pairs()
+    world = world_of_pairs(2500)
     scores = run(world)
     margins = of(scores, "ensemble_margin").join(
         world.truth, left_on="subject_id", right_on="pair_id"
@@ -39,7 +39,7 @@ def test_the_lowest_fifth_are_the_flipped_fifth(world_of_pairs: Callable[..., Pl
     assert truth[lowest].mean() >= 0.85  # precision of what would be flipped
     left = truth.sum() - truth[lowest].sum() + (~truth[lowest]).sum()
     assert left / len(truth) <= truth.mean() / 3
-    assert abs((margins["value"] < 0).mean() - truth.mean()) < 0.04
+    assert abs((margins["value"] < 0).mean() - truth.mean()) < 0.06
     deciles = of(scores, "ensemble_decile").join(
         world.truth, left_on="subject_id", right_on="pair_id"
     )
@@ -82,7 +82,7 @@ def test_heads_differ_and_their_mean_and_spread_are_what_is_said(
 
 
 def test_the_same_seed_gives_the_same_and_another_nearly(world_of_pairs: Callable[..., Planted]):
-    world = world_of_pairs(800, seed=3)
+    world = world_of_pairs(500, seed=3)
     one, again, other = run(world), run(world), run(world, seed=1)
     assert one.equals(again)
     margins = [of(each, "ensemble_margin")["value"].to_numpy() for each in (one, other)]

@@ -75,17 +75,17 @@ def test_labels_without_flips_have_rate_0():
 
 
 def test_margins_recover_the_rate_where_they_are_large():
-    found = [fit_margins(evidence(5000, 8, 4.0, 0.2, seed)).rate for seed in range(12)]
+    found = [fit_margins(evidence(5000, 8, 4.0, 0.2, seed)).rate for seed in range(6)]
     assert all(abs(f.value - 0.2) < 0.03 for f in found)
     assert np.mean([f.low <= 0.2 <= f.high for f in found]) >= 0.75
 
 
 def test_small_margins_are_said_to_be_not_identifiable():
     """A flatter curve may be flips or ambiguity: no interval of use, and so no value."""
-    found = [fit_margins(evidence(3000, 4, 0.7, 0.2, seed)).rate for seed in range(8)]
-    assert sum(not f.is_identified for f in found) >= 6
+    found = [fit_margins(evidence(3000, 4, 0.7, 0.2, seed)).rate for seed in range(5)]
+    assert sum(not f.is_identified for f in found) >= 4
     assert all("not identifiable" in f.note for f in found if not f.is_identified)
-    large = [fit_margins(evidence(3000, 4, 5.0, 0.2, seed)).rate for seed in range(8)]
+    large = [fit_margins(evidence(3000, 4, 5.0, 0.2, seed)).rate for seed in range(4)]
     assert all(f.is_identified for f in large)
 
 
@@ -102,6 +102,16 @@ def test_the_fitted_direction_is_the_planted_one():
     label = (draw.random(8000) < expit(x @ u)) ^ (draw.random(8000) < 0.1)
     fit = fit_margins(np.where(label, 1, -1)[:, None] * x)
     assert np.allclose(fit.u, u, atol=0.35)
+
+
+@pytest.mark.parametrize("together", [1, 4], ids=["alone", "pairs of a group alike"])
+def test_intervals_against_gold_cover_over_200_worlds(together: int):
+    found = []
+    for seed in range(200):
+        wrong = (np.random.default_rng(seed).random(300) < 0.15).astype(float)
+        groups = np.repeat(np.arange(300), together)
+        found.append(fit_share(np.repeat(wrong, together), groups))
+    assert 0.9 <= np.mean([f.low <= 0.15 <= f.high for f in found]) <= 0.99
 
 
 def test_a_share_of_wrong_labels_above_a_half_is_said():

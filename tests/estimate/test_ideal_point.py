@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 
 from prefdata import tables as t
 from prefdata.errors import RecipeError
-from prefdata.estimate._people import Choices
+from prefdata.estimate._people import Choices, held_out_users
 from prefdata.estimate.em_groups import fewest
 from prefdata.estimate.ideal_point import (
     few_shot,
     fit_ideal_points,
     held_out,
-    held_out_users,
     ideal_point,
     log_odds,
     people,

@@ -25,7 +25,7 @@ def nobody(requests: pl.DataFrame) -> Any:
 
 
 def run(world: Planted, **options: Any) -> tuple[Scores, Measures]:
-    options = {"model": EMBEDS, **options}
+    options = {"model": EMBEDS, "n_folds": 5, **options}
     return drive(label_error(world.pairs, world.prompts, world.completions, **options), world.ask)
 
 
@@ -40,7 +40,7 @@ def against(world: Planted, scores: pl.DataFrame) -> tuple[NDArray[np.bool_], ND
 
 
 def test_planted_flips_are_found_and_their_rate(world_of_pairs: Callable[..., Planted]):
-    world = world_of_pairs()
+    world = world_of_pairs(2000)
     scores, measures = run(world)
     truth, value = against(world, scores)
     assert area_under_roc(truth, value) > 0.93
@@ -52,7 +52,7 @@ def test_planted_flips_are_found_and_their_rate(world_of_pairs: Callable[..., Pl
 
 def test_natural_ambiguity_is_not_taken_for_flips(world_of_pairs: Callable[..., Planted]):
     """Labels drawn from the sigmoid of their margin go against its sign, but were not flipped."""
-    world = world_of_pairs(margin=4.0, flips=0.1, sampled=True, seed=3)
+    world = world_of_pairs(2500, margin=4.0, flips=0.1, sampled=True, seed=3)
     _, measures = run(world)
     against_sign = (world.truth["true_margin"] < 0).mean()
     assert against_sign > 0.17
@@ -87,7 +87,7 @@ def test_nothing_of_a_group_is_on_both_sides_of_a_fold():
 
 def test_flipping_every_label_changes_no_doubt(world_of_pairs: Callable[..., Planted]):
     """With all labels the other way round the evidence is the other way round too."""
-    world = world_of_pairs(800, seed=4)
+    world = world_of_pairs(400, seed=4)
     turned = world.pairs.with_columns(chosen_id="rejected_id", rejected_id="chosen_id")
     mirrored = replace(world, pairs=Pairs(turned))
     assert np.allclose(run(world)[0]["value"], run(mirrored)[0]["value"], atol=1e-6)
@@ -96,7 +96,7 @@ def test_flipping_every_label_changes_no_doubt(world_of_pairs: Callable[..., Pla
 def test_the_order_of_rows_changes_nothing(
     world_of_pairs: Callable[..., Planted], shuffled: Callable[..., Any]
 ):
-    world = world_of_pairs(400, seed=5)
+    world = world_of_pairs(300, seed=5)
     mixed = replace(
         world,
         prompts=shuffled(world.prompts, 1),
@@ -127,8 +127,8 @@ def test_failed_embeddings_are_no_evidence(world_of_pairs: Callable[..., Planted
 
 
 def test_scores_of_pairs_are_evidence_too(world_of_pairs: Callable[..., Planted]):
-    world = world_of_pairs(2000, seed=7)
-    noisy = world.truth["true_margin"] + np.random.default_rng(0).normal(size=2000)
+    world = world_of_pairs(1000, seed=7)
+    noisy = world.truth["true_margin"] + np.random.default_rng(0).normal(size=1000)
     scores = pl.DataFrame({"subject_id": world.truth["pair_id"], "value": noisy})
     scores = t.typed(Scores, scores.with_columns(subject=pl.lit("pair"), score=pl.lit("reward")))
     given = (world.pairs, world.prompts, world.completions, scores)
@@ -187,18 +187,36 @@ def with_flips(real: pl.DataFrame, seed: int) -> tuple[Pairs, pl.DataFrame]:
     return t.typed(Pairs, rows.drop("one", "other", "flipped")), rows.select("pair_id", "flipped")
 
 
+def found_in_texts(
+    shared: Callable[[str], pl.DataFrame], seed: int, n_folds: int
+) -> tuple[float, float]:
+    """AUROC and average precision. Debates are prompts, so folds part them."""
+    metrics = pytest.importorskip("sklearn.metrics")
+    prompts, completions, real = arguments(shared)
+    pairs, truth = with_flips(real, seed)
+    scores, _ = drive(label_error(pairs, prompts, completions, n_folds=n_folds), nobody)
+    both = truth.join(scores, left_on="pair_id", right_on="subject_id")
+    labels, value = both["flipped"].to_numpy(), both["value"].to_numpy()
+    precision = metrics.average_precision_score(labels, value)
+    return area_under_roc(labels, value), float(precision)
+
+
 def test_flips_planted_in_real_pairs_are_found_without_any_model(
     shared: Callable[[str], pl.DataFrame],
 ):
-    """Debates are prompts, so folds part them. By length alone cleanlab reaches 0.851."""
-    prompts, completions, real = arguments(shared)
-    areas: list[float] = []
-    for seed in range(3):
-        pairs, truth = with_flips(real, seed)
-        scores, _ = drive(label_error(pairs, prompts, completions), nobody)
-        both = truth.join(scores, left_on="pair_id", right_on="subject_id")
-        areas.append(area_under_roc(both["flipped"].to_numpy(), both["value"].to_numpy()))
-    assert np.mean(areas) > 0.855
+    """By length alone cleanlab reaches 0.851 and 0.588."""
+    area, precision = found_in_texts(shared, seed=20, n_folds=5)
+    assert area > 0.86
+    assert precision > 0.62
+
+
+@pytest.mark.slow
+def test_over_plantings_the_texts_alone_reach_what_is_asked_of_them(
+    shared: Callable[[str], pl.DataFrame],
+):
+    found = np.mean([found_in_texts(shared, seed, n_folds=10) for seed in range(20, 26)], 0)
+    assert found[0] >= 0.87
+    assert found[1] >= 0.62
 
 
 @pytest.mark.slow

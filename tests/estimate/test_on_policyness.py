@@ -9,6 +9,7 @@ from scipy.stats import kstest
 
 from prefdata import tables
 from prefdata.errors import RecipeError
+from prefdata.estimate.ches import similarity
 from prefdata.estimate.on_policyness import on_policyness
 
 
@@ -127,3 +128,49 @@ def test_too_few_own_samples_give_no_score_and_missing_ones_are_named(world: Any
             .vstack(made["scores"].head(1).with_columns(score=pl.lit("else"))),
             generator="policy",
         )
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_what_training_on_one_pair_does_to_ten_responses(alike: bool):
+    """A softmax over features, trained by DPO's gradient: the rejected side collapses first.
+
+    Then its gradient is all there is. Where the two sides are alike (CHES above 0) the chosen falls
+    too, and mass goes to responses that are in neither.
+    """
+    other = [1.6, -0.3, 0.0, 0.0] if alike else [-0.8, 0.3, 0.0, 0.0]
+    features = np.zeros((10, 4))
+    features[0], features[1] = [1.0, 0.3, 0.0, 0.0], other
+    features[2:, 2:] = np.random.default_rng(0).normal(0, 0.3, (8, 2))
+    ches, _ = similarity(features[:1], features[1:2], np.ones(1), np.ones(1))
+    assert (ches[0] > 0) == alike
+    beta, weights, path, ratios = 0.1, np.zeros(4), [], []
+    home = log_softmax(features @ weights)
+
+    def loss(chosen: Any, rejected: Any) -> Any:
+        margin = np.log(chosen / rejected) - (home[0] - home[1])
+        return np.log(1 + np.exp(-beta * margin))
+
+    for _ in range(400):
+        log_pi = log_softmax(features @ weights)
+        pi = np.exp(log_pi)
+        path.append(pi)
+        # Complex steps: derivatives without a rounded difference.
+        by_chosen = loss(pi[0] + 1e-30j, pi[1]).imag / 1e-30
+        by_rejected = loss(pi[0], pi[1] + 1e-30j).imag / 1e-30
+        ratios.append(-by_rejected / by_chosen)
+        assert ratios[-1] == pytest.approx(np.exp(log_pi[0] - log_pi[1]), rel=1e-6)
+        slope = -pi[0] * by_chosen  # of -loss by log pi(chosen)
+        weights += 0.5 * slope * (features[0] - features[1])
+    chosen, rejected, unseen = (
+        np.array([each[at].sum() for each in path]) for at in ([0], [1], list(range(2, 10)))
+    )
+    assert (np.diff(ratios) > 0).all()
+    assert rejected[-1] / rejected[0] < 0.01
+    assert rejected[-1] / rejected[0] < 0.1 * chosen[-1] / chosen[0]
+    assert (chosen[-1] < 0.1 * chosen[0]) == alike
+    assert (unseen[-1] > 0.95) == alike
+    assert (chosen[-1] > chosen[0]) != alike
+
+
+def log_softmax(logits: Any) -> Any:
+    return logits - logits.max() - np.log(np.exp(logits - logits.max()).sum())

@@ -127,3 +127,13 @@ def vector(text: str) -> list[float]:
     made = np.zeros(len(WORDS) + 1)
     made[WORDS.index(word) if word in WORDS else -1] = 1.0
     return made.tolist()
+
+
+def constitution_reply(request: dict[str, Any]) -> str:
+    """Follows the listed rules, each a vote; says A where they are silent or there are none."""
+    _, a, b = blocks(request)
+    apart = 0
+    for text in listed(request).values():
+        word = text.removesuffix(".").split()[-1]
+        apart += (word in a) - (word in b)
+    return json.dumps({"verdict": "B" if apart < 0 else "A"})

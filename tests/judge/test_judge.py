@@ -380,7 +380,7 @@ WRONG = [
     (text(kind='"pairwize"'), "kind", "'combined' or 'listwise'"),
     (text(sytem='"x"'), "sytem", "did you mean 'system'?"),
     (text(name='"x"'), "name", "named by its file"),
-    (text(source=""), "source", "required"),
+    (text(source=""), "source", "missing"),
     (text(max_tokens="0"), "max_tokens", "greater than 0"),
     (text(max_tokens='"9"'), "max_tokens", "integer"),
     (text(reason="true"), "reason", "'first', 'last' or 'none'"),
@@ -391,7 +391,7 @@ WRONG = [
     (text(system='"{A}"'), "system", "{A}"),
     (text(criterion='name = "Good"\ndefinition = "d"'), "criteria.0.name", "pattern"),
     (text(criterion='name = "reason"\ndefinition = "d"'), "criteria.0", "'reason'"),
-    (text(criterion='name = "good"'), "criteria.0.definition", "required"),
+    (text(criterion='name = "good"'), "criteria.0.definition", "missing"),
     (text(criterion='name = "g"\ndefinition = "d"\nwieght = 2.0'), "criteria.0.wieght", "'weight'"),
     (text(criterion='name = "g"\ndefinition = "d"\nweight = 0.0'), "criteria.0.weight", "than 0"),
     (text(scale='values = ["A"]'), "criteria.0.scale", '["A", "B"]'),
@@ -399,7 +399,7 @@ WRONG = [
     (text(scale="values = [1, 2]"), "judge", "not pairwise"),
     (text(scale="values = [2, 1]"), "criteria.0.scale", "larger than the last"),
     (text(scale="values = [1]"), "criteria.0.scale", "at least two"),
-    (text(scale="values = [1, true]"), "criteria.0.scale.values", "int"),
+    (text(scale="values = [1, true]"), "criteria.0.scale.values.1", "whole number"),
     (text(scale="values = [1, 2]\nlevels = ['x']"), "criteria.0.scale", "1 levels for 2 values"),
     (text(scale='values = ["best"]\nnot_applicable = true'), "criteria.0.scale", "belong"),
     (text(scale='values = ["A", "B"]\nlevels = ["x", "y"]'), "criteria.0.scale", "belong"),
@@ -408,7 +408,11 @@ WRONG = [
     (text(scale='values = ["A", "B"]\nhigher_better = true'), "scale.higher_better", "higher_is_b"),
     ("kind = ", "", "TOML"),
     ("\xff", "", "TOML"),
-    ('kind = "pairwise"', "criteria", "required"),
+    ("x = " + "[" * 5000, "", "too deeply"),
+    (text(criterion='name = "g"\ndefinition = "d"\nweight = inf'), "criteria.0.weight", "finite"),
+    (text(scale='values = "A"'), "criteria.0.scale.values", "expected a list, found 'A'"),
+    (text().replace("[[criteria]]", "[criteria]"), "criteria", "write [[criteria]]"),
+    ('kind = "pairwise"', "criteria", "missing"),
 ]
 
 
@@ -419,6 +423,21 @@ def test_a_wrong_judge_file_is_named_with_its_key(tmp_path, content: str, key: s
         judges.load("mine.toml", tmp_path)
     for part in ("mine.toml", key, said):
         assert part in str(error.value)
+
+
+@pytest.mark.parametrize("scale", ["values = [1.5, 2]", 'values = ["A"]', 'valeus = ["A", "B"]'])
+def test_only_the_mistake_is_said_and_not_that_its_list_is_empty(tmp_path, scale: str):
+    (tmp_path / "mine.toml").write_text(text(scale=scale))
+    with pytest.raises(JudgeError) as error:
+        judges.load("mine.toml", tmp_path)
+    said = str(error.value).splitlines()
+    assert all("criteria.0.scale" in line for line in said), "there is a criterion"
+    assert len(said) == 1 + ("valeus" in scale), "which also lacks its values"
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path):
+    (tmp_path / "mine.toml").write_text(text(), encoding="utf-8-sig")
+    assert judges.load("mine.toml", tmp_path).kind == "pairwise"
 
 
 def test_a_judge_file_is_found_beside_the_recipe_and_named_by_its_stem(tmp_path):

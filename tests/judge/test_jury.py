@@ -70,10 +70,11 @@ MISTAKES = [
      ["members", "'helpfulness-rating' is pointwise", "'helpfulness' is pairwise"]),
     ('model = "small"', 'model = "large"', ["members.1", "members.0", "would repeat"]),
     ('model = "small"', 'model = "again"', ["members.1", "'again' and 'large'", "would repeat"]),
-    ('model = "small"', 'model = "small"\nby = "guess"', ["members.0.by", "'verdict' or 'logits'"]),
+    ('model = "small"', 'model = "small"\nby = "guess"',
+     ["members.0.by", "'verdict' or 'logits', found 'guess'"]),
     ('model = "small"', 'modle = "small"', ["members.0.modle", "no such key", "'model'"]),
     ('model = "small"\n', "", ["members.0.model", "missing"]),
-    ('model = "small"', "model = 3", ["members.0.model", "string"]),
+    ('model = "small"', "model = 3", ["members.0.model", "string, found 3"]),
     ("description =", "descripton =", ["descripton", "did you mean 'description'"]),
     ('description = "two of them"\n', "", ["description", "missing"]),
     ('description = "two of them"', 'name = "two"', ["name", "a jury is named by its file"]),
@@ -104,8 +105,22 @@ def test_the_same_judge_and_model_may_be_asked_in_two_ways(tmp_path: Path):
 
 
 def test_one_judge_is_no_jury(tmp_path: Path):
-    with pytest.raises(JudgeError, match=r"two\.toml: members: a jury has at least two members"):
+    with pytest.raises(
+        JudgeError, match=r"two\.toml: members: a jury has at least two members, found 1;"
+    ):
         load(tmp_path, GOOD.rpartition("[[members]]")[0])
+
+
+def test_a_mistake_in_one_member_is_not_a_jury_of_one(tmp_path: Path):
+    for mistake in ('modle = "large"', 'model = "large"\nby = "logit"', "model = 3"):
+        with pytest.raises(JudgeError) as refused:
+            load(tmp_path, GOOD.replace('model = "large"', mistake))
+        assert "members.1" in str(refused.value)
+        assert "two members" not in str(refused.value)
+    with pytest.raises(JudgeError, match=r"write \[\[members\]\]"):
+        load(tmp_path, GOOD.rpartition("[[members]]")[0].replace("[[members]]", "[members]"))
+    with pytest.raises(JudgeError, match=r"members\.0: expected a table, found 'helpfulness'"):
+        load(tmp_path, GOOD.partition("[[members]]")[0] + 'members = ["helpfulness", "honesty"]')
 
 
 def test_an_unknown_jury_names_the_nearest(tmp_path: Path):

@@ -162,6 +162,13 @@ REPLIES: list[tuple[Form, str, Said]] = [
     (FIVE, "★★★★★", NONE),
     (FIVE, '<think>{"fit": 1}</think>{"fit": 2}', ("2",)),
     (FIVE, '<think>{"fit": 1}', NONE),
+    (FIVE, 'hm {"fit": 1} </think> I cannot say.', NONE),  # the template began the thought
+    (FIVE, 'hm {"fit": 1} </think>\n\n{"fit": 2}', ("2",)),
+    (FIVE, 'hm </think> {"fit": 2} and {"fit": 1}</think>', NONE),
+    (FIVE, '<think>it says </think> {"fit": 1}</think> I cannot say.', NONE),
+    (FIVE, '<thinking>{"fit": 1}</thinking>\nno', NONE),
+    (FIVE, '[THINK]{"fit": 1}[/THINK]{"fit": 2}', ("2",)),
+    (REASONED, '{"reason": "it says </think>", "A": 2, "B": 7}', ("2", "7")),
     (FIVE, "", EMPTY),
 ]  # fmt: skip
 

@@ -151,6 +151,7 @@ def test_a_claim_is_the_value_or_not_or_cannot_be_told(
 def test_dates_are_those_of_the_standard_library(day: date, n: int, data: st.DataObject):
     name = months.day_name[day.weekday()]
     assert say("calendar", f"weekday {day}", f"a {name}.")["verdict"] == "supports"
+    assert say("calendar", f"weekday {day}", f"{name[:5]}.")["verdict"] in ("supports", None)
     other = data.draw(st.sampled_from([each for each in months.day_name if each != name]))
     assert say("calendar", f"weekday {day}", other)["verdict"] == "contradicts"
     if day.year > 2:
@@ -169,6 +170,11 @@ def test_dates_are_those_of_the_standard_library(day: date, n: int, data: st.Dat
 )  # fmt: skip
 def test_what_is_no_date_is_refused(question: str):
     assert say("calendar", question, "Monday")["error"]
+
+
+def test_a_long_abbreviation_of_a_weekday_is_that_day():
+    assert say("calendar", "weekday 2024-02-29", "Thurs.")["verdict"] == "supports"
+    assert say("calendar", "weekday 2024-03-01", "Thurs.")["verdict"] == "contradicts"
 
 
 @pytest.mark.parametrize("claimed", ["Monday or Tuesday", "not Tuesday", "midweek", "Tue", ""])

@@ -191,3 +191,19 @@ def test_refusals_and_nothing():
         calibration(votes, annotator=GOLD, bins=[0])
     assert calibration(Votes(tables.empty("votes")), annotator=GOLD).is_empty()
     tables.check("measures", calibration(votes, annotator=GOLD), where="here")
+
+
+def test_what_is_no_probability_is_refused():
+    said, truth = planted(9, 20)
+    votes = votes_of(said, truth)
+    one = votes.filter(pl.col("annotator") == GOLD)
+    pair = tables.pair_ids(one["completion_a"], one["completion_b"])
+    margins = pl.DataFrame({"subject_id": pair, "subject": "pair", "score": "margin", "value": 1.5})
+    scores = tables.typed(Scores, margins.with_columns(model=pl.lit("m")))
+    with pytest.raises(RecipeError, match=r"'margin' of pairs is 1\.5 in a row"):
+        calibration(votes, scores, annotator=GOLD, score="margin")
+    with pytest.raises(RecipeError, match="no score 'margins'; did you mean 'margin'"):
+        calibration(votes, scores, annotator=GOLD, score="margins")
+    assert calibration(votes, scores, annotator=GOLD).equals(calibration(votes, annotator=GOLD))
+    with pytest.raises(RecipeError, match="at most 1000"):
+        calibration(votes, annotator=GOLD, bins=[10**6])

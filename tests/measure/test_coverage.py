@@ -8,6 +8,7 @@ import pytest
 
 from prefdata import tables as t
 from prefdata.errors import RecipeError
+from prefdata.measure._likelihoods import averages
 from prefdata.measure.coverage import coverage, effective_share
 from prefdata.stage import Model, drive
 from prefdata.tables import Requests, Responses
@@ -147,3 +148,17 @@ def test_rows_in_any_order_and_names_that_are_not_there(shuffled: Any):
         drive(coverage(*tables, **{**given, "reference": "rev"}), one_hot)
     with pytest.raises(RecipeError, match="generator 'po'"):
         drive(coverage(*tables, **{**given, "generator": "po", "policy": "pi"}), one_hot)
+
+
+def test_intervals_of_means_cover_where_rows_of_a_prompt_are_alike():
+    """Over seeds 0 to 199, with few prompts that differ more than their draws, and unequal many."""
+    covered = 0
+    for seed in range(200):
+        random = np.random.default_rng(seed)
+        sizes = random.integers(1, 9, 25)
+        group = np.repeat(np.arange(25), sizes)
+        value = 3.0 + random.normal(0, 2, 25)[group] + random.normal(0, 1, len(group))
+        frame = pl.DataFrame({"subject": "pi", "group": group.astype(str), "x": value})
+        found = averages(frame, "x", "m").row(0, named=True)
+        covered += found["low"] < 3.0 < found["high"]
+    assert 180 <= covered <= 198

@@ -229,6 +229,18 @@ def test_the_consistency_that_llmbar_publishes(llmbar, shared):
         pl.col("preference").is_null().all().alias("both"),
     )
     failed = dict(failed.group_by("annotator").agg(pl.col("both").sum()).iter_rows())
-    for row in shared("llmbar_published_statistics.parquet").to_dicts():
+    published = shared("llmbar_published_statistics.parquet")
+    assert published.height == 301
+    for row in published.to_dicts():
         who = f"llm:{row['judge_model']}|{row['strategy']}|{row['subset']}"
         assert same[who] + failed[who] == pytest.approx(int(row["equal"].split("/")[0]))
+
+
+def test_graded_votes_that_cancel_are_a_tie_on_whichever_side():
+    """0.3 0.3 0.7 0.7: two draws in two orders of who leans to what was shown first."""
+    once = votes_of([(u, GOLD, p, o, u) for u in range(4) for o, p in ((True, 0.3), (False, 0.7))])
+    cancel = tables.typed(Votes, pl.concat([once, once.with_columns(draw=pl.lit(1, pl.Int64))]))
+    judge = votes_of([(u, "llm:j", p, True, u) for u, p in enumerate((1.0, 1.0, 1.0, 0.5))])
+    made = gold(Votes(pl.concat([cancel, judge])), annotator=GOLD)
+    assert "gold_accuracy" not in made["measure"].to_list(), "gold decided on none"
+    assert measured(made, "gold_verdict_accuracy")["value"] == 0.25

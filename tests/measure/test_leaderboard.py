@@ -107,3 +107,20 @@ def test_row_order_does_not_matter_and_wrong_names_are_refused():
     with pytest.raises(RecipeError, match="annotator"):
         leaderboard(votes, samples, annotators=["llm:i"])
     assert leaderboard(Votes(tables.empty("votes")), samples).is_empty()
+
+
+@pytest.mark.parametrize("won", [[0.5], [1.0], [1.0, 0.0]])
+def test_groups_that_are_all_alike_show_no_error(won):
+    """Each prompt has the same votes: strengths of no error would be known without doubt."""
+    frames = [
+        played([(f"p{at}", "x", "y", each) for at in range(9)], f"llm:{who}")
+        for who, each in enumerate(won)
+    ]
+    votes = Votes(pl.concat(votes for votes, _ in frames))
+    for name in ("x", "y"):
+        row = measured(leaderboard(votes, frames[0][1]), "generator_strength", name)
+        assert (row["stderr"], row["low"], row["high"]) == (None, None, None)
+        assert row["note"] == "prompt groups do not differ: no interval"
+    above = leaderboard(votes, frames[0][1], baseline="y")
+    assert measured(above, "generator_strength", "x")["low"] is None
+    assert measured(above, "generator_strength", "y")["low"] == 0, "it is 0 by what is asked"

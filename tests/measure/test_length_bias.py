@@ -126,6 +126,20 @@ def test_who_is_not_there_is_named_and_no_votes_have_no_measures():
     assert length_bias(world["votes"].clear(), world["completions"]).is_empty()
 
 
+def test_prompts_that_are_all_alike_show_no_error_of_a_win_rate():
+    """Two annotators who contradict each other on every prompt: nobody wins, with what error?"""
+    made = planted(5, {"llm:one": 0.0}, n=20)
+    votes = made["votes"].with_columns(pl.lit(1.0).alias("preference"), a_first=None)
+    other = votes.with_columns(pl.lit(0.0).alias("preference"), annotator=pl.lit("llm:other"))
+    both = t.typed(t.Votes, pl.concat([votes, other]))
+    found = length_bias(both, made["completions"], None, samples_of(made, [("x", "y")] * 20))
+    rates = found.filter(pl.col("measure") == "length_controlled_win_rate")
+    assert rates.height == 2
+    assert rates["value"].to_list() == pytest.approx([0.5, 0.5])
+    assert rates["low"].null_count() == rates["stderr"].null_count() == 2
+    assert rates["note"].str.contains("do not differ").all()
+
+
 def test_gold_on_some_comparisons_leaves_the_win_rates_as_they_are():
     """Gold says what is better, not how often who wins."""
     world = planted(6, {"human:gold": 0.0, "llm:a": 1.0, "llm:b": 0.0})
@@ -194,3 +208,46 @@ def test_length_controlled_win_rates_come_near_to_those_that_alpacaeval_publishe
     # Most of what length does to a win rate is taken out, and rarely too little or the wrong way.
     assert (ours - theirs).abs().mean() < 0.7 * (raw - theirs).abs().mean()
     assert ((ours - raw).sign() == (theirs - raw).sign()).mean() > 0.75
+
+
+def test_llmbar_finds_weak_judges_that_take_length_for_quality(shared: Any):
+    """Its adversarial items are long and wrong: LLaMA-2 and ChatGPT fall for them, GPT-4 seldom."""
+    items = shared("llmbar_items.parquet").with_columns(
+        a=pl.format("{}~1", "id"), b=pl.format("{}~2", "id"), judge_model=pl.lit("gold")
+    )
+    texts = pl.concat(
+        items.select("id", completion_id=side, text=text)
+        for side, text in (("a", "response_1"), ("b", "response_2"))
+    )
+    message = pl.struct(role=pl.lit("assistant"), content="text")
+    completions = texts.select("completion_id", prompt_id="id", completion=pl.concat_list(message))
+    said = shared("llmbar_llm_votes.parquet").filter(pl.col("strategy") == "Vanilla_2shot")
+    said = said.drop_nulls("winner").rename({"winner": "gold"})
+    said = said.join(items.select("id", "a", "b"), on="id")
+    columns = ["id", "a", "b", "judge_model", "gold"]
+    votes = pl.concat(
+        [
+            items.select(columns, a_first=pl.lit(None, pl.Boolean)),
+            said.select(columns, a_first=pl.col("order") == "ab"),
+        ],
+        how="vertical_relaxed",
+    ).select(
+        prompt_id="id",
+        completion_a="a",
+        completion_b="b",
+        annotator=pl.format("llm:{}", "judge_model"),
+        criterion=pl.lit("quality"),
+        draw=0,
+        a_first="a_first",
+        preference=2 - pl.col("gold").cast(pl.Float64),
+    )
+    made = length_bias(
+        t.typed(t.Votes, votes), t.typed(t.Completions, completions), gold="llm:gold"
+    )
+    found = {
+        judge: measured(made, "length_bias", f"llm:{judge}")
+        for judge in ("LLaMA2", "ChatGPT", "GPT-4")
+    }
+    assert found["LLaMA2"]["low"] > 0.3
+    assert found["ChatGPT"]["low"] > 0.2
+    assert found["GPT-4"]["high"] < min(found["LLaMA2"]["value"], found["ChatGPT"]["value"])

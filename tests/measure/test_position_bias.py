@@ -123,9 +123,10 @@ def test_without_a_known_order_there_is_nothing_to_say():
 
 def test_the_error_is_binomial_where_every_vote_is_a_group_of_its_own():
     made = position_bias(Votes(planted(3, says_first=0.4, n=50).filter(pl.col("a_first"))))
-    for row in made.filter(pl.col("measure") == "first_shown_wins").iter_rows(named=True):
-        share = row["value"]
-        assert row["stderr"] == pytest.approx(np.sqrt(share * (1 - share) / (row["n"] - 1)))
+    (row,) = made.filter(pl.col("measure") == "first_shown_wins").to_dicts()
+    share = row["value"]
+    assert row["n"] == 50
+    assert row["stderr"] == pytest.approx(np.sqrt(share * (1 - share) / 49))
 
 
 def test_repeated_votes_and_prompts_of_one_group_do_not_make_it_surer():

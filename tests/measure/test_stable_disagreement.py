@@ -6,7 +6,12 @@ import pytest
 
 from prefdata import tables
 from prefdata.errors import RecipeError
-from prefdata.measure.stable_disagreement import spread, stable_disagreement
+from prefdata.measure.stable_disagreement import (
+    Labels,
+    fit_halves,
+    spread,
+    stable_disagreement,
+)
 from prefdata.tables import Ratings, Votes
 
 
@@ -67,15 +72,31 @@ def test_the_reliability_is_the_share_of_variance_that_another_panel_repeats():
 
 
 def test_people_who_err_alike_everywhere_show_nothing_stable():
-    inside, values = 0, []
-    for seed in range(20):
-        scores, measures = stable_disagreement(ratings=ratings_of(erring(seed)), n_splits=10)
-        row = told(measures)["stable_disagreement_ratings"]
-        values.append(row["value"])
-        inside += row["low"] <= 0 <= row["high"]
-    assert abs(np.mean(values)) < 0.03
-    assert inside >= 17
+    scores, measures = stable_disagreement(ratings=ratings_of(erring(0)), n_splits=10)
+    row = told(measures)["stable_disagreement_ratings"]
+    assert row["low"] <= 0 <= row["high"]
     assert scores["value"].std() < 0.02
+
+
+@pytest.mark.parametrize(("world", "r"), [(erring, 0.0), (differing, None)])
+def test_the_interval_covers_over_200_worlds(world, r):
+    """Where half of the units are split r is that of as many units as one likes."""
+    if r is None:
+        r = halves(differing(1000, n_units=10_000, n_people=20)[0]).r
+        assert r > 0.2
+    found = []
+    for seed in range(200):
+        y = world(seed, n_units=120, n_people=20)
+        found.append(halves(y[0] if isinstance(y, tuple) else y, seed))
+    covered = [abs(each.r - r) <= 1.96 * each.error for each in found]
+    assert 0.9 <= np.mean(covered) <= 0.99
+    assert abs(np.mean([each.r for each in found]) - r) < 0.02
+
+
+def halves(y, seed=0):
+    unit, person = (at.ravel() for at in np.indices(y.shape))
+    labels = Labels(unit, person, y.ravel(), np.arange(len(y)))
+    return fit_halves(labels, n_splits=8, draw=np.random.default_rng(seed))
 
 
 def test_correlating_all_people_with_themselves_would_call_noise_stable():

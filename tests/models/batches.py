@@ -7,6 +7,8 @@ was said ("ok" or a fault), a status and a body. Faults of a line beside those o
 "missing" (no line), "twice", "half a line", "unknown id", "last first" (the lines in reverse);
 of a batch, struck by the text of its file: "batch failed", "batch full", "batch expired" (half of
 it is done), "batch cancelled" (likewise), "batch gone" (404), "no file" (404 for its output).
+`shape(what, said)` may say otherwise: of a file ("file"), a batch that was "made" or is looked at
+("batch"), and a page of the "list".
 """
 
 import asyncio
@@ -37,6 +39,7 @@ class Batches:
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
         self.created = 0
+        self.shape: Callable[[str, dict[str, Any]], Any] = lambda _, said: said
         self._answer, self._strike = answer, strike
         self._running = asyncio.Lock()
 
@@ -52,7 +55,10 @@ class Batches:
         form = await request.post()
         field: Any = form["file"]
         assert form["purpose"] == "batch"
-        return web.json_response(self._keep(field.file.read(), "batch", field.filename))
+        return self._say("file", self._keep(field.file.read(), "batch", field.filename))
+
+    def _say(self, what: str, said: dict[str, Any]) -> web.Response:
+        return web.json_response(self.shape(what, said))
 
     def _keep(self, content: bytes, purpose: str, name: str) -> dict[str, Any]:
         file_id = f"file-{hashlib.sha256(content).hexdigest()[:12]}{len(self.files)}"
@@ -94,17 +100,17 @@ class Batches:
             "looked": 0,
         }
         self.batches[made["id"]] = made
-        return web.json_response(shown(made))
+        return self._say("made", shown(made))
 
     async def _list(self, request: web.Request) -> web.Response:
         newest_first = list(self.batches.values())[::-1]
         after = request.query.get("after")
         names = [each["id"] for each in newest_first]
-        start = names.index(after) + 1 if after else 0
+        start = names.index(after) + 1 if after in names else 0
         page = newest_first[start : start + int(request.query.get("limit", 20))]
         more = start + len(page) < len(newest_first)
         listed = {"object": "list", "data": [shown(each) for each in page], "has_more": more}
-        return web.json_response(listed)
+        return self._say("list", listed)
 
     async def _retrieve(self, request: web.Request) -> web.Response:
         batch = self.batches.get(request.match_info["id"])
@@ -112,7 +118,7 @@ class Batches:
             return _no("no such batch", 404)
         async with self._running:
             await self._look(batch)
-        return web.json_response(shown(batch))
+        return self._say("batch", shown(batch))
 
     async def _cancel(self, request: web.Request) -> web.Response:
         batch = self.batches[request.match_info["id"]]

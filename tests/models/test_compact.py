@@ -192,7 +192,7 @@ def test_another_machines_segment_is_closed_only_after_its_age(tmp_path: Path):
 
 
 def test_a_writer_taken_for_dead_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(segment, "_is_held", lambda *_: False)  # as on a machine without locks
+    monkeypatch.setattr(segment, "is_held", lambda *_: False)  # as on a machine without locks
     with Ledger(tmp_path) as ledger:
         ledger.append(requests := asked(["a"]), answers(requests))
         record(tmp_path, ["b"])

@@ -17,6 +17,7 @@ import pytest
 from prefdata import tables
 from prefdata.errors import BudgetError, ModelError
 from prefdata.models.account import Counts, Progress
+from prefdata.models.claims import Claims
 from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
 from prefdata.models.purse import BUDGET_REACHED, REQUESTS_REACHED
@@ -279,7 +280,6 @@ ASKING = """
 import sys
 from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
-from prefdata.models.purse import BUDGET_REACHED, REQUESTS_REACHED
 from prefdata.models.spec import ModelSpec
 from tests.models.conftest import ask
 url, folder, start = sys.argv[1:]
@@ -316,13 +316,101 @@ def test_a_killed_process_costs_only_what_was_in_flight(server: Any, tmp_path: P
     assert len(server.seen()) == 200
 
 
-def test_two_processes_share_a_ledger(server: Any, tmp_path: Path):
-    server.latency = 0.02
-    both = [asking(server.url, tmp_path, 0), asking(server.url, tmp_path, 100)]
-    assert [each.communicate(timeout=60)[0] for each in both] == ["200\n", "200\n"]
-    asked = len(server.requests)
+def test_processes_share_a_ledger_and_ask_nothing_twice(server: Any, tmp_path: Path):
+    """Three builds at once, as when one forgot that another runs: each request is paid once."""
+    server.latency = 0.005
+    started = [asking(server.url, tmp_path, start) for start in (0, 100, 0)]
+    assert [each.communicate(timeout=60)[0] for each in started] == ["200\n"] * 3
+    assert len(server.requests) == 300
     assert asking(server.url, tmp_path, 50).communicate(timeout=60)[0] == "200\n"
-    assert len(server.requests) == asked
+    assert len(server.requests) == 300
+    assert not list((tmp_path / "asking").glob("*.ids"))
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP])
+def test_nobody_waits_for_a_process_that_is_gone_or_halted(
+    end: signal.Signals, server: Any, spec_of: SpecOf, ledger: Ledger
+):
+    """What it has answered is taken; the rest is asked, at once or when patience is at an end."""
+    server.latency = 0.05
+    first = asking(server.url, ledger.folder)
+    while len(server.requests) < 60:
+        time.sleep(0.01)
+    os.kill(first.pid, end)
+    try:
+        before = len(server.requests)
+        spec = spec_of(stall_seconds=0.5)
+        with Edge({"m": spec}, ledger) as edge:
+            said = edge(ask(spec, [f"Question {i}" for i in range(200)]))
+        assert said["error"].null_count() == 200
+        assert edge.counts.asked + edge.counts.cached == 200
+        assert edge.counts.cached >= before - 2 * 16
+    finally:
+        first.kill()
+        first.communicate()
+
+
+def test_who_waits_for_another_build_says_so(
+    server: Any, spec_of: SpecOf, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+):
+    """And nothing of it is left when it asks itself what the other has let go of."""
+    monkeypatch.setattr("prefdata.models.claims.EVERY", 0.02)
+    spec = spec_of()
+    table = ask(spec, TEXTS)
+    shown: list[Progress] = []
+    waits = threading.Event()
+
+    def watch(progress: Progress) -> None:
+        shown.append(progress)
+        if progress.awaited:
+            waits.set()
+
+    with Edge({"m": spec}, ledger, watch=watch) as edge:
+        with Claims(ledger.folder).claimed(table["request_id"][:5].to_list()):
+            calling = threading.Thread(target=edge, args=(table,))
+            calling.start()
+            assert waits.wait(20)
+            assert len(server.requests) == len(TEXTS) - 5
+        calling.join(20)
+    awaited = [each for each in shown if each.awaited]
+    assert {each.awaited for each in awaited} == {5}
+    assert {each.done for each in awaited} == {len(TEXTS) - 5}
+    assert all(f"process {os.getpid()}" in each.by for each in awaited)
+    assert (shown[-1].awaited, shown[-1].by, shown[-1].done) == (0, "", len(TEXTS))
+    assert len(server.requests) == len(TEXTS)
+
+
+SLASHED = "sk-planted/with+a/slash-0123456789"
+ESCAPED = {
+    "slashes": SLASHED.replace("/", "\\/"),
+    "code of one": SLASHED.replace("/", "\\u002F", 1),
+    "codes of all": "".join(f"\\u{ord(each):04x}" for each in SLASHED),
+    "json in it": SLASHED.replace("/", "\\\\/"),
+}
+
+
+@pytest.mark.parametrize("how", ESCAPED)
+def test_a_secret_that_comes_back_escaped_is_not_kept(
+    how: str, server: Any, spec_of: SpecOf, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+):
+    """And all the rest of such a reply is as it was."""
+    monkeypatch.setenv("MY_KEY", SLASHED)
+    spec = spec_of(api_key_env="MY_KEY", retries=0)
+    rest = 'a/b, a\\\\/b, \\u00e9\\ud83d\\ude00, \\ud83d, \\n\\"'
+    answer = f'{{"content": "You sent {ESCAPED[how]} with {rest}"}}'
+    body = f'{{"choices": [{{"index": 0, "message": {answer}, "finish_reason": "stop"}}]}}'
+    server.fault("raw", match="answer", body=body)
+    server.fault("raw", match="error", body=f'{{"error": {answer}}}', status=400)
+    with Edge({"m": spec}, ledger) as edge:
+        said = edge(ask(spec, ["answer", "error", "else"]))
+    plain = json.loads(f'"{rest}"').encode(errors="replace").decode()
+    assert said["text"][0] == f"You sent *** with {plain}"
+    assert "You sent *** with" in said["error"][1]
+    written = str(
+        [said.to_dicts(), *(path.read_bytes() for path in ledger.folder.rglob("*.jsonl"))]
+    )
+    assert "slash-0123456789" not in written
+    assert ESCAPED[how] not in written
 
 
 def test_no_secret_is_ever_written(
@@ -334,7 +422,8 @@ def test_no_secret_is_ever_written(
     with Edge({"m": spec}, ledger) as edge:
         edge(ask(spec, TEXTS[:8]))
     assert all(each["authorized"] for each in server.requests)
-    written = "".join(path.read_text() for path in ledger.folder.iterdir())
+    files = sorted(path for path in ledger.folder.rglob("*") if path.is_file())
+    written = "".join(path.read_text() for path in files)
     assert written.count("Question") >= 7
     for word in ("sk-very", "secret", "MY_KEY", "Bearer", "uthorization", "127.0.0.1"):
         assert word not in written

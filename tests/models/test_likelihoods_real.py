@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 import prefdata
+from prefdata.models.local import LocalClient
+from prefdata.tables import Requests
+from tests.models.conftest import ask, assistant, spec_for
 
 INSTALLED = all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
 pytestmark = [
@@ -227,3 +231,26 @@ def test_shards_and_company_change_no_score(built: Any, folder: Path):
     for pair, row in rows.items():
         for name in ("ref_chosen_logps", "ref_rejected_logps", "difficulty", "ln_ches"):
             assert row[name] == pytest.approx(others[pair][name], rel=1e-4, abs=1e-4)
+
+
+def test_batched_is_one_by_one(small_model: Path):
+    spec = spec_for(small_model)
+    said = [(prompt, text) for prompt, texts in TEXTS.items() for text in texts]
+    given = {"completion": assistant([text for _, text in said])}
+    asked = pl.concat(
+        [
+            ask(spec, [p for p, _ in said], want=want, options={"end": True}, **given)
+            for want in ("hidden", "logprobs")
+        ]
+    )
+    client = LocalClient(spec)
+    whole, alone = (
+        pl.concat([b for part in parts for b in client.answer(Requests(part))]).sort("request_id")
+        for parts in ([asked], asked.sample(fraction=1, shuffle=True, seed=1).iter_slices(1))
+    )
+    states = [np.array(each["vector"].drop_nulls().to_list()) for each in (whole, alone)]
+    np.testing.assert_allclose(*states, atol=1e-4 * abs(states[0]).max())
+    logps = [
+        each["logprobs"].explode().struct.field("logprob").drop_nulls() for each in (whole, alone)
+    ]
+    np.testing.assert_allclose(*logps, atol=1e-4)

@@ -13,6 +13,7 @@ import pytest
 
 from prefdata import stage, tables
 from prefdata.errors import ModelError
+from prefdata.models.chat import choose
 from prefdata.models.client import Client
 from prefdata.models.edge import Edge
 from prefdata.models.endpoint import Endpoint
@@ -164,6 +165,15 @@ def test_a_passing_fault_is_outlived(kind: str, server: Any, spec_of: SpecOf):
     assert max(server.asked().values()) == 3, "some were asked a second time after the fault"
 
 
+def test_a_server_that_falls_silent_is_left_before_the_whole_time_is_over(
+    server: Any, spec_of: SpecOf
+):
+    server.fault("stall", match="Question 3")
+    spec = spec_of(timeout=300.0, read_timeout=0.3, retries=0)
+    said = asked(spec, ask(spec, TEXTS[:5]))
+    assert said["error"].to_list() == [None, None, None, "timeout", None]
+
+
 @pytest.mark.parametrize(("kind", "reason"), TRANSIENT.items())
 def test_a_lasting_fault_is_the_rows_reason(kind: str, reason: str, server: Any, spec_of: SpecOf):
     spec = spec_of(timeout=0.4, retries=1)
@@ -221,7 +231,9 @@ def test_a_dead_endpoint_is_noticed(spec_of: SpecOf, server: Any):
     spec = spec_of(retries=1)
     server.close()
     began = time.monotonic()
-    with pytest.raises(ModelError, match="does not answer"):
+    with pytest.raises(
+        ModelError, match="does not answer: 1 request failed, with 'connection refused"
+    ):
         asked(spec, ask(spec, TEXTS))
     assert time.monotonic() - began < 60, "a guard against hanging"
 
@@ -229,7 +241,7 @@ def test_a_dead_endpoint_is_noticed(spec_of: SpecOf, server: Any):
 def test_an_endpoint_that_fails_everybody_is_noticed(server: Any, spec_of: SpecOf):
     spec = spec_of(retries=0)
     server.fault("500")
-    with pytest.raises(ModelError, match="in a row"):
+    with pytest.raises(ModelError, match=r"[2-9]\d requests in a row failed, the last with"):
         asked(spec, ask(spec, [f"{i}" for i in range(500)]))
     assert len(server.requests) < 100
 
@@ -339,6 +351,18 @@ def test_options_are_sent_and_a_draw_has_its_own_seed(server: Any, spec_of: Spec
     assert all(b["temperature"] == 0.3 and b["top_k"] == 40 for b in bodies)
 
 
+def test_the_bound_of_a_reply_is_sent_under_one_name(server: Any, spec_of: SpecOf):
+    """Servers that know the newer name refuse a request with both; the model's own wins."""
+    spec = spec_of(options={"max_completion_tokens": 900})
+    asked(spec, ask(spec, ["x"], options={"max_tokens": 24}))
+    asked(spec, ask(spec, ["x"], want="choice", options={"choices": ["A", "B"]}))
+    text, choice = (each["body"] for each in server.requests)
+    assert text["max_completion_tokens"] == 900
+    assert choice["max_completion_tokens"] == 1
+    assert "max_tokens" not in text
+    assert "max_tokens" not in choice
+
+
 def test_log_probabilities_are_kept_where_they_are_asked_for(server: Any, spec_of: SpecOf):
     spec = spec_of(options={"logprobs": True, "top_logprobs": 2})
     row = asked(spec, ask(spec, ["x"]))
@@ -358,6 +382,21 @@ def test_choices_share_the_mass_of_their_tokens(server: Any, spec_of: SpecOf):
     assert "response_format" not in server.requests[0]["body"]
     none = asked(spec, ask(spec, ["x"], want="choice", options={"choices": ["Z", "Q"]}))
     assert none["error"].to_list() == ["no choice among the likely tokens"]
+
+
+@pytest.mark.parametrize("token", ['"A', "(A", "*A", "A.", " A:", "**A**", "\u201cA", "[A", "A\n"])
+def test_a_letter_with_marks_around_it_is_that_letter(token: str):
+    """What follows a bare letter would otherwise stand against nothing."""
+    top = [(token, math.log(0.8)), ("A", math.log(0.02)), ("B", math.log(0.08)), ("AB", -1.0)]
+    made = choose(top, ["A", "B"])
+    assert made["text"] == "A"
+    shares = {each["token"]: math.exp(each["logprob"]) for each in made["logprobs"]}
+    assert shares == pytest.approx({"A": 0.82 / 0.9, "B": 0.08 / 0.9})
+
+
+def test_marks_alone_and_other_words_speak_for_no_choice():
+    assert choose([("**", -0.1), ("(", -3.0), ("Answer", -4.0)], ["A", "B"])["text"] is None
+    assert choose([("-", -0.1), ("-1", -1.0), ("1", -3.0)], ["-1", "1"])["text"] == "-1"
 
 
 def test_embeddings(server: Any, spec_of: SpecOf):

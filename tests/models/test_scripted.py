@@ -8,7 +8,9 @@ import polars as pl
 import pytest
 
 from prefdata import stage, tables
+from prefdata.annotate.tool import Calls
 from prefdata.judge import load as load_judge
+from prefdata.judge.form import Choice, Field, Form, Some, Texts
 from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
 from prefdata.models.scripted import qualities
@@ -122,3 +124,17 @@ def test_it_reads_the_judges_that_are_shipped(ledger: Ledger):
         assert verdict.unscored is None
         assert len(verdict.worths) == len(pointwise.criteria)
         assert all(worth is not None and worth >= 0.75 for worth in verdict.worths)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [Calls(("calculator", "unit"), 3), Texts(4), Some(("a", "b")), Choice(("yes", "no"))],
+    ids=lambda field: type(field).__name__,
+)
+def test_whatever_a_form_asks_for_is_given(ledger: Ledger, field: Field):
+    form = Form({"asked": field}, "first", 100)
+    replies = said(
+        ledger, [f"{i}. quality=0.5" for i in range(50)], {}, options={"schema": form.schema}
+    )
+    assert all(field.accepts(json.loads(text)["asked"]) for text in replies["text"])
+    assert replies["text"].n_unique() > 1

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from prefdata.errors import ModelError, RecipeError
 from prefdata.models import weights
-from prefdata.models.spec import ModelSpec
+from prefdata.models.spec import ANSWERING, ModelSpec
+from prefdata.stage import SAMPLING
 
 SECRETS = [
     {"api_key": "sk-proj-abcdefgh12345678"},
@@ -100,6 +101,10 @@ def test_what_changes_the_answer_changes_the_model(changed: dict[str, object]):
     plain = ModelSpec(client="vllm", model="m", temperature=0.5)
     other = ModelSpec.model_validate({**plain.model_dump(exclude_unset=True), **changed})
     assert other.resolve("r") != plain.resolve("r")
+
+
+def test_what_a_recipe_says_of_sampling_is_known_to_be_that():
+    assert set(ANSWERING) <= set(SAMPLING)
 
 
 def test_weights_are_named_by_content_wherever_they_lie(tmp_path: Path):

@@ -7,9 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from prefdata import tables as t
 from prefdata.errors import RecipeError
 from prefdata.order.robust_weights import robust_weights as weigh_and_tell
-from prefdata.tables import Scores
+from prefdata.tables import Measures, Scores
 from tests.pair.test_flip import both, score, some
 
 World = Callable[..., dict[str, pl.DataFrame]]
@@ -85,6 +86,14 @@ def test_a_pair_rather_flipped_than_not_is_refused_by_name(world: World):
     pairs = some(world, 2)
     with pytest.raises(RecipeError, match="1 pairs are flipped at a rate of 1/2 or more"):
         robust_weights(pairs, score(pairs, "label_error", [0.1, 0.6]), score="label_error")
+
+
+def test_the_rate_may_be_one_that_was_measured(world: World):
+    pairs = some(world, 2)
+    row = {"measure": "flip_rate", "subject": "gold: pairs", "value": 0.2, "n": 9}
+    told = t.typed(Measures, pl.DataFrame([row]))
+    by_measure = robust_weights(pairs, None, told, of="gold: pairs")
+    assert by_measure.equals(robust_weights(pairs, rate=0.2))
 
 
 def test_row_order_changes_nothing(world: World, shuffled: Callable[..., Any]):

@@ -113,12 +113,32 @@ def said_in_lines(clock: Clock, events: list[Event]) -> list[str]:
 
 
 def test_an_endpoint_that_is_ill_is_told_once_and_so_that_it_is_well_again(clock: Clock):
-    ill, well = Pulse((WELL, ILL)), Pulse((WELL, WELL))
+    ill, well = Pulse((WELL, ILL)), Pulse((WELL, replace(ILL, state="well")))
     said = said_in_lines(clock, [well, ill, ill, ill, well, well])
     assert said == [
         "[2/7] annotate.pairwise: http://two/v1: connection refused; 0 in flight of 16, 4 failed",
         "[2/7] annotate.pairwise: http://two/v1: well again",
     ]
+
+
+ELSEWHERE = {"awaited": 1234, "by": "another build (process 7 on there)"}
+
+
+def test_an_endpoint_that_is_asked_nothing_more_is_neither_ill_nor_well(clock: Clock):
+    ill, well = Pulse((WELL, ILL)), Pulse((WELL, replace(ILL, state="well")))
+    said = said_in_lines(clock, [ill, Pulse(()), ill, Pulse(()), Pulse((WELL,)), well])
+    assert len(said) == 2
+    assert "connection refused" in said[0]
+    assert "well again" in said[1]
+
+
+def test_who_is_waited_for_is_said(clock: Clock):
+    said: list[str] = []
+    lines = Lines(said.append, clock)
+    lines(Started("annotate.pairwise", 2, 7))
+    clock.now += EVERY
+    lines(replace(asking(1, 2000), **ELSEWHERE))
+    assert "waiting for 1,234 asked by another build (process 7 on there)" in said[0]
 
 
 def test_what_is_stuck_is_named_with_what_will_happen(clock: Clock):
@@ -164,6 +184,9 @@ def test_on_a_terminal_health_and_stalls_stand_below_the_bar_and_go(width: int, 
     assert "12 in flight of 16, 3 refused" in drawn(started, asking(1, 9), Pulse((WELL, ILL)))
     assert "connection refused" in drawn()
     assert "6 endpoints, 60 in flight, 1 not well" in drawn(Pulse((*[WELL] * 5, ILL)))
+    waiting = drawn(replace(asking(1, 9), **ELSEWHERE), Pulse(()))
+    assert "waiting for 1,234 asked by" in waiting
+    assert "in flight" not in waiting
     assert "3fa9 waits longest, 1m 01s" in drawn(STUCK)
     clock.now += 30
     assert "3fa9 waits longest, 1m 31s" in drawn()

@@ -113,3 +113,28 @@ def test_every_import_of_labels_says_which_way_is_up(imported: Any) -> None:
     [found] = imported("pairs", mapped, columns=columns).audit
     assert "'win' is preferred to column 'lose'" in found.says
     assert "in 0% of the 1" in found.says
+
+
+def test_labels_that_an_annotator_repeats_without_a_draw_are_told(imported: Any) -> None:
+    def vote(who: str, preference: float, **more: Any) -> dict[str, Any]:
+        shown = {"prompt": "p", "completion_a": "x", "completion_b": "y"}
+        return {**shown, "annotator": who, "preference": preference, **more}
+
+    turned = {"completion_a": "y", "completion_b": "x"}
+    rows = [vote("human:u", 1.0), vote("human:w", 1.0), vote("human:u", 1.0), vote("human:u", 0.0)]
+    rows.append(vote("human:w", 0.0, **turned))  # the same once more, the other way round
+    made = imported("votes", rows, name="file")
+    assert made.tables["votes"]["draw"].to_list().count(0) == 2
+    (said,) = (str(each) for each in made.audit if "already" in str(each))
+    assert said == (
+        "file: 3 votes are of an annotator who has judged the same already, 2 saying the same "
+        "again; without a draw each counts as the next, first line 3 (human:u, as in line 1)"
+    )
+    apart = [{**row, "draw": at} for at, row in enumerate(rows)]
+    assert not [each for each in imported("votes", apart).audit if "already" in str(each)]
+    rated = [
+        {"prompt": "p", "completion": "x", "annotator": "human:u", "rating": rating}
+        for rating in (1, 5, 5)
+    ]
+    (_, said) = imported("ratings", rated, scale=[1, 5], higher_is_better=True).audit
+    assert "2 ratings are of an annotator who has judged the same already, 0 saying" in str(said)

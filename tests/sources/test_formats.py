@@ -183,3 +183,49 @@ def test_prompts_round_trip_through_jsonl(tmp_path_factory: Any, rows: list[Any]
     want = {"first": None} | {p: row["reference"] or None for p, row in unique.items()}
     assert got == {p: reference for p, reference in want.items() if p not in blank}
     assert not any(p.strip() and p.isprintable() for p in blank)
+
+
+EMPTY: dict[str, bytes] = {
+    "rows.jsonl": b"",
+    "blank.jsonl": b"\n \n",
+    "rows.json": b"[]",
+    "rows.csv": b"",
+    "rows.tsv": b"\xef\xbb\xbf",
+    "rows.jsonl.gz": gzip.compress(b""),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+@pytest.mark.parametrize("kind", ["prompts", "votes"])
+def test_an_empty_file_is_said_to_be_empty_and_where(tmp_path: Path, name: str, kind: str) -> None:
+    (tmp_path / name).write_bytes(EMPTY[name])
+    sources = Sources.model_validate({kind: name})
+    said = f"^sources.{kind} {name}: {tmp_path / name} is empty: it has no row"
+    with pytest.raises(SourceError, match=said):
+        read(sources, tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "arrow"])
+def test_columns_without_a_row_are_told_in_the_audit(tmp_path: Path, suffix: str) -> None:
+    name = written(tmp_path, suffix)
+    path = tmp_path / name
+    none = pl.DataFrame(ROWS).clear()
+    match suffix:
+        case "csv":
+            none.write_csv(path)
+        case "parquet":
+            none.write_parquet(path)
+        case _:
+            none.write_ipc(path, compat_level=pl.CompatLevel.oldest())
+    made = votes(tmp_path, name)
+    assert "rows: it has no row" in map(str, made.audit)
+    assert made.tables["votes"].is_empty()
+
+
+def test_rows_of_which_none_can_be_read_are_not_said_to_lack_a_column(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("{no\n[1]\n")
+    with pytest.raises(SourceError, match="none of its first rows can be read, that in line 1"):
+        votes(tmp_path, "rows.jsonl")
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    with pytest.raises(SourceError, match="its rows have no keys"):
+        votes(tmp_path, "rows.jsonl")

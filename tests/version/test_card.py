@@ -2,6 +2,7 @@ import polars as pl
 import pytest
 import yaml
 from huggingface_hub import DatasetCard
+from scipy import stats
 
 from prefdata import tables, version
 from prefdata.export.binary import binary
@@ -175,12 +176,53 @@ def test_pairs_that_were_turned_round_are_counted_while_they_are_there(carded, w
     assert "2 pairs had the label turned round." in text
 
 
+def test_a_constitution_is_a_table_with_intervals_and_how_it_holds_on_pairs_not_seen(carded):
+    rows = [
+        ("p1", "Select the | longer reply.", 30, 10, 20, 0, 1),
+        ("p2", "Select the politer reply.", 5, 0, 55, 0, 2),
+    ]
+    names = ["principle_id", "principle", "for", "against", "abstain", "invalid", "rank"]
+    principles = pl.DataFrame(rows, names, orient="row")
+    measures = pl.DataFrame(
+        {
+            "measure": ["principle_accuracy_held_out"],
+            "subject": ["principle:p1/m"],
+            "value": [0.7],
+            "low": [0.5],
+            "high": [0.85],
+            "n": [20],
+        }
+    )
+    extra = {
+        "principles": tables.typed(tables.Principles, principles),
+        "measures": tables.typed(tables.Measures, measures),
+    }
+    _, text = carded(extra)
+    section = text.partition("## Constitution")[2].partition("\n## ")[0]
+    lines = [
+        [c.strip() for c in line.split(" | ")] for line in section.splitlines() if "Select" in line
+    ]
+    low, high = wilson(30, 40)
+    assert f"0.75 ({low:.4g} to {high:.4g})" in section
+    assert "Select the \\| longer reply." in section
+    assert lines[0][-1].startswith("0.7 (0.5 to 0.85)")
+    assert "## Constitution" not in carded()[1]
+
+
+def wilson(k, n):
+    found = stats.binomtest(k, n).proportion_ci(method="wilson")
+    return found.low, found.high
+
+
 def test_of_many_measures_each_is_shown(carded):
     rows = [(f"m{at:02}", f"s{k}", None if k < 3 else k / 10) for at in range(30) for k in range(9)]
     frame = pl.DataFrame(rows, schema=["measure", "subject", "value"], orient="row")
     frame = frame.with_columns(stderr=pl.lit(0.01), n=pl.lit(7, pl.Int64))
     _, text = carded({"measures": tables.check("measures", frame, where="t")})
-    lines = [line for line in text.splitlines() if line.startswith("| m")]
-    assert [line.split(" | ")[0] for line in lines[1:]] == [f"| m{at:02}" for at in range(30)]
-    assert all("| s3 | 0.3 | 0.2804 to 0.3196 |" in line for line in lines[1:])
-    assert "240 more in `measures.parquet`" in text
+    lines = [line.split(" | ") for line in text.splitlines() if line.startswith("| m")][1:]
+    shown = [(cells[0].removeprefix("| "), cells[1]) for cells in lines]
+    assert shown == sorted(
+        [(f"m{at:02}", "s3") for at in range(30)] + [(f"m{at:02}", "s4") for at in range(10)]
+    )
+    assert all(cells[3] == "0.2804 to 0.3196" for cells in lines if cells[1] == "s3")
+    assert "230 more in `measures.parquet`" in text

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from prefdata.models.chat import cut
+from prefdata.models.chat import cut, joined
 from prefdata.models.client import response
 from prefdata.models.local import loading
 from prefdata.models.local.texts import Answer, Row, budget, by_length, sound
@@ -37,7 +37,7 @@ class Embedder:
         self._budget = budget(spec, device)
 
     def answer(self, rows: Sequence[Row]) -> Iterator[list[Answer]]:
-        texts = ["\n\n".join(turn["content"] for turn in row["messages"]) for row in rows]
+        texts = [joined(row["messages"]) for row in rows]
         most = self._model.max_seq_length
         read = self._model.tokenizer(texts, truncation=True, max_length=most)["input_ids"]
         for places in by_length(read, self._budget):

@@ -1,0 +1,234 @@
+"""Does a constitution explain the labels, or does the search that found it explain any labels?
+
+*Reconstruction* is how often an annotator prefers the chosen completion, on the pairs that the
+search looked at and on those it did not see (score `icai_held_out`). With the votes of
+`annotate.constitution`, with and without rules, and of anybody else, they stand side by side.
+
+*The null*: the best of many candidates agrees with any labels. With c_up in {1, 0, -1} what
+candidate p says of comparison u, and labels y_u in {1, -1}, the search takes the K candidates with
+the highest sum_u y_u c_up, of those that pass its filter, and the constitution predicts the sign of
+the sum of their c_up. Its agreement with y (a tie is one half) is compared with that of the same
+search on labels that are turned at random, all of a prompt group together:
+
+    p = (1 + number of draws that agree at least as well) / (1 + number of draws)
+
+*Each principle* is tested where it was not chosen: on held-out pairs, by a one-sided sign test over
+prompt groups of it being more often for than against; q is p after the procedure of Benjamini and
+Hochberg over all kept principles.
+
+Source: Findeis et al. 2024, "Inverse Constitutional AI" (reconstruction); Ojala and Garriga 2010,
+"Permutation tests for studying classifier performance"; Benjamini and Hochberg 1995.
+"""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import special
+
+from prefdata import tables
+from prefdata.errors import RecipeError
+from prefdata.explain._labelled import labels
+from prefdata.explain._tally import UNASKED, Cells, Combine, cells_of, combined
+from prefdata.measure._means import means
+from prefdata.tables import Measures, Pairs, Principles, Prompts, Scores, Votes
+
+SCOPE = "all"
+
+SPECIAL: Any = special
+Floats = NDArray[np.float64]
+HELD_OUT = "icai_held_out"
+
+
+def constitution(
+    pairs: Pairs,
+    votes: Votes,
+    principles: Principles,
+    prompts: Prompts,
+    scores: Scores | None = None,
+    *,
+    min_relevance: float = 0.1,
+    combine: Combine = "unanimous",
+    draws: int = 1000,
+    seed: int = 0,
+) -> Measures:
+    """Rows of measures, in [0, 1]:
+
+    - `reconstruction_train`, `reconstruction_held_out`: the mean over comparisons of the share of
+      an annotator's votes that prefer the chosen one; subject: every annotator but principles.
+    - `principle_accuracy_held_out`: for / (for + against) of a kept principle on held-out pairs,
+      with `principle_p` and `principle_q`; subject: the principle's annotator.
+    - `constitution_agreement`, `constitution_null` (the 95th percentile of the null) and
+      `constitution_p`; subject "icai". A constitution counts only above its null. Where votes were
+      stopped early (`error` of `explain.icai`), the null has seen fewer votes of what was stopped,
+      so it is a little too low: stop nothing to have it exactly.
+
+    `n` counts comparisons. Without the score `icai_held_out` all pairs are taken as looked at.
+
+    Options:
+    - `min_relevance`, `combine`: as in `explain.icai`.
+    - `draws`: label permutations; p is never below 1 / (1 + draws).
+    - `seed`: of the permutations.
+    """
+    if draws < 19:
+        raise RecipeError(f"measure.constitution: draws = {draws}; p < 0.05 needs at least 19")
+    rows = _with_held_out(labels(pairs, prompts), pairs, scores)
+    both = ["completion_a", "completion_b"]
+    told = votes.join(rows.select(*both, "group", "a_chosen", "held_out"), on=both)
+    by_principle = pl.col("annotator").str.starts_with("principle:")
+    search = _search(
+        rows, told.filter(by_principle), principles, min_relevance, combine, draws, seed
+    )
+    made = [_reconstruction(told.filter(~by_principle)), search, _alone(told, principles, combine)]
+    return tables.typed(Measures, pl.concat(made, how="diagonal"))
+
+
+def _with_held_out(rows: pl.DataFrame, pairs: Pairs, scores: Scores | None) -> pl.DataFrame:
+    if scores is None:
+        return rows.with_columns(held_out=False)
+    marked = scores.filter(pl.col("score") == HELD_OUT, pl.col("value") == 1)
+    sides = ("chosen_id", "rejected_id")
+    aside = pairs.join(marked, left_on="pair_id", right_on="subject_id", how="semi").select(
+        completion_a=pl.min_horizontal(sides), completion_b=pl.max_horizontal(sides)
+    )
+    known = aside.unique().with_columns(held_out=True)
+    return rows.join(
+        known, on=["completion_a", "completion_b"], how="left", maintain_order="left"
+    ).with_columns(pl.col("held_out").fill_null(False))
+
+
+def _reconstruction(votes: pl.DataFrame) -> pl.DataFrame:
+    hit = pl.when("a_chosen").then("preference").otherwise(1 - pl.col("preference"))
+    each = (
+        votes.drop_nulls("preference")
+        .group_by("annotator", "group", "completion_a", "completion_b", "held_out")
+        .agg(hit=hit.sort().mean())
+        .rename({"annotator": "subject"})
+    )
+    made = [
+        means(each.filter(aside), "hit", f"reconstruction_{name}")
+        for name, aside in (("train", ~pl.col("held_out")), ("held_out", pl.col("held_out")))
+    ]
+    return pl.concat(made)
+
+
+def _cells(rows: pl.DataFrame, votes: pl.DataFrame, names: list[str], combine: Combine) -> Cells:
+    """What each principle says of each comparison, draws combined."""
+    both = ["completion_a", "completion_b"]
+    places = dict(zip(names, range(len(names)), strict=True))
+    at = votes.join(rows.select(*both).with_row_index("row"), on=both).with_columns(
+        column=pl.col("annotator").replace_strict(places, return_dtype=pl.Int64)
+    )
+    shape = (rows.height, len(names))
+    by_draw = [
+        cells_of(mine, shape) for _, mine in sorted(at.group_by("draw"), key=lambda each: each[0])
+    ]
+    return combined(by_draw, combine) if by_draw else np.full(shape, UNASKED, np.int8)
+
+
+def _search(
+    rows: pl.DataFrame,
+    votes: pl.DataFrame,
+    principles: Principles,
+    least: float,
+    combine: Combine,
+    draws: int,
+    seed: int,
+) -> pl.DataFrame:
+    rows = rows.filter(~pl.col("held_out"))
+    names = sorted(votes["annotator"].unique())
+    cells = _cells(rows, votes.filter(~pl.col("held_out")), names, combine)
+    toward = np.where(np.abs(cells) == 1, cells, 0).astype(np.float64)
+    asked = (cells != UNASKED).sum(0)
+    group = rows["group"].rank("dense").to_numpy().astype(np.int64) - 1
+    measures = ("constitution_agreement", "constitution_null", "constitution_p")
+    most, n = principles.height, rows.height
+    if not most or not names:
+        note = "no principle was kept" if names else "no votes of principles"
+        values: list[float | None] = [None] * 3
+    else:
+        random = np.random.default_rng(seed)
+        # toward is in terms of the labels: turning a label turns its row.
+        real = _agreement(toward, np.ones(n), asked, least, most)
+        turned = random.choice(np.array([1.0, -1.0]), (draws, int(group.max()) + 1))
+        null = [_agreement(toward, each[group], asked, least, most) for each in turned]
+        p = (1 + sum(each >= real for each in null)) / (1 + draws)
+        values = [real, float(np.quantile(null, 0.95)), p]
+        note = f"the {most} best of {len(names)} candidates, {draws} permutations"
+    return pl.DataFrame(
+        [
+            {"measure": measure, "subject": "icai", "value": value, "note": note, "n": n}
+            for measure, value in zip(measures, values, strict=True)
+        ],
+        {
+            "measure": pl.String,
+            "subject": pl.String,
+            "value": pl.Float64,
+            "note": pl.String,
+            "n": pl.Int64,
+        },
+    )
+
+
+def _agreement(toward: Floats, turn: Floats, asked: NDArray[Any], least: float, most: int) -> float:
+    """How often the constitution that the search finds on turned labels predicts these."""
+    ahead = turn @ toward
+    agree = (np.abs(toward).sum(0) + ahead) / 2
+    passed = np.flatnonzero((ahead > 0) & (agree >= least * asked))
+    best = passed[np.argsort(-ahead[passed], kind="stable")[:most]]
+    said = np.sign(toward[:, best].sum(1)) * turn
+    return float((said + 1).mean() / 2)
+
+
+def _alone(told: pl.DataFrame, principles: Principles, combine: Combine) -> pl.DataFrame:
+    """Each kept principle on held-out pairs."""
+    ids = principles["principle_id"].to_list()
+    own = pl.col("annotator").str.extract("^principle:([^/]+)").is_in(ids)
+    votes = told.filter(own, "held_out")
+    names = sorted(votes["annotator"].unique())
+    rows = votes.select("completion_a", "completion_b", "group").unique().sort(pl.all())
+    cells = _cells(rows, votes, names, combine)
+    decided = pl.DataFrame(
+        {"row": np.nonzero(np.abs(cells) == 1)[0], "column": np.nonzero(np.abs(cells) == 1)[1]},
+        {"row": pl.Int64, "column": pl.Int64},
+    )
+    told_by = decided.with_columns(
+        subject=pl.Series([names[at] for at in decided["column"]], dtype=pl.String),
+        group=rows["group"].gather(decided["row"]),
+        hit=pl.Series(cells[decided["row"], decided["column"]] > 0, dtype=pl.Boolean),
+    )
+    subjects = pl.DataFrame({"subject": names}, {"subject": pl.String})
+    hit = told_by.with_columns(pl.col("hit").cast(pl.Float64))
+    accuracy = means(hit, "hit", "principle_accuracy_held_out", subjects)
+    sign = told_by.group_by("subject", "group").agg(
+        way=(2 * pl.col("hit").cast(pl.Int64) - 1).sum().sign()
+    )
+    counted = sign.group_by("subject").agg(
+        agree=(pl.col("way") > 0).sum(), n=(pl.col("way") != 0).sum()
+    )
+    counted = subjects.join(counted, on="subject", how="left", maintain_order="left")
+    counted = counted.with_columns(pl.col("agree", "n").fill_null(0).cast(pl.Int64))
+    n, agree = counted["n"].to_numpy(), counted["agree"].to_numpy()
+    # P(at least `agree` of n by chance).
+    p = np.where(agree > 0, SPECIAL.bdtrc(agree - 1.0, np.maximum(n, 1), 0.5), 1.0)
+    tested = [
+        counted.select(
+            pl.lit(measure).alias("measure"),
+            "subject",
+            value=pl.Series(value, dtype=pl.Float64),
+            note=pl.lit(f"sign test over prompt groups, {len(names)} principles"),
+            n="n",
+        )
+        for measure, value in (("principle_p", p), ("principle_q", _benjamini_hochberg(p)))
+    ]
+    return pl.concat([accuracy, *tested], how="diagonal")
+
+
+def _benjamini_hochberg(p: Floats) -> Floats:
+    """The least rate of false discoveries at which each is one."""
+    order = np.argsort(p)[::-1]
+    scaled = p[order] * len(p) / np.arange(len(p), 0, -1)
+    q = np.empty(len(p))
+    q[order] = np.minimum(np.minimum.accumulate(scaled), 1.0) if len(p) else scaled
+    return q

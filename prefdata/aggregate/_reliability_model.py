@@ -59,7 +59,10 @@ def fit_reliability(seen: Evidence, *, max_iterations: int = 500, tolerance: flo
         return _with_errors(seen, simple)
     least = simple.log_likelihood + float(np.log(seen.n_pairs))
     rich = _fit(seen, Grid(True), max_iterations, tolerance, least)
-    return _with_errors(seen, rich if rich.log_likelihood > least else simple)
+    # Neither is to be bought with coefficients that the prior does not expect.
+    price = _log_prior(seen, simple.state) - _log_prior(seen, rich.state)
+    worth = rich.log_likelihood - max(price, 0) > least
+    return _with_errors(seen, rich if worth else simple)
 
 
 def _fit(

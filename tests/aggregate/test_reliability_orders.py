@@ -79,7 +79,7 @@ def value(measures, name):
 
 @pytest.mark.parametrize(
     ("n_judges", "slope", "likes"),
-    [(1, 1.0, 0.0), (1, 1.0, 1.0), (3, 0.5, 0.0), (3, 1.0, 1.0), (3, 2.0, 0.0), (12, 1.0, 0.0),
+    [(1, 1.0, 0.0), (1, 1.0, 1.0), (3, 0.5, 0.0), (3, 1.0, 1.0), (3, 2.0, 0.0), (12, 0.5, 0.0),
      (12, 2.0, 0.0)],
 )  # fmt: skip
 def test_noise_of_judges_asked_in_both_orders_counts_once(n_judges, slope, likes):

@@ -31,6 +31,8 @@ START_ERROR, LEAST_ERROR = 0.7, 0.1
 # A step that raises the posterior (in logs) by less goes along a ridge on which all is as likely.
 FLAT = 0.01
 PAIRS = ("precision", "toward", "mean")
+# The column of the coefficients that is about length.
+LENGTH = 2
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,19 @@ def _step(
         moved = np.asarray(np.linalg.solve(bend, toward))
     coefficients = coefficients + solved[:, :, 0] - solved[:, :, 1:] @ moved
     size = np.abs(shared + moved)
+    if not seen.gold.any():
+        coefficients[:, LENGTH] -= _common(coefficients) * coefficients[:, 0]
     return State(coefficients, np.where(size < LEAST_ERROR, 0, size), **pairs), log
+
+
+def _common(coefficients: Floats) -> float:
+    """What length is worth to all units, in differences: the mean weighed by discriminations.
+
+    What all share cannot be told from quality without gold, and is taken to be quality: an effect
+    is how far a unit is from the others.
+    """
+    d, worth = coefficients[:, 0], coefficients[:, LENGTH]
+    return float((d * worth).sum() / max((d**2).sum(), 1e-9))
 
 
 def _add(seen: Evidence, found: Posterior, slope: Floats, matrix: Floats) -> None:

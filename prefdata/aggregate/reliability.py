@@ -100,7 +100,9 @@ def reliability(
     - `scores` of annotators, under the model "<estimator>:<criterion>": `discrimination` (near 0
       guesses, below 0 votes against the others), `position_effect` (log-odds for the first shown),
       `length_effect` (log-odds per factor e of length), `self_family_effect` (log-odds for the
-      own family), each with its standard error and only where votes could show it;
+      own family), each with its standard error and only where votes could show it. What length is
+      worth to all alike is taken for quality, as only gold could tell the two apart: without gold
+      the effect is what an annotator has beyond the others;
       `repeatability` in [0, 1], the correlation of its own votes on a pair, its liking of the first
       place removed, where it voted repeatedly; `copies`, how many annotators share its vote.
     - `measures` of subject "all": `pair_error` kappa and `own_error` tau, in log-odds, 0 where they

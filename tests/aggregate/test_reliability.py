@@ -211,6 +211,43 @@ def test_length_and_own_family_are_told_from_quality():
     )
 
 
+@pytest.mark.parametrize("gold", [None, "human:gold"])
+def test_what_all_like_about_length_is_quality_unless_gold_says_otherwise(gold: str | None):
+    """Long answers are mostly better and all see it; gold, where given, is of the quality alone."""
+    alone, beside, shared = [], [], []
+    for seed in range(3):
+        draw = np.random.default_rng(seed)
+        n = 200
+        size = draw.integers(20, 400, (n, 2))
+        length = np.log((size[:, 0] + 1) / (size[:, 1] + 1))
+        quality = 0.5 * length + 0.85 * draw.normal(size=n)
+        liked = 1.5 * quality + (2.0 * length if gold else 0)
+        people = {f"human:{k}": draw.random(n) < 1 / (1 + np.exp(-liked)) for k in range(5)}
+        if gold:
+            people[gold] = quality > 0
+        rows = [
+            (f"p{i:03}", who, float(won[i]))
+            for who, won in people.items()
+            for i in range(0, n, 4 if who == gold else 1)
+        ]
+        names = [f"p{i:03}/{side}" for i in range(n) for side in "ab"]
+        said = [[{"role": "assistant", "content": "x" * k}] for k in size.ravel()]
+        prompts = [f"p{i:03}" for i in range(n) for _ in "ab"]
+        columns = {"completion_id": names, "prompt_id": prompts, "completion": said}
+        completions = tables.typed(Completions, pl.DataFrame(columns))
+        for right, given in ((alone, ()), (beside, (completions,))):
+            scores = reliability(simple(rows), *given, gold=gold)[1]
+            p = preference(scores, [f"p{i:03}" for i in range(n)])
+            right.append(((p > 0.5) == (quality > 0)).mean())
+        d, worth = (of(scores, name) for name in ("discrimination", "length_effect"))
+        shared.append(sum(d[who] * worth[who] for who in worth) if gold is None else worth)
+    assert np.mean(beside) > np.mean(alone) - 0.02
+    if gold is None:
+        assert np.abs(shared).max() < 0.01
+    else:
+        assert np.mean([list(each.values()) for each in shared]) == pytest.approx(2.0, abs=0.4)
+
+
 def test_who_contradicts_itself_counts_less():
     """Both orders of a judge that always says the first carry nothing."""
     draw = np.random.default_rng(2)

@@ -171,7 +171,7 @@ def test_a_pooling_engine_gives_states_and_embeddings(
             for each in poolings
         ]
         pooled(tables_of[0].head(1))
-        client = next(iter(pooled._clients.values()))
+        client = next(iter(pooled.clients.opened.values()))
         engine = client._engine.llm_engine
         send = engine.add_request
         engine.add_request = lambda *given, **how: (reads.append(given[0]), send(*given, **how))[1]

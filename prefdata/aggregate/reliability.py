@@ -45,6 +45,7 @@ from scipy.sparse import csgraph
 
 from prefdata import tables
 from prefdata.aggregate._criteria import weigh
+from prefdata.aggregate._graph import numbers
 from prefdata.aggregate._reliability_grid import Evidence, Floats, Ints
 from prefdata.aggregate._reliability_model import (
     GOLD_VOTES,
@@ -58,6 +59,7 @@ from prefdata.aggregate._reliability_shared import first_guess, repeatability, s
 from prefdata.aggregate._tally import preferences, with_prompts
 from prefdata.errors import RecipeError, nearest
 from prefdata.judge.family import first_named, with_families
+from prefdata.measure._texts import log_length
 from prefdata.tables import Completions, Measures, Samples, Scores, Strengths, Votes
 
 # An annotator's reliability is estimated from its votes on all prompts.
@@ -143,7 +145,7 @@ def reliability(
     pairs = rows.select(*SIDES).unique().sort(*SIDES)
     rows = rows.join(pairs.with_row_index("pair"), on=SIDES, maintain_order="left")
     is_gold = _gold(unit_names["annotator"], gold)
-    pair_one, pair_other = (_numbers(pairs[side], ids) for side in SIDES)
+    pair_one, pair_other = (numbers(pairs[side], ids) for side in SIDES)
     seen = Evidence(
         pair_one=pair_one,
         pair_other=pair_other,
@@ -183,10 +185,6 @@ def reliability(
     )
 
 
-def _numbers(names: pl.Series, ids: pl.Series) -> Ints:
-    return names.cast(pl.Enum(ids)).to_physical().cast(pl.Int64).to_numpy()
-
-
 def _gold(annotators: pl.Series, pattern: str | None) -> NDArray[np.bool_]:
     names = annotators.to_list()
     found = [pattern is not None and fnmatchcase(name, pattern) for name in names]
@@ -208,9 +206,7 @@ def _effects(
     place = rows.select(first.fill_null(0.0)).to_series().to_numpy()
     columns: list[Floats] = [place, np.zeros(rows.height), np.zeros(rows.height)]
     if completions is not None:
-        content = pl.element().struct.field("content").str.len_chars()
-        size = pl.col("completion").list.eval(content).list.sum()
-        known = completions.select("completion_id", size=(size + 1).log())
+        known = log_length(completions)
         a, b = (_looked_up(rows[side], known).fill_null(0.0).to_numpy() for side in SIDES)
         columns[1] = a - b
     if samples is not None:

@@ -18,11 +18,7 @@ SHOWN = ["prompt", "said_first", "said_second"]
 
 
 def check(judge: Judge, per_call: int, stage: str) -> None:
-    if judge.kind != "pairwise":
-        raise RecipeError(
-            f"{stage}: judge = {judge.name!r} is a {judge.kind} judge; name a pairwise one, such "
-            'as "principles"'
-        )
+    judge.must_be("pairwise", stage, instead=', such as "principles"')
     if per_call < 1:
         raise RecipeError(f"{stage}: per_call = {per_call}; it is at least 1")
 

@@ -12,7 +12,6 @@ import polars as pl
 
 from prefdata import tables
 from prefdata.annotate._showing import Orders, shown
-from prefdata.errors import RecipeError
 from prefdata.judge import Judge, ask
 from prefdata.judge.transcript import harmless
 from prefdata.stage import Asks, Model
@@ -51,11 +50,7 @@ def checklist_votes(
 
     Raises `RecipeError` for a judge that is not pairwise and for fewer than one draw or pair.
     """
-    if judge.kind != "pairwise":
-        raise RecipeError(
-            f"annotate.checklist_votes: judge = {judge.name!r} is a {judge.kind} judge; name a "
-            'pairwise one, such as "checklist"'
-        )
+    judge.must_be("pairwise", "annotate.checklist_votes", instead=', such as "checklist"')
     stated = ratings.filter(
         (pl.col("criterion") == criterion) & pl.col("unscored").is_null()
     ).drop_nulls("rationale")

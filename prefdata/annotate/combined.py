@@ -17,7 +17,6 @@ import polars as pl
 from prefdata import tables
 from prefdata.annotate._showing import Orders
 from prefdata.annotate._side_by_side import Together, compared, numbered, placed, side_by_side
-from prefdata.errors import RecipeError
 from prefdata.judge import Form, Judge, ask
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Prompts, Ratings, Votes
@@ -58,11 +57,7 @@ def combined(
     Raises `RecipeError` for a judge that is not combined and for fewer than one draw or pair; with
     "all" for `max_pairs` and for a prompt with more than 26 completions.
     """
-    if judge.kind != "combined":
-        raise RecipeError(
-            f"annotate.combined: judge = {judge.name!r} is a {judge.kind} judge; "
-            "name a combined one"
-        )
+    judge.must_be("combined", "annotate.combined")
     showings = side_by_side(
         prompts, completions, together=together, orders=orders, draws=draws,
         max_pairs=max_pairs, seed=seed, stage="annotate.combined",

@@ -12,7 +12,6 @@ from prefdata import tables
 from prefdata.annotate._by_principle import numbered
 from prefdata.annotate._showing import Orders, shown
 from prefdata.annotate.pairwise import votes_on
-from prefdata.errors import RecipeError
 from prefdata.judge import Judge
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Pairs, Principles, Prompts, Votes
@@ -53,11 +52,7 @@ def constitution(
     reask: ask once more, with the complaint, where the first reply has no verdict.
     seed: what random orders and the choice of pairs come from.
     """
-    if judge.kind != "pairwise":
-        raise RecipeError(
-            f"annotate.constitution: judge = {judge.name!r} is a {judge.kind} judge; name a "
-            'pairwise one, such as "constitution"'
-        )
+    judge.must_be("pairwise", "annotate.constitution", instead=', such as "constitution"')
     if rules and principles.is_empty():
         return Votes(tables.empty("votes"))
     listed = numbered(principles.sort("rank")["principle"])

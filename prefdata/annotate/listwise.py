@@ -74,11 +74,7 @@ def listwise(
 
     Raises `RecipeError` for a judge that is not listwise and for an option out of range.
     """
-    if judge.kind != "listwise":
-        raise RecipeError(
-            f"annotate.listwise: judge = {judge.name!r} is a {judge.kind} judge; "
-            "name a listwise one"
-        )
+    judge.must_be("listwise", "annotate.listwise")
     step = step if step is not None else max(1, window // 2)
     for option, value, least, most in (
         ("draws", draws, 1, None),

@@ -19,7 +19,6 @@ import polars as pl
 
 from prefdata import tables
 from prefdata.annotate._showing import Orders, shown
-from prefdata.errors import RecipeError
 from prefdata.judge import Judge
 from prefdata.stage import Asks, Model, requests
 from prefdata.tables import Completions, Prompts, Votes
@@ -52,10 +51,7 @@ def logits(
 
     Raises `RecipeError` for a judge that is not pairwise and for fewer than one pair.
     """
-    if judge.kind != "pairwise":
-        raise RecipeError(
-            f"annotate.logits: judge = {judge.name!r} is a {judge.kind} judge; name a pairwise one"
-        )
+    judge.must_be("pairwise", "annotate.logits")
     rows = shown(
         prompts, completions,
         orders=orders, draws=1, max_pairs=max_pairs, seed=seed, stage="annotate.logits",

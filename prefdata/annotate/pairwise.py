@@ -7,7 +7,6 @@ import polars as pl
 
 from prefdata import tables
 from prefdata.annotate._showing import Orders, shown
-from prefdata.errors import RecipeError
 from prefdata.judge import Judge, ask
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Prompts, Votes
@@ -45,11 +44,7 @@ def pairwise(
     Source: the two orders follow Zheng et al. 2023, "Judging LLM-as-a-judge with MT-bench and
     Chatbot Arena"; the cyclic design David 1963, "The method of paired comparisons".
     """
-    if judge.kind != "pairwise":
-        raise RecipeError(
-            f"annotate.pairwise: judge = {judge.name!r} is a {judge.kind} judge; "
-            "name a pairwise one, or use annotate.pointwise"
-        )
+    judge.must_be("pairwise", "annotate.pairwise", instead=", or use annotate.pointwise")
     rows = shown(
         prompts, completions,
         orders=orders, draws=draws, max_pairs=max_pairs, seed=seed, stage="annotate.pairwise",

@@ -43,11 +43,7 @@ def pointwise(
     Source: rating by rubric, a call for each aspect, follows Cui et al. 2023, "UltraFeedback";
     several attributes at once Wang et al. 2024, "HelpSteer2".
     """
-    if judge.kind != "pointwise":
-        raise RecipeError(
-            f"annotate.pointwise: judge = {judge.name!r} is a {judge.kind} judge; "
-            "name a pointwise one, or use annotate.pairwise"
-        )
+    judge.must_be("pointwise", "annotate.pointwise", instead=", or use annotate.pairwise")
     if draws < 1:
         raise RecipeError(f"annotate.pointwise: draws = {draws}; it is at least 1")
     rows = (

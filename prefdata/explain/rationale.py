@@ -149,11 +149,7 @@ def rationale(
 
 
 def _check(judge: Judge, kinds: Sequence[Kind], per_kind: int, ratings: Ratings | None) -> None:
-    if judge.kind != "pairwise":
-        raise RecipeError(
-            f"explain.rationale: judge = {judge.name!r} is a {judge.kind} judge; name a pairwise "
-            'one, such as "reason"'
-        )
+    judge.must_be("pairwise", "explain.rationale", instead=', such as "reason"')
     if not kinds:
         raise RecipeError("explain.rationale: kinds = []; name at least one")
     if per_kind < 1:

@@ -90,11 +90,7 @@ def contextual(
     reask: ask once more, with the complaint, where a reply cannot be read.
     seed: what the orders and the choice of pairs come from.
     """
-    if judge.kind != "pairwise":
-        raise RecipeError(
-            f"generate.contextual: judge = {judge.name!r} is a {judge.kind} judge; name a pairwise "
-            'one, such as "in-context"'
-        )
+    judge.must_be("pairwise", "generate.contextual", instead=', such as "in-context"')
     if not kinds:
         raise RecipeError("generate.contextual: kinds = []; name at least one")
     bare = pl.col("tags").list.eval(pl.element().str.starts_with(TAG)).list.any()

@@ -45,7 +45,7 @@ import tomli_w
 from pydantic import Field as Limits
 from pydantic import ValidationError, model_validator
 
-from prefdata.errors import JudgeError, nearest
+from prefdata.errors import JudgeError, RecipeError, nearest
 from prefdata.judge._files import bundled, complaints, lines, stated, worded
 from prefdata.judge.form import Choice, Field, Form, Reason, Verdict
 from prefdata.judge.scale import Criterion, Kind, Scale, Strict
@@ -159,6 +159,14 @@ class Judge(Strict):
     def read(self, reply: str | None, finish_reason: str | None = None) -> Verdict:
         """The verdict of a reply, likewise."""
         return self.form().read(reply, finish_reason)
+
+    def must_be(self, kind: Kind, stage: str, *, instead: str = "") -> None:
+        """Raise `RecipeError` of a stage that asks judges of another kind; `instead` says what to
+        do besides naming one of these."""
+        if self.kind != kind:
+            raise RecipeError(
+                f"{stage}: judge = {self.name!r} is a {self.kind} judge; name a {kind} one{instead}"
+            )
 
     def only(self, criterion: str) -> "Judge":
         """This judge, asked for one of its criteria."""

@@ -11,7 +11,7 @@ import polars as pl
 from prefdata import tables
 from prefdata.errors import RecipeError
 from prefdata.judge import TOKENS_A_KEY, Form, Judge, ask
-from prefdata.judge.transcript import harmless
+from prefdata.judge.transcript import one_line
 from prefdata.stage import Asks, Model
 
 SHOWN = ["prompt", "said_first", "said_second"]
@@ -55,5 +55,4 @@ def ask_by_principle(
 
 def numbered(texts: Iterable[str]) -> str:
     """Texts of others as a numbered list, each on one line."""
-    lines = (harmless(" ".join(text.split())) for text in texts)
-    return "\n".join(f"{at}. {line}" for at, line in enumerate(lines, 1))
+    return "\n".join(f"{at}. {one_line(text)}" for at, text in enumerate(texts, 1))

@@ -29,7 +29,7 @@ from prefdata import tables
 from prefdata.errors import RecipeError
 from prefdata.judge import Form, ask
 from prefdata.judge.form import Choice, Some, Texts
-from prefdata.judge.transcript import fence, transcript
+from prefdata.judge.transcript import asking, fence, transcript
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Measures, Messages, Prompts, Ratings
 
@@ -199,7 +199,7 @@ def _to_label(reaction: _Reaction) -> list[dict[str, str]]:
         transcript(turns, fence(turns)),
         f"What does the last message show about the answer before it? {_LABELLED.wording}",
     ]
-    return _said("\n".join(lines))
+    return asking(_SYSTEM, lines)
 
 
 def _to_sum_up(reaction: _Reaction, form: Form, later: int) -> list[dict[str, str]]:
@@ -217,11 +217,7 @@ def _to_sum_up(reaction: _Reaction, form: Form, later: int) -> list[dict[str, st
         f"What should the answer before the user's message number {number} have done? "
         f"{form.wording}",
     ]
-    return _said("\n".join(lines))
-
-
-def _said(text: str) -> list[dict[str, str]]:
-    return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": text}]
+    return asking(_SYSTEM, lines)
 
 
 def _labels(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

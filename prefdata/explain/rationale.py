@@ -28,7 +28,7 @@ from prefdata.errors import RecipeError
 from prefdata.explain._wording import CHOSEN, COPIED, REJECTED, fault, masked, overlaps
 from prefdata.judge import Form, Judge, ask
 from prefdata.judge.form import Text
-from prefdata.judge.transcript import fence, harmless, transcript
+from prefdata.judge.transcript import asking, fence, one_line, transcript
 from prefdata.measure._means import means
 from prefdata.stage import Asks, Model
 from prefdata.tables import (
@@ -249,10 +249,9 @@ def _question(
     ]
     for tag, turns, found in sides if chosen_first else reversed(sides):
         lines.append(f"Reply {tag}:\n{transcript(turns, marks)}")
-        lines += [f"A critic of {tag}: {harmless(' '.join(each.split()))}" for each in found]
+        lines += [f"A critic of {tag}: {one_line(each)}" for each in found]
     lines.append(form.wording)
-    said = (("system", _SYSTEM), ("user", "\n".join(lines)))
-    return [{"role": role, "content": content} for role, content in said]
+    return asking(_SYSTEM, lines)
 
 
 def _verdicts(
@@ -270,7 +269,7 @@ def _verdicts(
         sides = (row["chosen_turns"], row["rejected_turns"])
         sides = sides if row["chosen_first"] else sides[::-1]
         text = row.get("rationale")
-        criteria = None if text is None else f"what this reason says: {_one_line(masked(text))}"
+        criteria = None if text is None else f"what this reason says: {one_line(masked(text))}"
         messages.append(judge.render(row["prompt"], *sides, criteria=criteria))
     # The judge may give a reason of its own: it does not take the place of what it was shown.
     number = shown.select("chosen_first", draw=pl.lit(0, pl.Int64)).with_row_index("row")
@@ -284,10 +283,6 @@ def _verdicts(
     for_chosen = pl.when("chosen_first").then("worth").otherwise(1 - pl.col("worth"))
     both = pl.col("worth").null_count() == 0
     return heard.group_by(keys).agg(recovery=pl.when(both).then(for_chosen.sort().mean()))
-
-
-def _one_line(text: str) -> str:
-    return harmless(" ".join(text.split()))
 
 
 def _measures(told: pl.DataFrame, rows: pl.DataFrame, check: bool) -> pl.DataFrame:

@@ -28,12 +28,13 @@ from prefdata import tables
 from prefdata.annotate._by_principle import ask_by_principle, check
 from prefdata.errors import RecipeError, nearest
 from prefdata.explain import _cluster
+from prefdata.explain._asking import ask_lists
 from prefdata.explain._axes import consistency, held_out_measures, judged
 from prefdata.explain._labelled import labelled, with_held_out
 from prefdata.explain._predict import check_folds
-from prefdata.judge import Form, Judge, ask
+from prefdata.judge import Form, Judge
 from prefdata.judge.form import Texts
-from prefdata.judge.transcript import fence, transcript
+from prefdata.judge.transcript import asking, fence, transcript
 from prefdata.stage import Asks, Model
 from prefdata.tables import (
     Completions,
@@ -211,12 +212,7 @@ def _proposals(
         _question(form, shown[at : at + AT_ONCE], turned=at // AT_ONCE % 2 == 1)
         for at in range(0, len(shown), AT_ONCE)
     ]
-    frame = pl.DataFrame({"messages": tables.conversations("messages", messages)})
-    heard = yield from ask(
-        [(form, frame.with_columns(draw=pl.lit(0, pl.Int64)))], model, reask=reask
-    )
-    lists = heard.filter(pl.col("unscored").is_null())["raw"].str.json_decode(pl.List(pl.String))
-    return lists.explode().drop_nulls().to_list()
+    return (yield from ask_lists(form, messages, model, reask=reask))
 
 
 def _question(form: Form, shown: list[Any], turned: bool) -> list[dict[str, str]]:
@@ -236,8 +232,7 @@ def _question(form: Form, shown: list[Any], turned: bool) -> list[dict[str, str]
             f"Writer 1:\n{transcript(first, marks)}",
             f"Writer 2:\n{transcript(second, marks)}",
         ]
-    said = (("system", _SYSTEM), ("user", "\n".join([*lines, form.wording])))
-    return [{"role": role, "content": content} for role, content in said]
+    return asking(_SYSTEM, [*lines, form.wording])
 
 
 def _votes(

@@ -28,7 +28,7 @@ from prefdata.errors import RecipeError
 from prefdata.explain._wording import place_in
 from prefdata.judge import Form, Judge, ask
 from prefdata.judge.form import Text
-from prefdata.judge.transcript import fence, harmless, transcript
+from prefdata.judge.transcript import asking, fence, harmless, transcript
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Dropped, Messages, Pairs, Prompts, Votes
 
@@ -174,8 +174,7 @@ def _asked(
         *(f"{name}:\n{transcript(messages, marks)}" for name, messages in parts),
         _FORM.wording,
     ]
-    said = (("system", _SYSTEM), ("user", "\n".join(lines)))
-    return [{"role": role, "content": content} for role, content in said]
+    return asking(_SYSTEM, lines)
 
 
 def _found(

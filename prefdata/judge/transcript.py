@@ -7,6 +7,7 @@ stand, are broken by a space; nothing else is changed.
 """
 
 import re
+from collections.abc import Iterable
 
 from prefdata.tables import Messages
 
@@ -32,6 +33,17 @@ def transcript(messages: Messages, fence: str) -> str:
         return blocks[0]
     roles = [re.sub(r"\W+", " ", turn["role"]).strip() for turn in messages]
     return "\n".join(f"{role}:\n{block}" for role, block in zip(roles, blocks, strict=True))
+
+
+def one_line(text: str) -> str:
+    """What others wrote as a part of a line."""
+    return harmless(" ".join(text.split()))
+
+
+def asking(system: str, lines: Iterable[str]) -> list[dict[str, str]]:
+    """The messages that ask, the user's line by line."""
+    said = (("system", system), ("user", "\n".join(lines)))
+    return [{"role": role, "content": content} for role, content in said]
 
 
 def harmless(text: str) -> str:

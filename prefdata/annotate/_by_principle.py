@@ -26,10 +26,10 @@ def check(judge: Judge, per_call: int, stage: str) -> None:
 def ask_by_principle(
     rows: pl.DataFrame, principles: Mapping[str, str], judge: Judge, model: Model, *, reask: bool
 ) -> Asks[pl.DataFrame]:
-    """Votes for each row and each principle id in its list `listed`, in the order of the list.
+    """Votes of `principle:<principle_id>/<model>`, one for each row and each id in its `listed`.
 
     Rows have `draw`, `a_first` and `prompt, said_first, said_second`; what else they have tells
-    them apart. Added are `principle_id`, `preference` of a, `rationale`, `unscored`, `request_id`.
+    them apart. Added are `principle_id`, `preference` of a, and what else a vote has.
     """
     asked: list[tuple[Form, pl.DataFrame]] = []
     for (n,), mine in rows.group_by(pl.col("listed").list.len(), maintain_order=True):
@@ -47,10 +47,13 @@ def ask_by_principle(
         kept = mine.drop(SHOWN)
         asked.append((form, kept.with_columns(tables.conversations("messages", messages))))
     heard = yield from ask(asked, model, reask=reask)
-    return heard.with_columns(
+    votes = heard.with_columns(
         principle_id=pl.col("listed").list.get(pl.col("key").cast(pl.Int64) - 1),
         preference=pl.when("a_first").then("worth").otherwise(1 - pl.col("worth")),
-    ).drop("listed", "key", "worth", "raw")
+        criterion=pl.lit(judge.criteria[0].name),
+    )
+    who = pl.concat_str(pl.lit("principle:"), "principle_id", pl.lit(f"/{model.name}"))
+    return votes.with_columns(annotator=who).drop("listed", "key", "worth", "raw")
 
 
 def numbered(texts: Iterable[str]) -> str:

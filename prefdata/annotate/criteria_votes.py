@@ -73,8 +73,4 @@ def criteria_votes(
     if not listed:
         return Votes(tables.empty("votes"))
     heard = yield from ask_by_principle(pl.concat(listed), known, judge, model, reask=reask)
-    votes = heard.with_columns(
-        annotator=pl.concat_str(pl.lit("principle:"), "principle_id", pl.lit(f"/{model.name}")),
-        criterion=pl.lit(judge.criteria[0].name),
-    )
-    return Votes(votes.select(*tables.schema("votes").columns))
+    return Votes(heard.select(*tables.schema("votes").columns))

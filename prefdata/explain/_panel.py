@@ -115,14 +115,8 @@ class Panel:
         )
         places = {each: at for at, each in enumerate(self.ids)}
         column = pl.col("principle_id").replace_strict(places, return_dtype=pl.Int64)
-        heard = heard.with_columns(
-            column=column,
-            annotator=pl.concat_str(
-                pl.lit("principle:"), "principle_id", pl.lit(f"/{self.model.name}")
-            ),
-            criterion=pl.lit(self.judge.criteria[0].name),
-        )
-        return _tally.cells_of(heard, want.shape), heard.select(*tables.schema("votes").columns)
+        cells = _tally.cells_of(heard.with_columns(column=column), want.shape)
+        return cells, heard.select(*tables.schema("votes").columns)
 
 
 def placed(rows: pl.DataFrame, seed: int) -> pl.DataFrame:

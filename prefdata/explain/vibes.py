@@ -256,10 +256,7 @@ def _votes(
     if not parts or rows.is_empty():
         return tables.empty("votes").with_columns(principle_id=pl.lit(None, pl.String))
     heard = yield from ask_by_principle(pl.concat(parts), axes, judge, model, reask=reask)
-    return heard.with_columns(
-        annotator=pl.concat_str(pl.lit("principle:"), "principle_id", pl.lit(f"/{model.name}")),
-        criterion=pl.lit(judge.criteria[0].name),
-    ).select(*tables.schema("votes").columns, "principle_id")
+    return heard.select(*tables.schema("votes").columns, "principle_id")
 
 
 def _dropped(gone: pl.DataFrame) -> pl.DataFrame:

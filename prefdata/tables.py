@@ -273,6 +273,13 @@ def pair_ids(one: Iterable[str], other: Iterable[str], annotator: str | None = N
     return pl.Series("pair_id", ids, pl.String)
 
 
+def with_sides(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Pairs with `completion_a`, `completion_b`, as votes on the two have them, and `a_chosen`."""
+    a = pl.min_horizontal("chosen_id", "rejected_id")
+    b = pl.max_horizontal("chosen_id", "rejected_id")
+    return pairs.with_columns(completion_a=a, completion_b=b, a_chosen=pl.col("chosen_id") == a)
+
+
 def conversations(name: str, turns: Iterable[Messages]) -> pl.Series:
     """A column of conversations; many times faster than polars makes it row by row."""
     whole = list(turns)

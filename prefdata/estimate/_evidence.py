@@ -17,7 +17,7 @@ from prefdata import tables
 from prefdata.errors import RecipeError, nearest
 from prefdata.estimate._spelling import spelling
 from prefdata.stage import Asks, Model, requests
-from prefdata.tables import Completions, Pairs, Prompts, Scores, Votes
+from prefdata.tables import Completions, Pairs, Prompts, Scores, Votes, with_sides
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
@@ -85,16 +85,16 @@ def gather(
 def oriented(pairs: Pairs, prompts: Prompts) -> pl.DataFrame:
     """`pair_id, prompt_id, completion_a, completion_b, chose_a, group`, by `pair_id`."""
     group = prompts.select("prompt_id", group=pl.coalesce("group", "prompt_id"))
-    a = pl.min_horizontal("chosen_id", "rejected_id")
     return (
-        pairs.sort("pair_id")
+        with_sides(pairs)
+        .sort("pair_id")
         .join(group, on="prompt_id", how="left", maintain_order="left")
         .select(
             "pair_id",
             "prompt_id",
-            completion_a=a,
-            completion_b=pl.max_horizontal("chosen_id", "rejected_id"),
-            chose_a=pl.col("chosen_id") == a,
+            "completion_a",
+            "completion_b",
+            chose_a="a_chosen",
             group=pl.coalesce("group", "prompt_id", "pair_id"),
         )
     )

@@ -30,7 +30,7 @@ from prefdata import tables
 from prefdata.aggregate._annotators import is_by, votes_by
 from prefdata.aggregate._criteria import weigh
 from prefdata.errors import RecipeError, nearest
-from prefdata.tables import Measures, Pairs, Prompts, Scores, Votes
+from prefdata.tables import Measures, Pairs, Prompts, Scores, Votes, with_sides
 
 SCOPE = "all"
 
@@ -351,14 +351,10 @@ def _against_gold(
 
 def _as_votes(pairs: Pairs, truth: pl.DataFrame) -> pl.DataFrame:
     """The pairs as votes of "pairs", on every criterion of gold."""
-    a = pl.min_horizontal("chosen_id", "rejected_id")
-    return pairs.select(
-        "prompt_id",
-        annotator=pl.lit("pairs"),
-        completion_a=a,
-        completion_b=pl.max_horizontal("chosen_id", "rejected_id"),
-        for_a=(pl.col("chosen_id") == a).cast(pl.Float64),
-    ).join(truth.select(*_PAIR, "criterion"), on=_PAIR)
+    sides = with_sides(pairs).select(
+        "prompt_id", *_PAIR, annotator=pl.lit("pairs"), for_a=pl.col("a_chosen").cast(pl.Float64)
+    )
+    return sides.join(truth.select(*_PAIR, "criterion"), on=_PAIR)
 
 
 def _evidence(pairs: Pairs, scores: Scores, names: Sequence[str]) -> Floats:

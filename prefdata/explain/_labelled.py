@@ -4,7 +4,7 @@ from typing import Literal
 
 import polars as pl
 
-from prefdata.tables import Completions, Pairs, Prompts, Scores, digest, typed
+from prefdata.tables import Completions, Pairs, Prompts, Scores, digest, typed, with_sides
 
 # What is kept aside as one: all comparisons of a prompt group, or a single comparison.
 Apart = Literal["group", "comparison"]
@@ -17,14 +17,9 @@ def labels(pairs: Pairs, prompts: Prompts) -> pl.DataFrame:
     pairs of several annotators contradict each other the more frequent label holds; two that are
     equally frequent are no label and no row.
     """
-    sides = ("chosen_id", "rejected_id")
-    two = pairs.select(
-        "prompt_id",
-        completion_a=pl.min_horizontal(sides),
-        completion_b=pl.max_horizontal(sides),
-        a=pl.when(pl.col("chosen_id") < pl.col("rejected_id")).then(1).otherwise(-1),
-    )
-    told = two.group_by("prompt_id", "completion_a", "completion_b").agg(pl.col("a").sum())
+    a = pl.when("a_chosen").then(1).otherwise(-1)
+    two = with_sides(pairs).group_by("prompt_id", "completion_a", "completion_b")
+    told = two.agg(a=a.sum())
     own = pl.concat_str(pl.lit("prompt "), "prompt_id")
     group = pl.coalesce(pl.concat_str(pl.lit("group "), "group"), own)
     return (
@@ -61,13 +56,8 @@ def with_held_out(rows: pl.DataFrame, share: float, apart: Apart, seed: int) -> 
 
 def marks(pairs: Pairs, rows: pl.DataFrame, score: str) -> pl.DataFrame:
     """A score of each pair that is among the rows: 1 where it is held out, else 0."""
-    sides = ("chosen_id", "rejected_id")
-    two = pairs.select(
-        "pair_id", completion_a=pl.min_horizontal(sides), completion_b=pl.max_horizontal(sides)
-    )
-    marked = two.join(
-        rows.select("completion_a", "completion_b", "held_out"), on=["completion_a", "completion_b"]
-    )
+    held_out = rows.select("completion_a", "completion_b", "held_out")
+    marked = with_sides(pairs).join(held_out, on=["completion_a", "completion_b"])
     return typed(
         Scores,
         marked.select(

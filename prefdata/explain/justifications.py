@@ -31,21 +31,14 @@ def justifications(pairs: Pairs, votes: Votes) -> tuple[Rationales, Dropped]:
     "answer B", "the second reply" and the like become tags where it is known which was shown
     first; where it is not, they stay.
     """
-    sides = ("chosen_id", "rejected_id")
-    about = pairs.select(
-        "pair_id",
-        "chosen_id",
-        completion_a=pl.min_horizontal(sides),
-        completion_b=pl.max_horizontal(sides),
-    )
+    about = tables.with_sides(pairs).select("pair_id", "completion_a", "completion_b", "a_chosen")
     said = votes.filter(
         pl.col("preference").is_not_null(), pl.col("rationale").str.strip_chars() != ""
     ).join(about, on=["completion_a", "completion_b"])
-    a_chosen = pl.col("chosen_id") == pl.col("completion_a")
-    toward = pl.when(a_chosen).then("preference").otherwise(1 - pl.col("preference"))
-    said = said.with_columns(toward=toward, chosen_first=a_chosen == pl.col("a_first")).sort(
-        "pair_id", "annotator", "criterion", "draw", "a_first"
-    )
+    toward = pl.when("a_chosen").then("preference").otherwise(1 - pl.col("preference"))
+    said = said.with_columns(
+        toward=toward, chosen_first=pl.col("a_chosen") == pl.col("a_first")
+    ).sort("pair_id", "annotator", "criterion", "draw", "a_first")
     texts = [_tagged(*row) for row in said.select("rationale", "chosen_first").rows()]
     made = said.with_columns(
         pl.Series("rationale", texts, pl.String), kind=pl.lit("justification")

@@ -88,14 +88,12 @@ def _with_held_out(rows: pl.DataFrame, pairs: Pairs, scores: Scores | None) -> p
     if scores is None:
         return rows.with_columns(held_out=False)
     marked = scores.filter(pl.col("score") == HELD_OUT, pl.col("value") == 1)
-    sides = ("chosen_id", "rejected_id")
-    aside = pairs.join(marked, left_on="pair_id", right_on="subject_id", how="semi").select(
-        completion_a=pl.min_horizontal(sides), completion_b=pl.max_horizontal(sides)
+    both = ["completion_a", "completion_b"]
+    aside = pairs.join(marked, left_on="pair_id", right_on="subject_id", how="semi")
+    known = tables.with_sides(aside).select(both).unique().with_columns(held_out=True)
+    return rows.join(known, on=both, how="left", maintain_order="left").with_columns(
+        pl.col("held_out").fill_null(False)
     )
-    known = aside.unique().with_columns(held_out=True)
-    return rows.join(
-        known, on=["completion_a", "completion_b"], how="left", maintain_order="left"
-    ).with_columns(pl.col("held_out").fill_null(False))
 
 
 def _reconstruction(votes: pl.DataFrame) -> pl.DataFrame:

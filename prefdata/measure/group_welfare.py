@@ -25,7 +25,7 @@ from prefdata import tables
 from prefdata.aggregate._annotators import is_by
 from prefdata.aggregate._criteria import weigh
 from prefdata.errors import RecipeError, nearest
-from prefdata.tables import Measures, Pairs, Ratings, Scores, Votes
+from prefdata.tables import Measures, Pairs, Ratings, Scores, Votes, with_sides
 
 SCOPE = "all"
 
@@ -118,7 +118,7 @@ def _rated(
     rows = weigh(ratings, criteria, None).drop_nulls("rating")
     key = ["annotator", "criterion", "completion_id"]
     means = rows.sort(*key, "rating").group_by(key, maintain_order=True).agg(pl.mean("rating"))
-    both = _oriented(pairs).select(*SIDES).unique()
+    both = with_sides(pairs).select(*SIDES).unique()
     for side in SIDES:
         own = means.rename({"completion_id": side, "rating": f"{side}_rating"})
         on = [side] if side == SIDES[0] else [side, "annotator", "criterion"]
@@ -129,15 +129,6 @@ def _rated(
     return both.select("annotator", *SIDES, preference=preference)
 
 
-def _oriented(pairs: Pairs) -> pl.DataFrame:
-    a = pl.min_horizontal("chosen_id", "rejected_id")
-    return pairs.select(
-        completion_a=a,
-        completion_b=pl.max_horizontal("chosen_id", "rejected_id"),
-        chose_a=(pl.col("chosen_id") == a).cast(pl.Float64),
-    )
-
-
 def _served(pairs: Pairs, preferred: pl.DataFrame) -> pl.DataFrame:
     """`annotator, served`: how far the labels are what each person prefers, sorted."""
     each = (
@@ -145,9 +136,9 @@ def _served(pairs: Pairs, preferred: pl.DataFrame) -> pl.DataFrame:
         .group_by("annotator", *SIDES, maintain_order=True)
         .agg(pl.mean("preference"))
     )
-    served = 1 - (pl.col("preference") - pl.col("chose_a")).abs()
+    served = 1 - (pl.col("preference") - pl.col("a_chosen").cast(pl.Float64)).abs()
     return (
-        each.join(_oriented(pairs), on=SIDES)
+        each.join(with_sides(pairs).select(*SIDES, "a_chosen"), on=SIDES)
         .with_columns(served=served)
         .sort("annotator", *SIDES, "served")
         .group_by("annotator", maintain_order=True)

@@ -4,6 +4,7 @@ from typing import Literal
 
 import polars as pl
 
+from prefdata.measure._means import with_groups
 from prefdata.tables import Completions, Pairs, Prompts, Scores, digest, typed, with_sides
 
 # What is kept aside as one: all comparisons of a prompt group, or a single comparison.
@@ -20,11 +21,9 @@ def labels(pairs: Pairs, prompts: Prompts) -> pl.DataFrame:
     a = pl.when("a_chosen").then(1).otherwise(-1)
     two = with_sides(pairs).group_by("prompt_id", "completion_a", "completion_b")
     told = two.agg(a=a.sum())
-    own = pl.concat_str(pl.lit("prompt "), "prompt_id")
-    group = pl.coalesce(pl.concat_str(pl.lit("group "), "group"), own)
+    known = told.filter(pl.col("a") != 0).join(prompts, on="prompt_id", how="semi")
     return (
-        told.filter(pl.col("a") != 0)
-        .join(prompts.select("prompt_id", group=group), on="prompt_id")
+        with_groups(known, prompts)
         .select("prompt_id", "group", "completion_a", "completion_b", a_chosen=pl.col("a") > 0)
         .sort("completion_a", "completion_b")
     )

@@ -29,7 +29,7 @@ from prefdata.explain._wording import CHOSEN, COPIED, REJECTED, fault, masked, o
 from prefdata.judge import Form, Judge, ask
 from prefdata.judge.form import Text
 from prefdata.judge.transcript import asking, fence, one_line, transcript
-from prefdata.measure._means import means
+from prefdata.measure._means import means, with_groups
 from prefdata.stage import Asks, Model
 from prefdata.tables import (
     Completions,
@@ -163,11 +163,8 @@ def _check(judge: Judge, kinds: Sequence[Kind], per_kind: int, ratings: Ratings 
 
 def _rows(prompts: Prompts, completions: Completions, pairs: Pairs) -> pl.DataFrame:
     """Pairs with the texts of their sides as messages and as plain text, sorted by id."""
-    own = pl.concat_str(pl.lit("prompt "), "prompt_id")
-    group = pl.coalesce(pl.concat_str(pl.lit("group "), "group"), own)
-    rows = pairs.select("pair_id", "prompt_id", "chosen_id", "rejected_id").join(
-        prompts.select("prompt_id", "prompt", group=group), on="prompt_id"
-    )
+    rows = pairs.select("pair_id", "prompt_id", "chosen_id", "rejected_id")
+    rows = with_groups(rows.join(prompts.select("prompt_id", "prompt"), on="prompt_id"), prompts)
     text = pl.col("completion").list.eval(pl.element().struct["content"]).list.join("\n")
     for side in ("chosen", "rejected"):
         said = completions.select(

@@ -13,12 +13,8 @@ Debias Automatic Evaluators" (here without its term for the difficulty of an ins
 
 from collections.abc import Sequence
 
-import polars as pl
-
-from prefdata.measure._controlled import controlled_win_rates
-from prefdata.measure._effects import effects_of, refuse_unknown, toward, with_others
-from prefdata.measure._means import COLUMNS, means, with_groups
-from prefdata.measure._texts import log_length, with_differences
+from prefdata.measure._texts import log_length
+from prefdata.measure._trait_bias import trait_bias
 from prefdata.tables import Completions, Measures, Prompts, Samples, Votes
 
 SCOPE = "all"
@@ -58,27 +54,16 @@ def length_bias(
 
     Raises `RecipeError` where nobody of a name voted, or the baseline has no comparison.
     """
-    refuse_unknown(votes, [*([gold] if gold else []), *(judges or ())], "measure.length_bias")
-    known = with_differences(with_groups(votes, prompts), log_length(completions))
-    rows = with_others(known, gold)
-    if judges is not None:
-        rows = rows.filter(pl.col("annotator").is_in(list(judges)))
-    longer = rows.with_columns(longer=toward("log_length"))
-    made = [
-        pl.DataFrame(schema=COLUMNS),
-        effects_of(rows, {"log_length": "length_bias"}),
-        means(longer, "longer", "longer_preferred", rows.select("subject").unique()),
-    ]
-    if samples is not None:
-        rates = controlled_win_rates(
-            known,
-            samples,
-            ["log_length"],
-            "length_controlled_win_rate",
-            gold=gold,
-            judges=judges,
-            baseline=baseline,
-            where="measure.length_bias",
-        )
-        made.append(rates)
-    return Measures(pl.concat(made).sort("measure", "subject"))
+    return trait_bias(
+        votes,
+        prompts,
+        samples,
+        log_length(completions),
+        {"log_length": "length_bias"},
+        preferred=("log_length", "longer_preferred"),
+        controlled="length_controlled_win_rate",
+        gold=gold,
+        judges=judges,
+        baseline=baseline,
+        where="measure.length_bias",
+    )

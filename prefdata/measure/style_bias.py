@@ -18,11 +18,9 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from prefdata.measure._controlled import controlled_win_rates
-from prefdata.measure._effects import effects_of, refuse_unknown, toward, with_others
 from prefdata.measure._markup import MARKS, markup
-from prefdata.measure._means import COLUMNS, means, with_groups
-from prefdata.measure._texts import log_length, with_differences
+from prefdata.measure._texts import log_length
+from prefdata.measure._trait_bias import trait_bias
 from prefdata.tables import Completions, Measures, Prompts, Samples, Votes
 
 SCOPE = "all"
@@ -65,34 +63,21 @@ def style_bias(
 
     Raises `RecipeError` where nobody of a name voted, or the baseline has no comparison.
     """
-    refuse_unknown(votes, [*([gold] if gold else []), *(judges or ())], "measure.style_bias")
-    counts = markup(completions)
-    traits = counts.select(
+    traits = markup(completions).select(
         "completion_id",
         pl.col(MARKS).cast(pl.Float64).log1p(),
         marks=pl.sum_horizontal(pl.col(MARKS).cast(pl.Float64)),
-    ).join(log_length(completions), on="completion_id")
-    known = with_differences(with_groups(votes, prompts), traits)
-    rows = with_others(known, gold)
-    if judges is not None:
-        rows = rows.filter(pl.col("annotator").is_in(list(judges)))
-    named = {mark: f"style_bias_{mark}" for mark in MARKS}
-    styled = rows.with_columns(styled=toward("marks"))
-    made = [
-        pl.DataFrame(schema=COLUMNS),
-        effects_of(rows, {**named, "log_length": ""}),
-        means(styled, "styled", "styled_preferred", rows.select("subject").unique()),
-    ]
-    if samples is not None:
-        rates = controlled_win_rates(
-            known,
-            samples,
-            [*MARKS, "log_length"],
-            "style_controlled_win_rate",
-            gold=gold,
-            judges=judges,
-            baseline=baseline,
-            where="measure.style_bias",
-        )
-        made.append(rates)
-    return Measures(pl.concat(made).sort("measure", "subject"))
+    )
+    return trait_bias(
+        votes,
+        prompts,
+        samples,
+        traits.join(log_length(completions), on="completion_id"),
+        {**{mark: f"style_bias_{mark}" for mark in MARKS}, "log_length": ""},
+        preferred=("marks", "styled_preferred"),
+        controlled="style_controlled_win_rate",
+        gold=gold,
+        judges=judges,
+        baseline=baseline,
+        where="measure.style_bias",
+    )

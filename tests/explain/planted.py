@@ -44,23 +44,26 @@ def world(
     worth = np.array([weights.get(word, 0.0) for word in words])
     apart = (has[:, 0].astype(float) - has[:, 1]) @ worth
     one = draw.random(n) < 1 / (1 + np.exp(-apart))
-    chosen = np.where(one, ids.to_numpy()[0::2], ids.to_numpy()[1::2])
-    rejected = np.where(one, ids.to_numpy()[1::2], ids.to_numpy()[0::2])
-    pairs = pl.DataFrame(
-        {
-            "pair_id": tables.pair_ids(chosen.tolist(), rejected.tolist()),
-            "prompt_id": prompts["prompt_id"],
-            "chosen_id": chosen,
-            "rejected_id": rejected,
-            "soft_label": 1.0,
-            "n_votes": 1,
-        }
-    )
     return (
         tables.typed(Prompts, prompts),
         tables.typed(Completions, completions),
-        tables.typed(Pairs, pairs),
+        labelled(prompts, ids, one),
     )
+
+
+def labelled(prompts: pl.DataFrame, ids: pl.Series, one: np.ndarray) -> Pairs:
+    """A pair for each prompt, of its two completions in a row; the first is chosen if `one`."""
+    sides = ids.to_numpy().reshape(-1, 2)
+    chosen, rejected = (np.where(one, sides[:, i], sides[:, 1 - i]) for i in (0, 1))
+    pairs = {
+        "pair_id": tables.pair_ids(chosen.tolist(), rejected.tolist()),
+        "prompt_id": prompts["prompt_id"],
+        "chosen_id": chosen,
+        "rejected_id": rejected,
+        "soft_label": 1.0,
+        "n_votes": 1,
+    }
+    return tables.typed(Pairs, pl.DataFrame(pairs))
 
 
 def blocks(request: dict[str, Any]) -> list[set[str]]:

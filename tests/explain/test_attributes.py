@@ -9,7 +9,8 @@ from prefdata import tables
 from prefdata.errors import RecipeError
 from prefdata.explain import _predict
 from prefdata.explain.attributes import attributes
-from prefdata.tables import Completions, Pairs, Prompts, Ratings, Scores
+from prefdata.tables import Completions, Prompts, Ratings, Scores
+from tests.explain.planted import labelled
 
 
 def world(values, weights, *, groups=None, seed=0):
@@ -26,8 +27,6 @@ def world(values, weights, *, groups=None, seed=0):
     ids = tables.completion_ids(owners, said)
     apart = (values[:, 0] - values[:, 1]) @ np.asarray(weights)
     one = draw.random(n) < 1 / (1 + np.exp(-apart))
-    sides = ids.to_numpy().reshape(n, 2)
-    chosen, rejected = (np.where(one, sides[:, i], sides[:, 1 - i]) for i in (0, 1))
     scores = pl.DataFrame(
         {
             "subject_id": np.repeat(ids.to_numpy(), k),
@@ -36,19 +35,11 @@ def world(values, weights, *, groups=None, seed=0):
             "value": values.reshape(-1),
         }
     )
-    pairs = {
-        "pair_id": tables.pair_ids(chosen.tolist(), rejected.tolist()),
-        "prompt_id": prompts["prompt_id"],
-        "chosen_id": chosen,
-        "rejected_id": rejected,
-        "soft_label": 1.0,
-        "n_votes": 1,
-    }
     completions = {"completion_id": ids, "prompt_id": owners, "completion": said}
     return (
         tables.typed(Prompts, prompts),
         tables.typed(Completions, pl.DataFrame(completions)),
-        tables.typed(Pairs, pl.DataFrame(pairs)),
+        labelled(prompts, ids, one),
         tables.typed(Scores, scores),
     )
 

@@ -11,10 +11,10 @@ from prefdata.annotate.pointwise import pointwise
 from prefdata.errors import RecipeError
 from prefdata.explain import properties as file
 from prefdata.explain.properties import PROPERTIES, RATED, fit_properties, longer_of, properties
-from prefdata.tables import Completions, Pairs, Prompts, Ratings
+from prefdata.tables import Completions, Prompts, Ratings
 from tests.annotate.replying import first, keys
 from tests.annotate.replying import run as judged
-from tests.explain.planted import MODEL
+from tests.explain.planted import MODEL, labelled
 
 JUDGE = judges.load("properties")
 WEIGHTS = {
@@ -64,22 +64,10 @@ def world(n, weights=WEIGHTS, *, tags=None, seed=0, nobody=()):
     worth = np.array([weights.get(name, 0.0) for name in RATED])
     apart = np.sign(grades[:, 0] - grades[:, 1]) @ worth
     one = draw.random(n) < 1 / (1 + np.exp(-apart))
-    sides = ids.to_numpy().reshape(n, 2)
-    chosen, rejected = (np.where(one, sides[:, i], sides[:, 1 - i]) for i in (0, 1))
-    pairs = pl.DataFrame(
-        {
-            "pair_id": tables.pair_ids(chosen.tolist(), rejected.tolist()),
-            "prompt_id": prompts["prompt_id"],
-            "chosen_id": chosen,
-            "rejected_id": rejected,
-            "soft_label": 1.0,
-            "n_votes": 1,
-        }
-    )
     return (
         tables.typed(Prompts, prompts),
         tables.typed(Completions, completions),
-        tables.typed(Pairs, pairs),
+        labelled(prompts, ids, one),
         tables.typed(Ratings, ratings),
     )
 

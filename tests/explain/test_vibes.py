@@ -11,8 +11,8 @@ from prefdata import tables
 from prefdata.errors import RecipeError
 from prefdata.explain import _predict
 from prefdata.explain.vibes import vibes
-from prefdata.tables import Completions, Pairs, Prompts, Samples
-from tests.explain.planted import MODEL, blocks, listed, rule, run
+from prefdata.tables import Completions, Prompts, Samples
+from tests.explain.planted import MODEL, blocks, labelled, listed, rule, run
 
 JUDGE = judges.load("principles")
 # Of the first generator; liked; like the first; of a place; of nothing.
@@ -42,21 +42,11 @@ def world(n=600, *, shift=True, liking=1.5, seed=0):
         {"completion_id": ids, "generator": ["g1", "g2"] * n, "draw": 0, "prompt_id": owners}
     )
     one = draw.random(n) < 1 / (1 + np.exp(-liking * apart[:, 1]))
-    sides = ids.to_numpy().reshape(n, 2)
-    chosen, rejected = (np.where(one, sides[:, i], sides[:, 1 - i]) for i in (0, 1))
-    pairs = {
-        "pair_id": tables.pair_ids(chosen.tolist(), rejected.tolist()),
-        "prompt_id": prompts["prompt_id"],
-        "chosen_id": chosen,
-        "rejected_id": rejected,
-        "soft_label": 1.0,
-        "n_votes": 1,
-    }
     return (
         tables.typed(Prompts, prompts),
         tables.typed(Completions, completions),
         tables.typed(Samples, samples),
-        tables.typed(Pairs, pl.DataFrame(pairs)),
+        labelled(prompts, ids, one),
     )
 
 

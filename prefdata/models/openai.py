@@ -40,8 +40,8 @@ from prefdata.tables import Requests, Responses
 # So many requests in a row without an answer are no longer the requests' fault.
 FAILURES_IN_A_ROW = 20
 BATCH = 1024
-# Responses that come so many seconds after another are taken with it, since a batch has its own cost;
-# nothing is waited for once all that are on their way have come.
+# Responses that come so many seconds after another are taken with it: a batch has its own cost.
+# Nothing is waited for once all that are on their way have come.
 LINGER, LOOK = 0.01, 0.001
 
 Row = Mapping[str, Any]

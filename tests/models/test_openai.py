@@ -3,6 +3,7 @@
 import email.utils
 import json
 import math
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -172,6 +173,17 @@ def test_a_server_that_falls_silent_is_left_before_the_whole_time_is_over(
     spec = spec_of(timeout=300.0, read_timeout=0.3, retries=0)
     said = asked(spec, ask(spec, TEXTS[:5]))
     assert said["error"].to_list() == [None, None, None, "timeout", None]
+
+
+def test_a_host_that_takes_no_connection_is_left_before_the_whole_time_is_over(spec_of: SpecOf):
+    with socket.socket() as full, socket.socket() as first:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        first.connect(full.getsockname())  # nobody accepts it: the next connection gets no answer
+        url = f"http://127.0.0.1:{full.getsockname()[1]}/v1"
+        spec = spec_of(base_url=url, timeout=300.0, connect_timeout=0.3, retries=0)
+        with pytest.raises(ModelError, match=r"1 request failed, with '.*takes no connection'"):
+            asked(spec, ask(spec, TEXTS[:1]))
 
 
 @pytest.mark.parametrize(("kind", "reason"), TRANSIENT.items())

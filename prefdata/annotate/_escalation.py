@@ -1,19 +1,51 @@
 """Which judge to ask about which pair next: the rule of `annotate.cascade`, apart from any asking.
 
 It sees votes and prices only: no gold, and no more of a judge's name than which votes are its own.
+
+What is to be known of a pair is which of the two the whole jury prefers. With x_j the mean vote of
+member j on it, 1 for the one and -1 for the other, and w_j what `aggregate.reliability` lets a vote
+of j count, that is the sign of
+
+    y = sum_j w_j x_j.
+
+The pilot, pairs drawn at random that all members judged, shows how votes go together: by the truth,
+and by the errors that judges of one model or one prompt share. Taken as normal with that covariance
+C, the votes S that a pair has tell how the others will go:
+
+    y | S ~ Normal(mu, v),    mu = w' C_.S C_SS^-1 x_S,    v = w' C w - w' C_.S C_SS^-1 C_S. w
+
+and with p the preference that the aggregate finds in S alone, the whole jury would say otherwise
+with probability Phi(-sign(p - 1/2) mu / sqrt(v)). That member is asked next whose vote takes most
+from v for its price, given those who were asked: who only repeats others says nothing new.
+
+Source: Krause, Singh, Guestrin 2008, "Near-Optimal Sensor Placements in Gaussian Processes" (asking
+next what says most beside what is known); Schäfer and Strimmer 2005, "A shrinkage approach to
+large-scale covariance matrix estimation".
 """
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
+from scipy import special
 
 from prefdata.aggregate.reliability import reliability
 from prefdata.tables import Scores, Votes, digest, pair_ids
 
+SPECIAL: Any = special
+Floats = NDArray[np.floating[Any]]
+Bools = NDArray[np.bool_]
+
 SIDES = ["completion_a", "completion_b"]
-# The fewest pairs from which anything can be learnt about a judge.
+# The fewest pairs from which anything can be learnt about a jury.
 FEWEST = 10
+# The share of all doubt that is left to later rounds, so that the budget goes where doubt is large.
+LATER = 0.1
+# Of the variance of a vote, what no other vote could say: it keeps matrices regular.
+OWN = 1e-6
 
 
 def next_calls(
@@ -21,61 +53,152 @@ def next_calls(
     pairs: pl.DataFrame,
     costs: Mapping[str, float],
     *,
-    sure: float,
+    tolerance: float,
     pilot: float,
     step: int,
     budget: float,
     seed: int = 0,
-) -> pl.DataFrame:
-    """The (pair, annotator) to ask next: columns `completion_a`, `completion_b`, `annotator`.
+) -> tuple[pl.DataFrame, float]:
+    """The (pair, annotator) to ask next, and the share of pairs on which the whole jury is expected
+    to say otherwise than the votes so far.
 
-    `costs` has the price of a call of each annotator. Nothing more is asked when the table is
-    empty. First come all annotators on a `pilot` of the pairs; then, for each pair whose posterior
-    is not `sure`, the `step` annotators not yet asked about it whose votes say most for their
-    price. One that says less than their mean is asked no more: its votes would cost more than they
-    say. At most a share `budget` of all calls is asked, the least sure pairs first.
+    Columns `completion_a`, `completion_b`, `annotator`; nothing more is asked when it is empty.
+    `costs` has the price of a call of each annotator. First come all annotators on a `pilot` of the
+    pairs. Then as many pairs are left alone as keeps the expected share at `tolerance`; about each
+    of the others the next `step` annotators are asked. At most a share `budget` of all calls is
+    asked, where the whole jury is least foreseen first.
     """
-    asked = votes.select(*SIDES, "annotator").unique()
-    room = math.floor(budget * pairs.height * len(costs)) - asked.height
     pairs = pairs.select(SIDES).unique().sort(SIDES)
-    names = pl.DataFrame({"annotator": list(costs)}, {"annotator": pl.String})
-    if asked.is_empty():
-        n = min(pairs.height, max(FEWEST, math.ceil(pilot * pairs.height)))
-        place = [digest("pilot", seed, *each) for each in pairs.rows()]
-        chosen = pairs.with_columns(place=pl.Series(place, dtype=pl.String)).sort("place").head(n)
-        return chosen.drop("place").join(names, how="cross").head(max(room, 0))
+    names = sorted(costs)
+    room = math.floor(budget * pairs.height * len(names))
+    first = _pilot(pairs, max(FEWEST, math.ceil(pilot * pairs.height)), seed)
+    first = first[: room // max(len(names), 1)]
+    if votes.is_empty():
+        everyone = np.tile(np.arange(len(names)), len(first))
+        return _calls(pairs, names, first.repeat(len(names)), everyone), 0.5
+    asked, said = _tables(votes, pairs, names)
+    room = max(0, room - int(asked.sum()))
     scores = reliability(votes)[1]
-    p, worth = posterior(scores, pairs), informative(scores, costs)
-    doubt = 0.5 - (p - 0.5).abs()
-    open_pairs = pairs.with_columns(doubt=doubt).filter(pl.col("doubt") > 1 - sure)
-    order = names.with_columns(worth=pl.Series([worth[name] for name in names["annotator"]]))
-    order = order.filter(pl.col("worth") >= order["worth"].mean())
-    left = open_pairs.join(order, how="cross").join(asked, on=[*SIDES, "annotator"], how="anti")
-    left = left.sort("worth", "annotator", descending=[True, False])
-    first = pl.int_range(pl.len()).over(SIDES) < step
-    by = ["doubt", "worth", *SIDES, "annotator"]
-    wanted = left.filter(first).sort(by, descending=[True, True, False, False, False])
-    return wanted.head(max(room, 0)).select(*SIDES, "annotator").sort(*SIDES, "annotator")
+    worth = _worth(scores, names)
+    cover = covariance(said[first])
+    other = differs(said, asked, cover, worth, posterior(scores, pairs))
+    order = by_news(cover, worth, np.array([costs[name] for name in names]))
+    doubtful = np.argsort(-other, kind="stable")
+    # Those from here on may all be left alone together, or wait for a later round.
+    rest = other[doubtful][::-1].cumsum()[::-1]
+    doubtful = doubtful[rest > max(tolerance * pairs.height, LATER * other.sum())]
+    left = ~asked[doubtful][:, order]
+    pair, place = np.nonzero(left & (left.cumsum(1) <= step))
+    wanted = _calls(pairs, names, doubtful[pair[:room]], order[place[:room]])
+    return wanted, float(other.mean())
 
 
-def posterior(scores: Scores, pairs: pl.DataFrame) -> pl.Series:
+def _pilot(pairs: pl.DataFrame, n: int, seed: int) -> NDArray[np.int64]:
+    """The pairs that all are asked about, by their ids and the seed."""
+    place = [digest("pilot", seed, *each) for each in pairs.rows()]
+    return np.argsort(np.array(place, dtype=str), kind="stable")[:n].astype(np.int64)
+
+
+def _calls(pairs: pl.DataFrame, names: list[str], pair: Any, who: Any) -> pl.DataFrame:
+    annotator = pl.Series("annotator", [names[at] for at in who], pl.String)
+    return pairs[pair].with_columns(annotator).sort(*SIDES, "annotator")
+
+
+def _tables(votes: Votes, pairs: pl.DataFrame, names: list[str]) -> tuple[Bools, Floats]:
+    """(pairs, names): who was asked, and the mean vote from -1 to 1; unscored ones say nothing."""
+    cells = votes.group_by(*SIDES, "annotator").agg(
+        said=(2 * pl.col("preference") - 1).fill_null(0.0).sort().mean()
+    )
+    who = pl.DataFrame({"annotator": names}).with_row_index("who")
+    cells = cells.join(pairs.with_row_index("pair"), on=SIDES).join(who, on="annotator")
+    where = cells["pair"].to_numpy(), cells["who"].to_numpy()
+    asked = np.zeros((pairs.height, len(names)), dtype=np.bool_)
+    said = np.zeros(asked.shape)
+    asked[where], said[where] = True, cells["said"].to_numpy()
+    return asked, said
+
+
+def posterior(scores: Scores, pairs: pl.DataFrame) -> Floats:
     """P(completion_a preferred) of each pair; 1/2 where there is no vote."""
     known = scores.filter(pl.col("score") == "preference").select("subject_id", "value")
     ids = pair_ids(pairs["completion_a"], pairs["completion_b"]).alias("subject_id")
     found = pl.DataFrame(ids).join(known, on="subject_id", how="left", maintain_order="left")
-    return found["value"].fill_null(0.5)
+    return found["value"].fill_null(0.5).to_numpy()
 
 
-def informative(scores: Scores, costs: Mapping[str, float]) -> dict[str, float]:
-    """What a call of each annotator tells for its price: discrimination^2.
+def _worth(scores: Scores, names: list[str]) -> Floats:
+    """What a vote of each counts: its discrimination, shared with its copies; 0 if unknown."""
+    known = scores.filter(pl.col("subject") == "annotator")
+    known = known.pivot("score", index=["subject_id", "model"], values="value")
+    each = (pl.col("discrimination") / pl.col("copies")).sort().mean()
+    known = known.group_by("subject_id").agg(worth=each)
+    found = pl.DataFrame({"subject_id": names}).join(
+        known, on="subject_id", how="left", maintain_order="left"
+    )
+    return found["worth"].fill_null(0.0).to_numpy()
 
-    That is what a vote adds to the precision of a difference. An annotator without a scored vote,
-    or that votes against the others, tells nothing.
+
+def covariance(said: Floats) -> Floats:
+    """Of votes (pairs, annotators) around 0, their correlations drawn to what one truth explains.
+
+    Which completion is called a is of no meaning: a vote has mean 0. With r_ij the correlations and
+    t_ij = l_i l_j those of one factor, the share of t is sum var(r_ij) / sum (r_ij - t_ij)^2.
     """
-    names = pl.DataFrame({"annotator": list(costs), "cost": list(costs.values())})
-    mine = scores.filter((pl.col("subject") == "annotator") & (pl.col("score") == "discrimination"))
-    mean = mine.sort("model").group_by("subject_id").agg(discrimination=pl.mean("value"))
-    names = names.join(mean, left_on="annotator", right_on="subject_id", how="left")
-    slope = pl.col("discrimination").clip(0)
-    told = (slope**2 / pl.col("cost")).fill_null(0.0)
-    return dict(names.select("annotator", told).iter_rows())
+    n = len(said)
+    scale = np.sqrt(np.maximum((said**2).mean(0), OWN)) if n else np.ones(said.shape[1])
+    z = said / scale
+    seen = z.T @ z / max(n, 1)
+    load = _one_factor(seen)
+    target = np.outer(load, load)
+    apart = ~np.eye(len(seen), dtype=np.bool_)
+    chance = ((z**2).T @ z**2 / max(n, 1) - seen**2) / max(n - 1, 1)
+    away = ((seen - target)[apart] ** 2).sum()
+    share = min(1.0, chance[apart].sum() / away) if away > 0 else 1.0
+    made = share * target + (1 - share) * seen
+    np.fill_diagonal(made, 1 + OWN)
+    return made * np.outer(scale, scale)
+
+
+def _one_factor(seen: Floats, steps: int = 20) -> Floats:
+    """Loadings of the one factor that explains correlations best (principal factors)."""
+    share = np.full(len(seen), 0.5)
+    load = np.zeros(len(seen))
+    for _ in range(steps):
+        reduced = seen.copy()
+        np.fill_diagonal(reduced, share)
+        size, axes = np.linalg.eigh(reduced)
+        load = axes[:, -1] * math.sqrt(max(size[-1], 0.0))
+        load = np.clip(load * (1 if load.sum() >= 0 else -1), -0.99, 0.99)
+        share = load**2
+    return load
+
+
+def differs(said: Floats, asked: Bools, cover: Floats, worth: Floats, p: Floats) -> Floats:
+    """P(the whole jury prefers another than p does), by pair."""
+    made = np.empty(len(said))
+    toward = cover @ worth
+    patterns, which = np.unique(asked, axis=0, return_inverse=True)
+    for at, there in enumerate(patterns):
+        rows = which.ravel() == at
+        if there.all():
+            made[rows] = 0
+            continue
+        found = np.linalg.solve(cover[np.ix_(there, there)], toward[there])
+        left = worth @ toward - toward[there] @ found
+        mean = said[rows][:, there] @ found
+        spread = math.sqrt(max(left, OWN))
+        made[rows] = SPECIAL.ndtr(-np.sign(p[rows] - 0.5) * mean / spread)
+    return made
+
+
+def by_news(cover: Floats, worth: Floats, cost: Floats) -> NDArray[np.int64]:
+    """Annotators in the order of what each says of y beside those before it, for its price."""
+    left, free = cover.copy(), np.ones(len(cost), dtype=np.bool_)
+    order: list[int] = []
+    for _ in range(len(cost)):
+        news = (left @ worth) ** 2 / np.maximum(np.diag(left), OWN) / cost
+        best = int(np.argmax(np.where(free, news, -1)))
+        order.append(best)
+        free[best] = False
+        left = left - np.outer(left[:, best], left[best]) / max(left[best, best], OWN)
+    return np.array(order, dtype=np.int64)

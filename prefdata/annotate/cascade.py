@@ -1,9 +1,11 @@
-"""Ask a jury about each pair only until its posterior is sure enough.
+"""Ask a jury about each pair only until the rest of it would hardly say otherwise.
 
-All members judge a pilot of the pairs, which shows what a vote of each is worth. Then the members
-that say most for their price are asked about the rest, a few at a time; after each round
-`aggregate.reliability` is fitted to all votes so far, and pairs whose posterior has reached `sure`
-are left alone. `prefdata.annotate._escalation` holds the rule.
+All members judge a pilot of the pairs, which shows what a vote of each is worth and which of them
+only repeat each other. Then the members that say most beside those already asked, for their price,
+are asked about the rest, a few at a time; after each round `aggregate.reliability` is fitted to all
+votes so far, and pairs about which the whole jury can be foreseen are left alone, until as many of
+them as `tolerance` allows may be decided otherwise than by the whole jury.
+`prefdata.annotate._escalation` holds the rule.
 
 Source: Chen, Zaharia, Zou 2023, "FrugalGPT", for the cascade; Jung, Brahman, Choi 2024, "Trust or
 Escalate", for stopping by confidence; Lewis, Gale 1994, for asking where doubt is largest.
@@ -32,7 +34,7 @@ def cascade(
     *,
     jury: Jury,
     costs: Mapping[str, float] | None = None,
-    sure: float = 0.99,
+    tolerance: float = 0.01,
     pilot: float = 0.25,
     step: int = 5,
     budget: float = 0.6,
@@ -46,11 +48,14 @@ def cascade(
 
     Measures: `cascade_calls`, the calls made of each annotator and of "all" (a call is one pair,
     in one order and draw; a second asking after a bad reply is not counted), `n` being those of the
-    full jury; `cascade_saved_share` of "all", in [0, 1]; `cascade_rounds` of "all".
+    full jury; `cascade_saved_share` of "all", in [0, 1]; `cascade_differing_share` of "all", the
+    share of pairs on which the full jury is expected to prefer otherwise, in [0, 1], above
+    `tolerance` where the budget ended first; `cascade_rounds` of "all".
 
     jury: who votes: a bundled jury or a path to a file; members compare pairs by their verdict.
     costs: the price of one call of each model, by its role in the recipe; default all the same.
-    sure: the posterior from which a pair is left alone, above 0.5 and at most 1.
+    tolerance: the share of pairs whose preference may be another than by all votes of the jury, in
+        expectation, in [0, 1]; so much accuracy is lost at most. 0: ask as far as the budget goes.
     pilot: the share of pairs that all members judge, in (0, 1]; at least 10 pairs.
     step: members asked about a pair in one round.
     budget: the most calls, as a share of the full jury's, in (0, 1].
@@ -64,7 +69,7 @@ def cascade(
 
     Source: Chen et al. (2023), FrugalGPT; Jung et al. (2024), Trust or Escalate.
     """
-    prices = _checked(jury, costs, sure, pilot, step, budget)
+    prices = _checked(jury, costs, tolerance, pilot, step, budget)
     rows = shown(
         prompts, completions,
         orders=orders, draws=draws, max_pairs=max_pairs, seed=seed, stage="annotate.cascade",
@@ -73,12 +78,12 @@ def cascade(
     votes = Votes(tables.empty("votes"))
     rounds = 0
     while True:
-        wanted = next_calls(
+        wanted, differing = next_calls(
             votes, pairs, prices,
-            sure=sure, pilot=pilot, step=step, budget=budget, seed=seed,
+            tolerance=tolerance, pilot=pilot, step=step, budget=budget, seed=seed,
         )  # fmt: skip
         if wanted.is_empty():
-            return votes, _measures(votes, rows.height, rounds, prices)
+            return votes, _measures(votes, rows.height, rounds, differing, prices)
         rounds += 1
         asking = [
             votes_on(
@@ -98,7 +103,7 @@ def cascade(
 def _checked(
     jury: Jury,
     costs: Mapping[str, float] | None,
-    sure: float,
+    tolerance: float,
     pilot: float,
     step: int,
     budget: float,
@@ -110,8 +115,8 @@ def _checked(
             f"{where}: jury = {jury.name!r} has members that rate, or vote by logits; the cascade "
             "needs pairwise judges that give a verdict"
         )
-    if not 0.5 < sure <= 1:
-        raise RecipeError(f"{where}: sure = {sure}; expected a number above 0.5 and at most 1")
+    if not 0 <= tolerance <= 1:
+        raise RecipeError(f"{where}: tolerance = {tolerance}; expected a share in [0, 1]")
     for option, value in (("pilot", pilot), ("budget", budget)):
         if not 0 < value <= 1:
             raise RecipeError(f"{where}: {option} = {value}; expected a share in (0, 1]")
@@ -126,12 +131,15 @@ def _checked(
     return {member.annotator: given[member.model.role] for member in jury.members}
 
 
-def _measures(votes: Votes, per_member: int, rounds: int, prices: Mapping[str, float]) -> Measures:
+def _measures(
+    votes: Votes, per_member: int, rounds: int, differing: float, prices: Mapping[str, float]
+) -> Measures:
     made = dict(votes.group_by("annotator").agg(pl.len()).iter_rows())
     full = per_member * len(prices)
     saved = 1 - votes.height / full if full else None
     rows: list[tuple[str, str, float | None, int]] = [
         ("cascade_calls", "all", float(votes.height), full),
+        ("cascade_differing_share", "all", differing if full else None, full),
         ("cascade_rounds", "all", float(rounds), votes.height),
         ("cascade_saved_share", "all", saved, full),
     ]

@@ -22,16 +22,20 @@ import polars as pl
 
 from prefdata import judge as judges
 from prefdata import tables
+from prefdata.annotate.cascade import cascade
 from prefdata.annotate.checklist_votes import checklist_votes
 from prefdata.annotate.combined import combined
+from prefdata.annotate.constitution import constitution
 from prefdata.annotate.criteria_votes import criteria_votes
 from prefdata.annotate.debate import debate
 from prefdata.annotate.feedback_mining import feedback_mining
+from prefdata.annotate.jury import jury
 from prefdata.annotate.listwise import listwise
 from prefdata.annotate.logits import logits
 from prefdata.annotate.pairwise import pairwise
 from prefdata.annotate.pointwise import pointwise
 from prefdata.annotate.tool import DISAGREED, tool
+from prefdata.judge import Jury, Member
 from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
 from prefdata.models.spec import ModelSpec
@@ -115,6 +119,9 @@ def kinds(w: Any, m: Model) -> dict[str, Callable[[], Any]]:
     reasoned = judges.load("direct").model_copy(update={"max_tokens": 96})
     checked = judges.load("tool-checked").model_copy(update={"reason": "none", "max_tokens": 24})
     debating = {"rounds": 1, "argument_tokens": 32, "orders": "a_first", "max_pairs": 1}
+    seats = [Member(judges.load(name), m) for name in ("helpfulness", "honesty", "harmlessness")]
+    panel = Jury("panel", tuple(seats))
+    mixed = Jury("mixed", (*seats[:2], Member(seats[0].judge, m, "logits")))
     return {
         "logits": lambda: logits(*both, judge=judges.load("helpfulness"), model=m, max_pairs=1),
         "pairwise": lambda: pairwise(*both, judge=judges.load("helpfulness"), **one),
@@ -127,6 +134,11 @@ def kinds(w: Any, m: Model) -> dict[str, Callable[[], Any]]:
         "criteria_votes": lambda: criteria_votes(
             *both, w["principles"], judge=judges.load("principles"), **one
         ),
+        "constitution": lambda: constitution(
+            *both, w["principles"], judge=judges.load("constitution"), **one
+        ),
+        "jury": lambda: jury(*both, jury=mixed, max_pairs=1, reask=False),
+        "cascade": lambda: cascade(*both, jury=panel, max_pairs=1, reask=False, budget=1.0),
         "tool": lambda: tool(
             *both, judge=checked, model=m, tools=("calculator",), max_calls=2, reask=False
         ),
@@ -141,10 +153,10 @@ def kinds(w: Any, m: Model) -> dict[str, Callable[[], Any]]:
 def well_formed(made: Any) -> tuple[int, int]:
     """How many rows of a stage's last table with verdicts there are, and how many were read."""
     found = made if isinstance(made, tuple) else (made,)
-    if "value" in found[-1].columns:  # the reactions that show nothing have no row
-        share = found[-1].filter(pl.col("measure") == "unscored_share").row(0, named=True)
-        return share["n"], round(share["n"] * (1 - share["value"]))
-    unscored = found[-1]["unscored"]
+    if "measure" in found[-1].columns:  # the reactions that show nothing have no row
+        for share in found[-1].filter(pl.col("measure") == "unscored_share").to_dicts():
+            return share["n"], round(share["n"] * (1 - share["value"]))
+    unscored = next(table for table in reversed(found) if "unscored" in table.columns)["unscored"]
     # A tool that cannot take what it was given was given it in a well-formed reply.
     read = unscored.is_null() | unscored.is_in(HEARD) | unscored.str.contains(r"^error: calculator")
     return len(unscored), int(read.sum())

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from prefdata.aggregate._copies import crossed
 from prefdata.aggregate._reliability_grid import Evidence, Floats, Ints, cell_means
 from prefdata.aggregate._reliability_model import PRIOR_SLOPE, Fit, pair_posteriors
 
@@ -14,17 +15,8 @@ SPARSE: Any = sparse
 FEW = 10
 # A correlation between 0.95 and 1 says no more about where a search should start.
 MOST = 0.95
-# Full tables of so many times the numbers of sparse ones are multiplied faster.
-FULL = 16
 # A vote that is surer than this is no more of a surprise where it fails.
 LEAST_CHANCE = 0.02
-
-
-def crossed(one: Any, other: Any) -> Any:
-    """The transpose of one sparse table times another, as full ones where these are little more."""
-    if one.shape[0] * one.shape[1] <= FULL * one.nnz:
-        return one.toarray().T @ other.toarray()
-    return (one.T @ other).tocsr()
 
 
 def repeatability(seen: Evidence) -> Floats:

@@ -44,6 +44,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from prefdata import tables
+from prefdata.aggregate._copies import ALIKE, alike
 from prefdata.aggregate._criteria import weigh
 from prefdata.aggregate._graph import numbers
 from prefdata.aggregate._reliability_grid import Evidence, Floats, Ints
@@ -56,7 +57,6 @@ from prefdata.aggregate._reliability_model import (
     tempered,
 )
 from prefdata.aggregate._reliability_shared import (
-    crossed,
     first_guess,
     repeatability,
     shared_error,
@@ -74,8 +74,6 @@ SPARSE: Any = sparse
 GRAPHS: Any = csgraph
 
 EFFECTS = ["position_effect", "length_effect", "self_family_effect"]
-# Fewer common pairs than this do not make two annotators copies.
-ENOUGH = 20
 
 
 def reliability(
@@ -85,7 +83,7 @@ def reliability(
     *,
     gold: str | None = None,
     groups: Mapping[str, str] | None = None,
-    copies: float = 0.98,
+    copies: float = ALIKE,
     families: Mapping[str, str] | None = None,
     criteria: Sequence[str] | None = None,
     weights: Mapping[str, float] | None = None,
@@ -253,37 +251,11 @@ def _sharing(
 
 
 def _copies(seen: Evidence, names: list[str], least: float) -> tuple[Ints, Ints]:
-    """Units whose mean votes on the pairs that both voted on correlate at least so highly.
-
-    Of one annotator's criteria none is a copy of another: they may well agree.
-    """
-    signed = 2 * seen.y - 1
-    shape = (seen.n_pairs, seen.n_units)
-    where = (seen.pair, seen.unit)
-
-    def table(values: Floats) -> Any:
-        return SPARSE.csr_array(SPARSE.coo_array((values, where), shape=shape))
-
-    n_votes = table(np.ones(len(signed)))
-    mean = table(signed)
-    mean.data = mean.data / n_votes.data
-    there, squared = n_votes.copy(), mean.copy()
-    there.data = np.ones_like(there.data)
-    squared.data = mean.data**2
-    common = SPARSE.coo_array(crossed(there, there))
-    i, j = common.coords
-    kept = (i < j) & (common.data >= ENOUGH)
-    i, j = i[kept].astype(np.int64), j[kept].astype(np.int64)
-    if not len(i):
-        return i, j
-    # Uncentred, so that which completion is called a does not matter.
-    both, left, right = (
-        np.asarray(crossed(one, other)[i, j]).ravel()
-        for one, other in ((mean, mean), (squared, there), (there, squared))
-    )
-    close = both >= least * np.sqrt(np.maximum(left * right, 1e-300))
+    """Units that vote alike. Of one annotator's criteria none is a copy of another: they may well
+    agree."""
+    i, j = alike(seen.pair, seen.unit, 2 * seen.y - 1, least=least)
     person = np.unique(np.array(names), return_inverse=True)[1]
-    close &= (person[i] != person[j]) & ~seen.gold[i] & ~seen.gold[j]
+    close = (person[i] != person[j]) & ~seen.gold[i] & ~seen.gold[j]
     return i[close], j[close]
 
 

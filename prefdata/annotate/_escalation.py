@@ -4,7 +4,7 @@ It sees votes and prices only: no gold, and no more of a judge's name than which
 
 What is to be known of a pair is which of the two the whole jury prefers. With x_j the mean vote of
 member j on it, 1 for the one and -1 for the other, and w_j what `aggregate.reliability` lets a vote
-of j count, that is the sign of
+of j count, an error that all share taken out, that is nearly the sign of
 
     y = sum_j w_j x_j.
 
@@ -12,11 +12,12 @@ The pilot, pairs drawn at random that all members judged, shows how votes go tog
 and by the errors that judges of one model or one prompt share. Taken as normal with that covariance
 C, the votes S that a pair has tell how the others will go:
 
-    y | S ~ Normal(mu, v),    mu = w' C_.S C_SS^-1 x_S,    v = w' C w - w' C_.S C_SS^-1 C_S. w
+    y | S ~ Normal(mu, v),    mu = w' C_.S C_SS^-1 x_S,
 
-and with p the preference that the aggregate finds in S alone, the whole jury would say otherwise
-with probability Phi(-sign(p - 1/2) mu / sqrt(v)). That member is asked next whose vote takes most
-from v for its price, given those who were asked: who only repeats others says nothing new.
+v being what is seen on pairs of the pilot that were left out of C. With p the preference that the
+aggregate finds in S alone, the whole jury would say otherwise with probability
+Phi(-sign(p - 1/2) mu / sqrt(v)). That member is asked next whose vote takes most from the variance
+of y for its price, given those who were asked: who only repeats others says nothing new.
 
 Source: Krause, Singh, Guestrin 2008, "Near-Optimal Sensor Placements in Gaussian Processes" (asking
 next what says most beside what is known); Schäfer and Strimmer 2005, "A shrinkage approach to
@@ -33,7 +34,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from prefdata.aggregate.reliability import reliability
-from prefdata.tables import Scores, Votes, digest, pair_ids
+from prefdata.tables import Measures, Scores, Votes, digest, pair_ids
 
 SPECIAL: Any = special
 Floats = NDArray[np.floating[Any]]
@@ -42,6 +43,8 @@ Bools = NDArray[np.bool_]
 SIDES = ["completion_a", "completion_b"]
 # The fewest pairs from which anything can be learnt about a jury.
 FEWEST = 10
+# Parts of the pilot, each foretold from the others.
+PARTS = 5
 # The share of all doubt that is left to later rounds, so that the budget goes where doubt is large.
 LATER = 0.1
 # Of the variance of a vote, what no other vote could say: it keeps matrices regular.
@@ -78,10 +81,10 @@ def next_calls(
         return _calls(pairs, names, first.repeat(len(names)), everyone), 0.5
     asked, said = _tables(votes, pairs, names)
     room = max(0, room - int(asked.sum()))
-    scores = reliability(votes)[1]
-    worth = _worth(scores, names)
+    _, scores, measures = reliability(votes)
+    worth = _worth(scores, measures, names, votes.height / max(1, int(asked.sum())))
     cover = covariance(said[first])
-    other = differs(said, asked, cover, worth, posterior(scores, pairs))
+    other = differs(said, asked, said[first], worth, posterior(scores, pairs))
     order = by_news(cover, worth, np.array([costs[name] for name in names]))
     doubtful = np.argsort(-other, kind="stable")
     # Those from here on may all be left alone together, or wait for a later round.
@@ -126,8 +129,14 @@ def posterior(scores: Scores, pairs: pl.DataFrame) -> Floats:
     return found["value"].fill_null(0.5).to_numpy()
 
 
-def _worth(scores: Scores, names: list[str]) -> Floats:
-    """What a vote of each counts: its discrimination, shared with its copies; 0 if unknown."""
+def _worth(scores: Scores, measures: Measures, names: list[str], n: float) -> Floats:
+    """What the mean of n votes of each counts in the whole jury's preference.
+
+    A discrimination alpha (shared with copies; 0 if unknown) less kappa^2 A / (a + J kappa^2), with
+    A their sum, J their number and a = pi^2 / (3 n) + tau^2, the variance of an own error, to which
+    kappa^2 is that of the common one (Sherman and Morrison). Where all share an error, it is in the
+    votes of those that see less of the truth too, and these are what it is told by.
+    """
     known = scores.filter(pl.col("subject") == "annotator")
     known = known.pivot("score", index=["subject_id", "model"], values="value")
     each = (pl.col("discrimination") / pl.col("copies")).sort().mean()
@@ -135,7 +144,11 @@ def _worth(scores: Scores, names: list[str]) -> Floats:
     found = pl.DataFrame({"subject_id": names}).join(
         known, on="subject_id", how="left", maintain_order="left"
     )
-    return found["worth"].fill_null(0.0).to_numpy()
+    alpha = found["worth"].fill_null(0.0).to_numpy()
+    size = dict(measures.select("measure", "value").iter_rows())
+    shared, own = (float(size.get(name) or 0.0) ** 2 for name in ("pair_error", "own_error"))
+    alone = math.pi**2 / (3 * n) + own
+    return alpha - shared * alpha.sum() / (alone + len(names) * shared)
 
 
 def covariance(said: Floats) -> Floats:
@@ -173,32 +186,48 @@ def _one_factor(seen: Floats, steps: int = 20) -> Floats:
     return load
 
 
-def differs(said: Floats, asked: Bools, cover: Floats, worth: Floats, p: Floats) -> Floats:
-    """P(the whole jury prefers another than p does), by pair."""
+def differs(said: Floats, asked: Bools, pilot: Floats, worth: Floats, p: Floats) -> Floats:
+    """P(the whole jury prefers another than p does), by pair.
+
+    How far the whole is from what some votes foretell is seen on pairs of the pilot from which the
+    foretelling was not learnt: where many annotators voted on few pairs, in the others it is small
+    by chance.
+    """
     made = np.empty(len(said))
-    toward = cover @ worth
+    parts = np.arange(len(pilot)) % PARTS
+    covers = [covariance(pilot[parts != part]) for part in range(PARTS)]
+    cover = covariance(pilot)
     patterns, which = np.unique(asked, axis=0, return_inverse=True)
     for at, there in enumerate(patterns):
         rows = which.ravel() == at
         if there.all():
             made[rows] = 0
             continue
-        found = np.linalg.solve(cover[np.ix_(there, there)], toward[there])
-        left = worth @ toward - toward[there] @ found
-        mean = said[rows][:, there] @ found
-        spread = math.sqrt(max(left, OWN))
+        away = [
+            (pilot @ worth - pilot[:, there] @ _foretold(each, worth, there))[parts == part]
+            for part, each in enumerate(covers)
+        ]
+        spread = math.sqrt(max(float((np.concatenate(away) ** 2).mean()), OWN))
+        mean = said[rows][:, there] @ _foretold(cover, worth, there)
         made[rows] = SPECIAL.ndtr(-np.sign(p[rows] - 0.5) * mean / spread)
     return made
 
 
+def _foretold(cover: Floats, worth: Floats, there: Bools) -> Floats:
+    """What each of the votes that are there counts in the mean of y."""
+    return np.linalg.solve(cover[np.ix_(there, there)], (cover @ worth)[there])
+
+
 def by_news(cover: Floats, worth: Floats, cost: Floats) -> NDArray[np.int64]:
     """Annotators in the order of what each says of y beside those before it, for its price."""
-    left, free = cover.copy(), np.ones(len(cost), dtype=np.bool_)
+    left: Floats = cover.copy()
+    free = np.ones(len(cost), dtype=np.bool_)
     order: list[int] = []
     for _ in range(len(cost)):
         news = (left @ worth) ** 2 / np.maximum(np.diag(left), OWN) / cost
         best = int(np.argmax(np.where(free, news, -1)))
         order.append(best)
         free[best] = False
-        left = left - np.outer(left[:, best], left[best]) / max(left[best, best], OWN)
+        own = max(float(left[best, best]), OWN)
+        left = np.asarray(left - left[:, best, None] * left[best] / own)
     return np.array(order, dtype=np.int64)

@@ -5,14 +5,22 @@ and each annotator's effects become rows with intervals and what they rest on.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse import csgraph
 
+from prefdata.aggregate._copies import alike
 from prefdata.errors import RecipeError, nearest
 from prefdata.measure._effects_model import Effects, Seen, fit_effects
 from prefdata.measure._means import ALIKE, COLUMNS, NO_ERROR, ONE_GROUP, side, student
+
+Ints = NDArray[np.int64]
+SPARSE: Any = sparse
+GRAPHS: Any = csgraph
 
 UNIT = ["completion_a", "completion_b", "criterion"]
 SEPARATED = "the effects explain every vote: they are only known to be large"
@@ -36,9 +44,10 @@ def with_others(
 ) -> pl.DataFrame:
     """Scored votes with `k` of `n` others who prefer a, and gold's `verdict`; sorted.
 
-    Each other annotator counts once a comparison; `kin` labels annotators, and those of one label
-    are no others to each other; `told` says whose votes tell of quality. With gold only comparisons
-    that it voted on stay.
+    Each other annotator counts once a comparison, and copies (`aggregate._copies`) count as one;
+    `kin` labels annotators, and those of one label are no others to each other, nor are copies:
+    who always says the same says nothing of its own. `told` says whose votes tell of quality. With
+    gold only comparisons that it voted on stay.
     """
     scored = votes.drop_nulls("preference")
     if gold is not None:
@@ -48,8 +57,12 @@ def with_others(
     else:
         scored = scored.with_columns(verdict=pl.lit(None, pl.Float64))
     scored = scored.with_columns(kin=pl.col("annotator") if kin is None else kin)
+    scored = scored.drop("kin").join(_related(scored), on="annotator", maintain_order="left")
     telling = scored if told is None else scored.filter(told)
-    once = telling.group_by(*UNIT, "kin", "annotator").agg(p=pl.col("preference").sort().mean())
+    once = telling.group_by(*UNIT, "kin", "copy", "annotator").agg(
+        p=pl.col("preference").sort().mean()
+    )
+    once = once.group_by(*UNIT, "kin", "copy").agg(p=pl.col("p").sort().mean())
     own = once.group_by(*UNIT, "kin").agg(kin_k=pl.col("p").sort().sum(), kin_n=pl.len())
     total = once.group_by(UNIT).agg(all_k=pl.col("p").sort().sum(), all_n=pl.len())
     first = pl.col("a_first").cast(pl.Float64) * 2 - 1
@@ -66,6 +79,33 @@ def with_others(
         .with_columns(k=(pl.col("all_k") - pl.col("kin_k")).clip(0, pl.col("n")))
         .sort("annotator", *UNIT, "draw", "a_first")
     )
+
+
+def _related(scored: pl.DataFrame) -> pl.DataFrame:
+    """Of each `annotator` its `copy`, the number of those who vote as it does, and its `kin`, that
+    of those and of those of one label with any of them."""
+    who = scored.select("annotator", "kin").unique().sort("annotator")
+    who = who.with_row_index("unit").with_columns(label=pl.col("kin").rank("dense") - 1)
+    cells = scored.select(
+        pl.struct(UNIT).rank("dense").alias("pair") - 1, "annotator", "preference"
+    )
+    cells = cells.join(who, on="annotator", maintain_order="left")
+    pair, unit = (cells[name].cast(pl.Int64).to_numpy() for name in ("pair", "unit"))
+    i, j = alike(pair, unit, 2 * cells["preference"].to_numpy() - 1)
+    label = who["label"].cast(pl.Int64).to_numpy()
+    # A label is one more node, to which all of it are bound.
+    bound = np.arange(len(label)), len(label) + label
+    return who.select("annotator").with_columns(
+        copy=pl.Series(_components(2 * len(label), i, j)[: len(label)]),
+        kin=pl.Series(
+            _components(2 * len(label), np.r_[i, bound[0]], np.r_[j, bound[1]])[: len(label)]
+        ),
+    )
+
+
+def _components(n: int, i: Ints, j: Ints) -> Ints:
+    edges = SPARSE.coo_array((np.ones(len(i)), (i, j)), shape=(n, n))
+    return GRAPHS.connected_components(edges, directed=False)[1].astype(np.int64)
 
 
 def toward(trait: str) -> pl.Expr:

@@ -13,6 +13,8 @@ it after the others' votes,
 
 with g and t at the maximum of their likelihood, and a, c, b maximise the likelihood of j's votes
 averaged over it. What the others have in common counts as quality: b is the effect beyond theirs.
+Given theta_u the others' votes are taken as independent. Who always agree are one of them, but
+short of that shared errors make theta_u look surer than it is, and intervals too narrow.
 Where gold is given, theta_u is gold's verdict (1, 0 or -1).
 
 With s_g the score and H_g the information of group g of G groups of prompts, H that of all, and C

@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from prefdata import judge as judges
 from prefdata import tables
 from prefdata.aggregate.reliability import reliability
-from prefdata.annotate._escalation import SIDES, by_news, covariance, differs, next_calls
+from prefdata.annotate._escalation import (
+    SIDES,
+    _tables,
+    _worth,
+    by_news,
+    covariance,
+    differs,
+    next_calls,
+    posterior,
+)
 from prefdata.annotate.cascade import cascade
 from prefdata.annotate.jury import jury as jury_stage
 from prefdata.errors import RecipeError
@@ -239,21 +248,35 @@ def test_a_covariance_from_many_pairs_is_theirs():
 def test_how_often_the_jury_would_say_otherwise_is_what_it_does():
     """Votes drawn as the rule takes them to be: what is foreseen happens as often as foreseen."""
     draw = np.random.default_rng(1)
-    n, worth = 20_000, np.array([2.0, 1.5, 1.0, 1.0, 0.5])
+    n, worth = 20_000, np.array([2.0, 1.5, 1.0, 1.0, -0.5])
     load = np.array([0.8, 0.7, 0.6, 0.5, 0.4])
     cover = np.outer(load, load) + np.diag(1 - load**2)
-    said = draw.multivariate_normal(np.zeros(5), cover, n)
+    said, pilot = (draw.multivariate_normal(np.zeros(5), cover, size) for size in (n, 400))
     whole = said @ worth
     for k in (1, 2, 4):
         asked = np.tile(np.arange(5) < k, (n, 1))
         p = np.where(said[:, :k] @ worth[:k] > 0, 0.9, 0.1)
-        foreseen = differs(said * asked, asked, cover, worth, p)
+        foreseen = differs(said * asked, asked, pilot, worth, p)
         other = (whole > 0) != (p > 0.5)
         for low, high in ((0, 0.05), (0.05, 0.2), (0.2, 0.5)):
             inside = (foreseen >= low) & (foreseen < high)
             assert foreseen[inside].mean() == pytest.approx(other[inside].mean(), abs=0.03)
     everyone = np.ones((n, 5), dtype=bool)
-    assert not differs(said, everyone, cover, worth, (whole > 0) * 1.0).any()
+    assert not differs(said, everyone, pilot, worth, (whole > 0) * 1.0).any()
+
+
+def test_what_votes_count_foretells_the_whole_jurys_preference():
+    """Also where all share an error: then discriminations alone are no weights of votes."""
+    _, votes = llmbar()
+    pairs, names = votes.select(SIDES).unique().sort(SIDES), sorted(votes["annotator"].unique())
+    _, scores, measures = reliability(votes)
+    _, said = _tables(votes, pairs, names)
+    whole = posterior(scores, pairs) > 0.5
+    worth = _worth(scores, measures, names, 2.0)
+    assert ((said @ worth > 0) == whole).mean() > 0.97
+    apart = measures.with_columns(value=pl.lit(0.0))
+    alone = _worth(scores, apart, names, 2.0)
+    assert ((said @ alone > 0) == whole).mean() < 0.93
 
 
 @pytest.mark.slow
@@ -274,6 +297,7 @@ def test_in_planted_worlds_it_is_as_right_as_the_whole_jury_and_righter_than_ran
     assert np.mean(nearer) > 0
 
 
+@pytest.mark.slow
 def test_on_llmbar_three_fifths_of_the_calls_are_as_right_as_all():
     items, votes = llmbar()
     got = replayed(votes)

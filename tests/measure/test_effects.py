@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from prefdata.measure import _effects_model as model
-from prefdata.measure._effects import effects_of
+from prefdata.measure._effects import effects_of, with_others
 
 Floats = NDArray[np.float64]
 ODDS = 1.5
@@ -178,3 +178,31 @@ def test_who_always_follows_a_trait_is_only_known_to_be_large():
     assert found["value"] > 3
     assert found["stderr"] is None
     assert "large" in found["note"]
+
+
+def test_copies_are_one_other_and_no_other_to_each_other():
+    """Nine who always say the same as one are no more evidence of quality than the one."""
+    draw = np.random.default_rng(0)
+    theta = draw.normal(0, 1.5, 60)
+    said = {f"human:{k}": draw.random(60) < expit(theta) for k in range(3)}
+    copies = {f"llm:copy{k}": said["human:0"] for k in range(9)}
+
+    def with_them(people: dict[str, Any]) -> pl.DataFrame:
+        frames = [
+            pl.DataFrame({"preference": won.astype(float)}).with_columns(
+                completion_a=pl.format("{}a", pl.int_range(60)),
+                completion_b=pl.format("{}b", pl.int_range(60)),
+                criterion=pl.lit("q"),
+                annotator=pl.lit(name),
+                draw=pl.lit(0),
+                a_first=pl.lit(None, pl.Boolean),
+            )
+            for name, won in people.items()
+        ]
+        return with_others(pl.concat(frames), None)
+
+    plain, copied = with_them(said), with_them({**said, **copies})
+    kept = copied.filter(pl.col("annotator").is_in(list(said)))
+    assert kept.select("annotator", "k", "n").equals(plain.select("annotator", "k", "n"))
+    one = copied.filter(pl.col("annotator") == "llm:copy0").select("k", "n")
+    assert one.equals(plain.filter(pl.col("annotator") == "human:0").select("k", "n"))

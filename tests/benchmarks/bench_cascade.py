@@ -2,8 +2,9 @@
 
     python tests/benchmarks/bench_cascade.py
 
-Each line: `sure`, the share of the full jury's calls, accuracy under `aggregate.reliability`, and
-that of as many random calls; means and the least of several pilots. Not a test.
+Each line: `tolerance`, the share of the full jury's calls, accuracy under `aggregate.reliability`,
+the share of items on which the full jury differs, and the accuracy of as many random calls; means
+and the least of several pilots. Not a test.
 """
 
 import os
@@ -16,7 +17,7 @@ import polars as pl
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.annotate.test_cascade import accuracy, llmbar, random_calls, replayed
+from tests.annotate.test_cascade import accuracy, llmbar, preferred, random_calls, replayed
 
 SEEDS = 4
 
@@ -28,14 +29,16 @@ def main():
     alone = votes.join(gold, on="prompt_id").group_by("annotator")
     best = alone.agg(right=((pl.col("preference") == 1) == pl.col("right")).mean())["right"].max()
     print(f"full jury {accuracy(votes, items):.3f}; best judge by gold {best:.3f}")
-    for sure in (0.8, 0.95, 0.99, 1.0):
-        got = [replayed(votes, seed=seed, sure=sure) for seed in range(SEEDS)]
+    whole = preferred(votes, items) > 0.5
+    for tolerance in (0.1, 0.03, 0.01, 0.003):
+        got = [replayed(votes, seed=seed, tolerance=tolerance) for seed in range(SEEDS)]
         ours = [accuracy(each, items) for each in got]
+        other = np.mean([((preferred(each, items) > 0.5) != whole).mean() for each in got])
         chance = [accuracy(random_calls(votes, g.height // 2, k), items) for k, g in enumerate(got)]
         share = np.mean([each.height for each in got]) / votes.height
         print(
-            f"sure {sure:.2f}: {share:.2f} of the calls, {np.mean(ours):.3f} "
-            f"(least {min(ours):.3f}), random calls {np.mean(chance):.3f}",
+            f"tolerance {tolerance:.3f}: {share:.2f} of the calls, {np.mean(ours):.3f} "
+            f"(least {min(ours):.3f}), differs on {other:.3f}, random calls {np.mean(chance):.3f}",
             flush=True,
         )
 

@@ -9,7 +9,7 @@
       quarantine.jsonl   source rows that could not be read, with their reasons, if any
       <export>/          a `datasets.DatasetDict` folder, one for each export
       README.md          the dataset card
-      report.html        how scores are distributed, kept and dropped, if any
+      report.html        its constitution, and how scores are distributed, if there are any
 
 `<id>` is 12 hexadecimal digits over tables, resolved recipe and judges (see `content`), so building
 the same thing twice gives the same id and writes nothing. A version is written aside, its manifest

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from prefdata.measure._wilson import Z95, wilson
+
 # What begins markup: of these a text of others keeps none.
 MARKUP = re.compile(r"([\\`*_\[\]<>~$])")
 
@@ -31,7 +33,7 @@ def interval(row: Mapping[str, Any]) -> str:
     """The stated interval, else that of value and standard error; empty where neither is known."""
     low, high, value, error = (row[name] for name in ("low", "high", "value", "stderr"))
     if (low is None or high is None) and value is not None and error is not None:
-        low, high = value - 1.96 * error, value + 1.96 * error
+        low, high = value - Z95 * error, value + Z95 * error
     return "" if low is None or high is None else f"{number(low)} to {number(high)}"
 
 
@@ -39,7 +41,5 @@ def share(k: int, n: int) -> str:
     """A share with Wilson's 95 % interval."""
     if n == 0:
         return ""
-    p, z = k / n, 1.959964
-    middle, half = p + z**2 / (2 * n), z * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
-    low, high = ((middle + sign * half) / (1 + z**2 / n) for sign in (-1, 1))
-    return f"{number(p)} ({number(low)} to {number(high)})"
+    low, high = wilson(k / n, float(n))
+    return f"{number(k / n)} ({number(low)} to {number(high)})"

@@ -18,10 +18,11 @@ trained on the pairs that criteria labelled, there a language model); Bradley an
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from prefdata import tables
 from prefdata.errors import RecipeError
-from prefdata.estimate._evidence import Floats, counted, embed
+from prefdata.estimate._evidence import Ints, counted, embed
 from prefdata.estimate._spelling import spelling
 from prefdata.explain._labelled import labels
 from prefdata.explain._predict import fit_weights, folds_of, hits
@@ -30,6 +31,8 @@ from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Measures, Pairs, Prompts, Scores
 
 SCOPE = "all"
+
+Doubles = NDArray[np.float64]
 
 
 def distilled_scorer(
@@ -83,7 +86,7 @@ def distilled_scorer(
     weights = _weights(x / scale, part, folds, ridge)
     of = rows.select("group", part=pl.Series(part, dtype=pl.Int64)).unique("group")
     parts = known.join(of, on="group", how="left", maintain_order="left")["part"].fill_null(folds)
-    value: Floats = ((f / scale) * weights[parts.to_numpy()]).sum(1)
+    value: Doubles = ((f / scale) * weights[parts.to_numpy()]).sum(1)
     ahead = value[rows["better"].to_numpy()] - value[rows["worse"].to_numpy()]
     scores = known.select(
         subject_id="completion_id",
@@ -119,7 +122,7 @@ def _placed(told: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _weights(x: Floats, part: Floats, folds: int, ridge: float) -> Floats:
+def _weights(x: Doubles, part: Ints, folds: int, ridge: float) -> Doubles:
     """A row of weights for each part, fitted without it, and below them their mean."""
     ones = np.ones((len(x), 1))
     each = [fit_weights(x[part != k], ones[part != k], ridge)[:, 0] for k in range(folds)]

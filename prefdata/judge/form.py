@@ -90,7 +90,7 @@ class Texts:
         if not isinstance(value, list) or not 1 <= len(value) <= self.most:  # pyright: ignore[reportUnknownArgumentType]
             return False
         one = Text(LONGEST)
-        return all(one.accepts(each) for each in value)  # pyright: ignore[reportUnknownVariableType]
+        return all(one.accepts(each) for each in cast(list[object], value))
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def standing(spec: SourceSpec, whole: Any) -> list[Row]:
             )
         return [{name: row[name] for name in ("principle", *COUNTS, "rank")} for row in rows]
     texts = {id: said["description"] for id, said in annotators.items() if _is_principle(said)}
-    counted = {text: dict.fromkeys(COUNTS, 0) for text in texts.values()}
+    counted: dict[str, Row] = {text: dict.fromkeys(COUNTS, 0) for text in texts.values()}
     for comparison in comparisons:
         said = _dict(_dict(comparison).get("annotations"))
         label = _pref(said.get(str(metadata.get("default_annotator"))))

@@ -76,7 +76,7 @@ def lines(
     annotators = _annotators(votes, _filled("principles", tables))
     ids = _ids(annotators, _chosen(annotators, default, told.height > 0))
     shown = [each for each in ABOUT[1:] if prompts[each].count()]
-    head = {
+    head: dict[str, Any] = {
         "version": VERSION,
         "description": f"prompts, completions and votes of {name}",
         "dataset_name": name,

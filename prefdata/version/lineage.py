@@ -3,7 +3,8 @@
 An entity is the version, a table or an export of it, a source, the recipe and each judge (plans);
 an activity is the import, each stage and the build that wrote the version; an agent is prefdata and
 each model that was asked. It is a PROV-JSON document, so any reader of PROV takes it as it is. It
-is made of what the manifest says already, and so is no part of a version's id.
+is made of what the manifest says already, and so is no part of a version's id. The time stands
+beside it only, as `created`, so that equal versions have equal lineage.
 
 Source: W3C PROV-DM (2013); the PROV-JSON serialization, W3C member submission (2013).
 """
@@ -23,9 +24,9 @@ def lineage(manifest: Mapping[str, Any]) -> dict[str, Any]:
     ref = f"{manifest['name']}@{manifest['id']}"
     version, build, plan = _id("version", ref), _id("build", ref), _id("recipe", ref)
     flows = cast(Sequence[Mapping[str, Any]], manifest["counts"].get("stages", ()))
-    stages = list(dict.fromkeys(str(flow["stage"]) for flow in flows))
+    stages = list(dict.fromkeys(_stage(flow) for flow in flows))
     activities = [_id("stage", ref, stage) for stage in [IMPORT, *stages]]
-    writers = {str(flow["table"]): _id("stage", ref, str(flow["stage"])) for flow in flows}
+    writers = {str(flow["table"]): _id("stage", ref, _stage(flow)) for flow in flows}
     tables = {
         _id("table", name, str(said["digest"])): (name, said["rows"])
         for name, said in manifest["tables"].items()
@@ -48,7 +49,7 @@ def lineage(manifest: Mapping[str, Any]) -> dict[str, Any]:
             **{_id("export", ref, view): {"prov:label": view} for view in manifest["exports"]},
         },
         "activity": {
-            build: {"prov:endTime": manifest["created"], "prov:label": f"build of {ref}"},
+            build: {"prov:label": f"build of {ref}"},
             **{
                 id: {"prov:label": name}
                 for id, name in zip(activities, [IMPORT, *stages], strict=True)
@@ -109,6 +110,10 @@ def lineage(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def _id(kind: str, *parts: str) -> str:
     return f"prefdata:{kind}/{'/'.join(quote(part, safe='@._-') for part in parts)}"
+
+
+def _stage(flow: Mapping[str, Any]) -> str:
+    return str(flow.get("stage", flow["use"]))
 
 
 def _type(name: str) -> dict[str, str]:

@@ -262,10 +262,11 @@ def _stages(version: Version, kind: Kind, id: str, gone: pl.DataFrame) -> list[d
     ]
     made: list[dict[str, Any]] = []
     for flow in flows:
-        reason = reasons.pop(flow["stage"], None)
+        stage = str(flow.get("stage", flow["use"]))
+        reason = reasons.pop(stage, None)
         added = flow["use"].partition(".")[0] in ("generate", "pair")
         fate = "dropped" if reason is not None else "made" if added else "passed"
-        made.append({**flow, "fate": fate, "reason": reason})
+        made.append({**flow, "stage": stage, "fate": fate, "reason": reason})
         if reason is not None:
             break
     rest = [{"stage": name, "fate": "dropped", "reason": why} for name, why in reasons.items()]

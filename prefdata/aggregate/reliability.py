@@ -125,8 +125,8 @@ def reliability(
     - `copies`: annotators whose votes on at least 20 common pairs correlate at least so highly are
       a group too; above 0; above 1 never. 0.98 is one other verdict in a hundred. Good judges
       agree as well: lowering it takes from those who are right together.
-    - `families`: the family of annotators and generators by a pattern on the name; default by
-      `families.toml` of the judges.
+    - `families`: the family of annotators and generators by a pattern on the name, "" for none;
+      then the `family` of the recipe's models counts, then `families.toml` of the judges.
     - `criteria`: the criteria whose votes count; default all.
     - `weights`: votes that one vote on a criterion counts for; default 1 each.
     - `max_iterations`: steps before giving up.

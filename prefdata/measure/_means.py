@@ -105,6 +105,14 @@ def means(
     )
 
 
+def two_names(one: str, other: str) -> pl.Expr:
+    """The subject "<one> & <other>" of two named columns, from which both can be told again.
+
+    An "&" of a name is doubled, so that the single one is between the two.
+    """
+    return pl.concat_str(pl.col(one, other).str.replace_all("&", "&&"), separator=" & ")
+
+
 def student(groups: pl.Series) -> pl.Series:
     """The 97.5 % quantile of Student's t with one degree of freedom less than groups."""
     freedom = (groups - 1).cast(pl.Float64).to_numpy()

@@ -390,6 +390,7 @@ def test_choices_share_the_mass_of_their_tokens(server: Any, spec_of: SpecOf):
     a, b = math.exp(-0.5) + math.exp(-2.5), math.exp(-1.5) + math.exp(-3.5)
     found = {each["token"]: math.exp(each["logprob"]) for each in row["logprobs"][0]}
     assert found == pytest.approx({"A": a / (a + b), "B": b / (a + b)})
+    assert row["number"][0] == pytest.approx(a + b)
     assert row["text"][0] == "A"
     assert "response_format" not in server.requests[0]["body"]
     none = asked(spec, ask(spec, ["x"], want="choice", options={"choices": ["Z", "Q"]}))
@@ -404,6 +405,7 @@ def test_a_letter_with_marks_around_it_is_that_letter(token: str):
     assert made["text"] == "A"
     shares = {each["token"]: math.exp(each["logprob"]) for each in made["logprobs"]}
     assert shares == pytest.approx({"A": 0.82 / 0.9, "B": 0.08 / 0.9})
+    assert made["number"] == pytest.approx(0.9), "what is left is something else"
 
 
 def test_marks_alone_and_other_words_speak_for_no_choice():

@@ -30,6 +30,7 @@ JUDGES = {
     "vibes": "principles",
 }
 NEEDED: dict[str, dict[str, Any]] = {
+    "aggregate.ranked_pairing": {"baseline": "nobody"},
     "aggregate.social_choice": {"rule": "borda"},
     "aggregate.temperature_scaling": {"annotators": ["llm:a"], "against": ["human:b"]},
     "annotate.debate": {"models": ["m"]},

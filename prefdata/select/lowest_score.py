@@ -44,6 +44,11 @@ def lowest_score(
         )
     values = named(scores, score, where="select.lowest_score")
     values = values.filter(pl.col("subject_id").is_in(pairs["pair_id"].implode()))
+    if values.is_empty() and pairs.height:
+        raise RecipeError(
+            f"select.lowest_score: none of {pairs.height} pairs has a score {score!r}, and all "
+            "would be dropped; look at what its stage was answered"
+        )
     n = count if count is not None else max(1, int((keep or 0) * values.height + 1e-9))
     lowest = values.sort("value", "subject_id").head(n)["subject_id"]
     return Pairs(pairs.filter(pl.col("pair_id").is_in(lowest.implode())))

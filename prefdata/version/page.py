@@ -13,6 +13,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from prefdata.errors import counted
+
 Floats = NDArray[np.float64]
 
 BINS = 24
@@ -20,7 +22,7 @@ BINS = 24
 MANY, OUTER = 200, 0.005
 MOST_SCORES = 24
 SHOWN = (0.05, 0.25, 0.5, 0.75, 0.95)
-WIDTH, HEIGHT, LEFT, FOOT, TOP = 640, 200, 44, 30, 12
+WIDTH, HEIGHT, FOOT, TOP = 640, 220, 34, 30
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1d21; --paper: #ffffff; --faint: #5d636d;
@@ -30,9 +32,11 @@ STYLE = """
 body { background: var(--paper); color: var(--ink); max-width: 46rem; margin: 2rem auto;
   padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif; }
 h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; } code { font-size: 0.95em; }
-svg { width: 100%; height: auto; display: block; } svg text { fill: var(--faint); font-size: 12px; }
+svg { width: 100%; height: auto; display: block; } svg text { fill: var(--faint); font-size: 13px; }
+@media (max-width: 36rem) { svg text { font-size: 22px; } }
 .kept { fill: var(--kept); } .dropped { fill: var(--dropped); }
 .axis { stroke: var(--line); } .faint { color: var(--faint); }
+.wide { overflow-x: auto; } th, td { white-space: nowrap; }
 table { border-collapse: collapse; margin: 0.5rem 0 1rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: 0.15rem 0.8rem 0.15rem 0;
   border-bottom: 1px solid var(--line); }
@@ -136,8 +140,8 @@ def _section(each: Distribution) -> str:
     return (
         f"<section>\n<h2><code>{_said(each.score)}</code></h2>\n"
         f'<p class="faint">of each {_said(each.subject)}{_said(by)}</p>\n{_figure(each)}\n'
-        f"<table><thead><tr><th></th><th>rows</th>{head}</tr></thead><tbody>{body}</tbody></table>"
-        "\n</section>"
+        f'<div class="wide"><table><thead><tr><th></th><th>rows</th>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>\n</section>"
     )
 
 
@@ -150,12 +154,12 @@ def _figure(each: Distribution) -> str:
     edges = bins(whole)
     kept, dropped = counts(each.kept, edges), counts(each.dropped, edges)
     most = max(1, int((kept + dropped).max()))
-    step = (WIDTH - LEFT) / len(kept)
+    step = WIDTH / len(kept)
     scale = (HEIGHT - FOOT - TOP) / most
     ground = HEIGHT - FOOT
     bars: list[str] = []
     for at, (n_kept, n_dropped) in enumerate(zip(kept.tolist(), dropped.tolist(), strict=True)):
-        x, up = LEFT + at * step, ground
+        x, up = at * step, ground
         for kind, n in (("kept", n_kept), ("dropped", n_dropped)):
             if n:
                 up -= n * scale
@@ -168,7 +172,7 @@ def _figure(each: Distribution) -> str:
         f"dropped; from {whole.min():.4g} to {whole.max():.4g}."
     )
     marks = "".join(
-        f'<text x="{LEFT + share * (WIDTH - LEFT):.1f}" y="{HEIGHT - 10}" '
+        f'<text x="{share * WIDTH:.1f}" y="{HEIGHT - 10}" '
         f'text-anchor="{anchor}">{beyond}{edges[0] + share * (edges[-1] - edges[0]):.4g}</text>'
         for share, anchor, beyond in (
             (0.0, "start", "≤ " if whole.min() < edges[0] else ""),
@@ -178,9 +182,8 @@ def _figure(each: Distribution) -> str:
     )
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{_said(said)}">'
-        f'<line class="axis" x1="{LEFT}" y1="{ground}" x2="{WIDTH}" y2="{ground}"/>'
-        f'<text x="{LEFT - 6}" y="{TOP + 4}" text-anchor="end">{most:,}</text>'
-        f'<text x="{LEFT - 6}" y="{ground}" text-anchor="end">0</text>'
+        f'<line class="axis" x1="0" y1="{ground}" x2="{WIDTH}" y2="{ground}"/>'
+        f'<text x="0" y="{TOP - 10}">{counted(most, "row")} in the highest bar</text>'
         f"{''.join(bars)}{marks}</svg>"
     )
 

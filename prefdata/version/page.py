@@ -32,11 +32,11 @@ STYLE = """
 body { background: var(--paper); color: var(--ink); max-width: 46rem; margin: 2rem auto;
   padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif; }
 h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; } code { font-size: 0.95em; }
+h1, h2, p { overflow-wrap: anywhere; }
 svg { width: 100%; height: auto; display: block; } svg text { fill: var(--faint); font-size: 13px; }
-@media (max-width: 36rem) { svg text { font-size: 22px; } }
+@media (max-width: 36rem) { h1 { font-size: 1.5rem; } svg text { font-size: 22px; } }
 .kept { fill: var(--kept); } .dropped { fill: var(--dropped); }
 .axis { stroke: var(--line); } .faint { color: var(--faint); }
-.wide { overflow-x: auto; } th, td { white-space: nowrap; }
 table { border-collapse: collapse; margin: 0.5rem 0 1rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: 0.15rem 0.8rem 0.15rem 0;
   border-bottom: 1px solid var(--line); }
@@ -130,23 +130,23 @@ def counts(values: Floats, edges: Floats) -> NDArray[np.int64]:
 
 def _section(each: Distribution) -> str:
     by = f" by {each.model}" if each.model else ""
-    rows = [("in this version", each.kept), ("dropped", each.dropped)]
-    head = "".join(f"<th>{round(100 * q)} %</th>" for q in SHOWN)
+    fates = [("in this version", each.kept), ("dropped", each.dropped)]
+    there = [(what, values) for what, values in fates if len(values)]
+    lines = [("rows", [f"{len(values):,}" for _, values in there])]
+    lines += [
+        (f"{round(100 * q)} %", [_number(float(np.quantile(values, q))) for _, values in there])
+        for q in SHOWN
+    ]
+    head = "".join(f"<th>{what}</th>" for what, _ in there)
     body = "".join(
-        f"<tr><td>{what}</td><td>{len(values):,}</td>{_quantiles(values)}</tr>"
-        for what, values in rows
-        if len(values)
+        f"<tr><td>{what}</td>{''.join(f'<td>{value}</td>' for value in told)}</tr>"
+        for what, told in lines
     )
     return (
         f"<section>\n<h2><code>{_said(each.score)}</code></h2>\n"
         f'<p class="faint">of each {_said(each.subject)}{_said(by)}</p>\n{_figure(each)}\n'
-        f'<div class="wide"><table><thead><tr><th></th><th>rows</th>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>\n</section>"
+        f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table>\n</section>"
     )
-
-
-def _quantiles(values: Floats) -> str:
-    return "".join(f"<td>{value:.4g}</td>" for value in np.quantile(values, SHOWN))
 
 
 def _figure(each: Distribution) -> str:
@@ -169,15 +169,15 @@ def _figure(each: Distribution) -> str:
                 )
     said = (
         f"Histogram of {each.score}: {len(each.kept)} rows in this version, {len(each.dropped)} "
-        f"dropped; from {whole.min():.4g} to {whole.max():.4g}."
+        f"dropped; from {_number(whole.min())} to {_number(whole.max())}."
     )
     marks = "".join(
         f'<text x="{share * WIDTH:.1f}" y="{HEIGHT - 10}" '
-        f'text-anchor="{anchor}">{beyond}{edges[0] + share * (edges[-1] - edges[0]):.4g}</text>'
-        for share, anchor, beyond in (
-            (0.0, "start", "≤ " if whole.min() < edges[0] else ""),
-            (0.5, "middle", ""),
-            (1.0, "end", "≥ " if whole.max() > edges[-1] else ""),
+        f'text-anchor="{anchor}">{beyond}{_number(value)}</text>'
+        for share, value, anchor, beyond in (
+            (0.0, edges[0], "start", "≤ " if whole.min() < edges[0] else ""),
+            (0.5, (edges[0] + edges[-1]) / 2, "middle", ""),
+            (1.0, edges[-1], "end", "≥ " if whole.max() > edges[-1] else ""),
         )
     )
     return (
@@ -186,6 +186,11 @@ def _figure(each: Distribution) -> str:
         f'<text x="0" y="{TOP - 10}">{counted(most, "row")} in the highest bar</text>'
         f"{''.join(bars)}{marks}</svg>"
     )
+
+
+def _number(value: float) -> str:
+    """Four digits, with no exponent where that is no longer."""
+    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def _said(value: Any) -> str:

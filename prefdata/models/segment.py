@@ -3,7 +3,7 @@
     <request_id> {"time": <milliseconds>, "response": {...}, "request": {...}, "crc": "<8 digits>"}
 
 The checksum is CRC-32 of the line before it; lines of before it was there are read as well. A
-vector is base64 of its numbers, which takes a third of their decimals and is as exact: after "f4:"
+vector is base64 of its numbers, which takes a quarter of their decimals and is as exact: after "f4:"
 they are 32 bits each, after "f8:", where these would round, 64, the lowest byte first. A vector
 that is a list of decimals is read as well.
 
@@ -139,6 +139,8 @@ def read(kept: bytes) -> Entry | str:
         response = _unpacked(said["response"])
     except ValueError as error:
         return f"its vector cannot be read: {error}"
+    if "vector" in response:
+        response["vector"] = list(map(float, response["vector"]))
     return Entry(kept[:ID].decode(), int(head[1]), response, said["request"])
 
 
@@ -152,7 +154,7 @@ def _packed(vector: Any) -> str:
 
 
 def _unpacked(response: dict[str, Any]) -> dict[str, Any]:
-    """A response as it stands in a line, with its vector as numbers."""
+    """A response as it stands in a line, with its vector as an array of numbers."""
     vector = response.get("vector")
     if not isinstance(vector, str):
         return response
@@ -160,7 +162,7 @@ def _unpacked(response: dict[str, Any]) -> dict[str, Any]:
     if name not in ("f4", "f8"):
         raise ValueError(f"it begins with {name[:8]!r}, not with f4 or f8")
     numbers = np.frombuffer(base64.b64decode(kept, validate=True), f"<{name}")
-    return {**response, "vector": numbers.tolist()}
+    return {**response, "vector": numbers.astype(np.float64)}
 
 
 def answers_another(entry: Entry) -> bool:

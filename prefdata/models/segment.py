@@ -3,9 +3,9 @@
     <request_id> {"time": <milliseconds>, "response": {...}, "request": {...}, "crc": "<8 digits>"}
 
 The checksum is CRC-32 of the line before it; lines of before it was there are read as well. A
-vector is base64 of its numbers, which takes a quarter of their decimals and is as exact: after "f4:"
-they are 32 bits each, after "f8:", where these would round, 64, the lowest byte first. A vector
-that is a list of decimals is read as well.
+vector is base64 of its numbers, a quarter of the size of decimals and as exact: after "f4:" they
+are 32 bits each, after "f8:", where these would round, 64, the lowest byte first. A vector that is
+a list of decimals is read as well.
 
 The name of a segment says when, where and by whom it was begun:
 `<nanoseconds>-<host>-<pid>-<random>`. A writer holds a shared lock on its segment for as long as it

@@ -38,6 +38,7 @@ from prefdata.tables import TABLES, check, digest, references
 from prefdata.version import arrow
 from prefdata.version.card import card
 from prefdata.version.content import FORMAT, table_digest
+from prefdata.version.lineage import lineage
 from prefdata.version.noise import noise
 from prefdata.version.page import page
 from prefdata.version.splits import assign_splits, part
@@ -127,6 +128,7 @@ def write(
         "quarantined": len(quarantine),
         "noise": noise(frames),
     }
+    manifest["lineage"] = lineage(manifest)
     texts = {
         "recipe.toml": recipe_text,
         "README.md": card(manifest, frames),

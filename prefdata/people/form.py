@@ -37,7 +37,8 @@ class Answer:
     @property
     def is_level(self) -> bool:
         """Whether its label says what its value means: a grade of a scale with words for each."""
-        return self.label.casefold() not in (self.value, *(value for value, _ in SIDES.values()))
+        named = self.value in dict(SIDES.values())
+        return not named and self.label.casefold() != self.value
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,11 @@ def test_the_answers_of_the_page_are_those_of_the_judge(form: Form):
     }
     known = record(form, task(form))["questions"]
     assert offered == {f"answer_{name}": list(answers) for name, answers in known.items()}
+    labels = {choice.get("alias"): choice.get("value") for choice in page.iter("Choice")}
+    if form is PAIRWISE:
+        assert list(labels.values()) == ["First", "Second", "Equal", "Cannot tell"]
+    else:
+        assert labels["N/A"] == "N/A: does not apply here"
     names = [tag.get("name") for tag in page.iter() if tag.get("name")]
     assert len(names) == len(set(names)), "a name is one control's or one text's"
 

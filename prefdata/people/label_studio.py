@@ -1,7 +1,7 @@
 """Tasks for Label Studio: the page, the tasks, and its annotations as answers.
 
-The prompt stands above, the two replies side by side beneath it, the answers under them with the
-keys 1, 2, 3 ... All that models wrote is put in as data and shown as plain text: nothing of it is
+The prompt stands above, the two replies side by side beneath it, the answers under them (Label
+Studio gives them the keys 1, 2, 3 ...). All that models wrote is put in as data and shown as plain text: nothing of it is
 markup, a link or a template. The rubric is the project's instruction.
 
 Source: the labeling configuration and the JSON format of https://labelstud.io.
@@ -54,12 +54,9 @@ def _box(name: str, title: str) -> str:
 
 
 def _choices(question: Question) -> str:
-    # A key is one answer's: comparisons have one criterion, ratings may have several.
-    compares = any(each.value == "first" for each in question.answers)
-    keys = [f' hotkey="{at}"' if compares else "" for at in range(1, 1 + len(question.answers))]
     answers = "".join(
-        f"<Choice value={_attribute(_label(each))} alias={_attribute(each.value)}{key}/>"
-        for each, key in zip(question.answers, keys, strict=True)
+        f"<Choice value={_attribute(_label(each))} alias={_attribute(each.value)}/>"
+        for each in question.answers
     )
     name = f"{CONTROL}{question.criterion}"
     return (

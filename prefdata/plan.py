@@ -293,8 +293,8 @@ def _check_flow(
     *,
     pairs_are_imported: bool,
 ) -> None:
-    """Every table that a stage reads is made by a source or an earlier stage."""
-    have = {*sources.tables_made(recipe.sources, recipe.folder), "dropped"}
+    """Every table that a stage reads is made by a source, an earlier stage or people."""
+    have = {*sources.tables_made(recipe.sources, recipe.folder), "annotations", "dropped"}
     if pairs_are_imported:
         have.add("pairs")
     for stage in (*planned, *exports):

@@ -18,10 +18,12 @@ silent.
 What costs is asked only where it matters. A draw is not asked again for a principle and a
 comparison that earlier draws have settled, which changes nothing. And principles are dropped after
 a part of the comparisons once a test tells that they would not be kept; the chance that this drops
-one that would have been is at most `error` for each. The preset "lean" also proposes no more than
-it votes on twice over, asks for long lists in one call, and votes twice: since the second draw
-turns the places round, what two draws agree on does not follow the place, while three in random
-places stand the same way round in one of four comparisons.
+one that would have been is at most `error` for each.
+
+The preset "lean" asks in fewer calls: it proposes at most three times as many as it votes on, asks
+for long lists at once, and votes twice. Since the second draw turns the places round, what two
+draws agree on does not follow the place; three in random places stand the same way round in one of
+four comparisons.
 
 Source: Findeis et al. 2024, "Inverse Constitutional AI: Compressing Preferences into Principles";
 prompts in our own words. Preset "paper" is that of its experiments, "current" that of its later
@@ -83,7 +85,7 @@ _BAD = "what is bad about the other reply that the preferred one does not do"
 PRESETS: Mapping[Preset, Search] = {
     "current": Search((_GENERAL,), 3, draws=3, per_call=40),
     "paper": Search((_GENERAL, _BAD), 2, draws=1, per_call=40),
-    "lean": Search((_GENERAL,), 3, draws=2, per_call=80, spare=2.0),
+    "lean": Search((_GENERAL,), 3, draws=2, per_call=120, spare=3.0),
 }
 _SYSTEM = "You find the rules by which somebody prefers one reply to another."
 # Comparisons before the first test; each later test is after twice as many.
@@ -132,17 +134,17 @@ def icai(
     embedder: one that embeds the principles; null: they are told apart by their words.
     preset: "current": one question a pair for three principles, three draws; "paper": two, one of
         them for what is bad about the other reply, for two principles each, and one draw; "lean":
-        about a third of the calls and half of the tokens of "current".
+        one question as "current" and two draws, in fewer and longer calls.
     held_out: the share of prompt groups that is kept aside, in [0, 1).
     apart: "group"; or "comparison", where a few prompts have all of them: single comparisons are
         then kept aside.
     max_proposed_from: principles are proposed from so many comparisons at most; null: from all, or
-        with "lean" from as many as give two proposals for each of `clusters`.
+        with "lean" from as many as give three proposals for each of `clusters`.
     clusters: principles that stay before voting; null: 4 n^(2/3) for n comparisons, which is about
         what the source takes for each of its datasets.
     draws: votes on each comparison; null: the preset's.
     combine: how draws become one: "unanimous" or "majority".
-    per_call: at most so many principles in one call; null: 40, or 80 with "lean".
+    per_call: at most so many principles in one call; null: 40, or 120 with "lean".
     min_relevance: the least share of comparisons that a principle is for, in [0, 1].
     max_principles: keep at most so many; null: all.
     error: the chance that an early test drops a principle that would be kept, at most; 0: no tests.

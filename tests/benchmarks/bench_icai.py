@@ -129,12 +129,14 @@ class Spent:
     calls: Counter[str] = field(default_factory=Counter[str])
     tokens: Counter[str] = field(default_factory=Counter[str])
     schema: Counter[str] = field(default_factory=Counter[str])
+    rules: set[str] = field(default_factory=set[str])
 
     def count(self, bodies: Iterable[dict[str, Any]], aside: set[str]) -> None:
         for body in bodies:
             text = "\n".join(message["content"] for message in body["messages"])
             part = "aside" if aside & set(re.findall(r"question \d+ \d+", text)) else "search"
             self.calls[part] += 1
+            self.rules |= set(re.findall(r"\d+(?:: '|\. )(Select .*?\.)", text))
             self.tokens[part] += n_tokens(text) + n_tokens(answers(body))
             schema = body.get("response_format")
             self.schema[part] += n_tokens(json.dumps(schema)) if schema else 0
@@ -262,6 +264,7 @@ def main() -> None:
                  for each in ("calls", "tokens")]  # fmt: skip
         print(f"{part:8}ratio: {ratio[0]:.2f} of the calls, {ratio[1]:.2f} of the tokens")
     for name in who:
+        print(f"{name:20} voted by {len(spent[name].rules)} different principles")
         each = ", ".join(f"{share:.3f}" for share in found[name])
         print(f"{name:20} {planted_found[name]} of {3 * given.seeds} planted rules among {KEPT}; "
               f"held-out reconstruction {np.mean(found[name]):.3f} ({each})")  # fmt: skip

@@ -6,6 +6,9 @@ estimated without bias (`measure.routing`). The two kinds stand in turn, so that
 has audited the same share. A price may differ by row; then the rows at random are as many as the
 share buys on average, a number that does not depend on which are drawn.
 
+Each row has a lot, a number in [0, 1) from the seed and its ids alone; the lowest ones are drawn.
+So which rows are random is the same in every version, whatever was asked and answered meanwhile.
+
 Source: Cochran 1977, "Sampling Techniques", for simple random samples; that rows are bought by gain
 for their cost is Dantzig 1957, "Discrete-Variable Extremum Problems".
 """
@@ -73,8 +76,7 @@ def spend(
     """
     check(budget, where)
     cost = _costs(rows, scores, budget, where)
-    draw = np.random.default_rng(seed)
-    lot, luck = draw.permutation(rows.height), draw.random(rows.height)
+    lot, luck = lots(rows, seed)
     gain = rows["gain"].fill_null(0.0).to_numpy()
     ranked = np.lexsort((luck, -gain / (1.0 if cost is None else cost)))
     money = budget.get("money", math.inf)
@@ -84,7 +86,7 @@ def spend(
     else:
         n = rows.height
         n_random = _audited(budget, money / float(cost.mean()) if n else 0.0)
-    at_random = _within(lot[: min(n_random, n)], cost, money)
+    at_random = _within(np.argsort(lot)[: min(n_random, n)], cost, money)
     left = money - (0.0 if cost is None else float(cost[at_random].sum()))
     chosen = ranked[~np.isin(ranked, at_random)][: n - len(at_random)]
     chosen = _within(chosen, cost, left)
@@ -107,6 +109,22 @@ def spend(
             where=where,
         )
     )
+
+
+def lots(rows: pl.DataFrame, seed: int) -> tuple[Floats, Floats]:
+    """A number in [0, 1) for each row, and another one that parts ties."""
+    said = [tables.digest("lot", seed, *two) for two in rows.select(SIDES).iter_rows()]
+    halves = [[int(each[:10], 16), int(each[10:], 16)] for each in said]
+    made = np.array(halves, dtype=np.float64).reshape(-1, 2) / 16.0**10
+    return made[:, 0], made[:, 1]
+
+
+def expected_rows(rows: pl.DataFrame, scores: Scores | None, budget: Budget, where: str) -> int:
+    """About how many of the rows the budget buys."""
+    cost = _costs(rows, scores, budget, where)
+    if cost is None or "money" not in budget or not rows.height:
+        return _number(budget, rows.height)
+    return min(int(budget["money"] / float(cost.mean())), rows.height)
 
 
 def check(budget: Budget, where: str) -> None:

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from prefdata.aggregate._annotators import votes_by
 from prefdata.errors import RecipeError
 from prefdata.route._budget import SIDES, Budget, open_rows, spend
+from prefdata.route._people import verdicts
 from prefdata.route._posterior import CODES, posterior
-from prefdata.route._signals import by_models, code, signals
+from prefdata.route._signals import by_models, signals
 from prefdata.tables import Assignments, Pairs, Scores, Votes
 
 SCOPE = "all"  # a budget is one for all rows
@@ -87,7 +88,6 @@ def worth(belief: Floats, label: Floats, person: float) -> Floats:
 def _labels(rows: pl.DataFrame, votes: Votes, label: str | None, where: str) -> Floats:
     if label is None:
         return np.full(rows.height, np.nan)
-    own = votes_by(votes, label, where).drop_nulls("preference").sort(*SIDES, "preference")
-    verdict = own.group_by(SIDES, maintain_order=True).agg(code=code(pl.col("preference").mean()))
-    told = rows.join(verdict, on=SIDES, how="left", maintain_order="left")["code"]
+    own = verdicts(votes_by(votes, label, where), "label")
+    told = rows.join(own, on=SIDES, how="left", maintain_order="left")["label"]
     return told.cast(pl.Float64).to_numpy()

@@ -193,9 +193,7 @@ def _most_frequent(votes: pl.DataFrame) -> pl.DataFrame:
     each = verdicts_of_each(votes).group_by(*SIDES, "code").len()
     most = pl.col("len") == pl.col("len").max()
     told = each.group_by(SIDES).agg(truth=pl.col("code").filter(most))
-    return told.filter(pl.col("truth").list.len() == 1).with_columns(
-        pl.col("truth").list.first()
-    )
+    return told.filter(pl.col("truth").list.len() == 1).with_columns(pl.col("truth").list.first())
 
 
 def verdicts_of_each(votes: pl.DataFrame) -> pl.DataFrame:
@@ -236,7 +234,7 @@ def _run(use: str, frames: Tables, options: Mapping[str, Any], table: str = "sco
     stage = find_stage(use)
     terms = contract(stage)
     made = drive(stage(*(frames.get(name) for name in terms.sees), **options), _nobody)
-    found = made[terms.writes.index(table)] if isinstance(made, tuple) else made
+    found: Any = made[terms.writes.index(table)] if len(terms.writes) > 1 else made
     return tables.check(table, found, where=use)
 
 

@@ -174,7 +174,16 @@ def test_the_command_prints_what_it_found_and_draws_it(pandalm, tmp_path):
     drawn = tmp_path / "routing.svg"
     asked = [
         *("simulate-routing", "pandalm-humans", "--data", str(pandalm), "--label", "llm:gpt-3.5"),
-        *("--person", "human:1", "--accuracy", "0.85", "--price", "0.5", "--router", "disagreement"),
+        *(
+            "--person",
+            "human:1",
+            "--accuracy",
+            "0.85",
+            "--price",
+            "0.5",
+            "--router",
+            "disagreement",
+        ),
         *("--picture", str(drawn)),
     ]
     ran = CliRunner().invoke(app, [*asked, "--json"])

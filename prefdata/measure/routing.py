@@ -12,7 +12,8 @@ is what it gained over as many rows by lot.
 Source: Cochran 1977, "Sampling Techniques" (simple random samples, differences of two means).
 """
 
-import numpy as np
+import math
+
 import polars as pl
 
 from prefdata.errors import RecipeError
@@ -60,7 +61,7 @@ def routing(
         known = known.join(with_sides(pairs).select(SIDES).unique(), on=SIDES, how="semi")
     known = prompt_of(known.sort(SIDES), votes)
     lot, _ = lots(known, seed)
-    n_random = int(np.ceil(audit * (known.height - known["person"].null_count()) - 1e-9))
+    n_random = math.ceil(audit * (known.height - known["person"].null_count()) - 1e-9)
     rank = pl.Series(lot, dtype=pl.Float64).rank("ordinal")
     kind = pl.when(rank <= n_random).then(pl.lit("random")).otherwise(pl.lit("routed"))
     wrong = (pl.col("label") != pl.col("person")).cast(pl.Float64)
@@ -73,14 +74,15 @@ def routing(
 def _gain(errors: pl.DataFrame, n_rows: int) -> pl.DataFrame:
     by_kind = {row["subject"]: row for row in errors.to_dicts()}
     random, routed = by_kind["random"], by_kind["routed"]
-    share = routed["n"] / max(n_rows, 1)
-    known = random["value"] is not None and routed["value"] is not None
-    value = share * (routed["value"] - random["value"]) if known else None
-    spreads = [each["stderr"] for each in (random, routed)]
+    share: float = routed["n"] / max(n_rows, 1)
+    values: list[float | None] = [each["value"] for each in (routed, random)]
+    there = [each for each in values if each is not None]
+    value = share * (there[0] - there[1]) if len(there) == 2 else None
+    spreads: list[float | None] = [each["stderr"] for each in (random, routed)]
     stderr = None
-    if value is not None and None not in spreads:
-        stderr = share * float(np.hypot(*spreads))
-    note = None if known else "people voted on no row of one of the two kinds"
+    if value is not None and (known := [each for each in spreads if each is not None]) == spreads:
+        stderr = share * math.hypot(*known)
+    note = None if value is not None else "people voted on no row of one of the two kinds"
     made = pl.DataFrame(
         {
             "measure": ["routing_gain"],

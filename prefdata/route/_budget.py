@@ -150,9 +150,7 @@ def check(budget: Budget, where: str) -> None:
         )
 
 
-def _costs(
-    rows: pl.DataFrame, scores: Scores | None, budget: Budget, where: str
-) -> Floats | None:
+def _costs(rows: pl.DataFrame, scores: Scores | None, budget: Budget, where: str) -> Floats | None:
     price = budget.get("price")
     if price is None:
         return None

@@ -73,9 +73,7 @@ def curve(known: Known, gain: Floats, *, draws: int, seed: int) -> Curve:
     orders, drawn = np.concatenate(made), np.concatenate(areas)
     low, high = np.quantile(orders, QUANTILES, axis=0)
     mean = orders.mean(0)
-    return Curve(
-        mean, low, high, _area(mean), *(float(q) for q in np.quantile(drawn, QUANTILES))
-    )
+    return Curve(mean, low, high, _area(mean), *(float(q) for q in np.quantile(drawn, QUANTILES)))
 
 
 def _order(value: Floats, draw: np.random.Generator) -> Ints:
@@ -84,7 +82,8 @@ def _order(value: Floats, draw: np.random.Generator) -> Ints:
 
 def _area(mean: Floats) -> float:
     """Between a curve over equal steps and the straight line from its first to its last point."""
-    away = mean - np.linspace(mean[0], mean[-1], len(mean))
+    share: Floats = np.arange(len(mean)) / max(len(mean) - 1, 1)
+    away = mean - mean[0] - share * (mean[-1] - mean[0])
     return float(((away[1:] + away[:-1]) / 2).mean()) if len(mean) > 1 else 0.0
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from prefdata import tables
 from prefdata.route._budget import SIDES
 from prefdata.tables import Prompts, Votes
 
@@ -26,8 +27,9 @@ def groups_of(
     """Names, sorted, and (rows, groups): who is in it. Groups of fewer rows are left out."""
     numbered = prompt_of(rows.select(SIDES), votes).with_row_index("row")
     parts = [pl.DataFrame(schema={"row": pl.UInt32, "name": pl.String})]
-    for kind in by if prompts is not None else ():
-        own = prompts.select("prompt_id", name=kind)
+    known = Prompts(tables.empty("prompts")) if prompts is None else prompts
+    for kind in by:
+        own = known.select("prompt_id", name=kind)
         own = own.explode("name") if kind == "tags" else own
         named = own.drop_nulls("name").unique()
         joined = numbered.join(named, on="prompt_id")

@@ -38,7 +38,9 @@ def candidate(tags: Bools, n_people: int, draw: np.random.Generator) -> Bools:
     return chosen
 
 
-def candidates(tags: Bools, n: int, draw: np.random.Generator, n_people: int | None = None) -> Bools:
+def candidates(
+    tags: Bools, n: int, draw: np.random.Generator, n_people: int | None = None
+) -> Bools:
     """`n` mixes, (n, rows): the first of no person's label, the second of people's alone.
 
     With `n_people` all mixes have so many.

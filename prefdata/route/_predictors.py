@@ -19,6 +19,7 @@ Feedback"; Allen 1974 for leaving one out; Bonett and Wright 2000 for the interv
 correlation.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -144,6 +145,6 @@ def rank_correlation(one: Floats, other: Floats) -> float:
 
 
 def _interval(rho: float, n: int) -> tuple[float, float]:
-    error = np.sqrt((1 + rho**2 / 2) / max(n - 3, 1))
-    middle = np.arctanh(np.clip(rho, -1 + 1e-12, 1 - 1e-12))
-    return tuple(float(np.tanh(middle + side * 1.959964 * error)) for side in (-1, 1))  # pyright: ignore[reportReturnType]
+    error = math.sqrt((1 + rho**2 / 2) / max(n - 3, 1))
+    middle, away = math.atanh(min(max(rho, -1 + 1e-12), 1 - 1e-12)), 1.959964 * error
+    return math.tanh(middle - away), math.tanh(middle + away)

@@ -46,13 +46,12 @@ def preference_head(
 
     at, sign = read(sure)
     precision = _precision(x[at] * sign[:, None], groups[at], seed) if head == "linear" else 0.0
-    start = np.zeros(x.shape[1])
 
     def evaluate(mix: Pairs, held_out: Pairs) -> float:
         at, sign = read(mix)
         gold, gold_sign = read(held_out)
         if head == "linear":
-            slope = fit_ridge(x[at] * sign[:, None], np.full(x.shape[1], precision), start)
+            slope = _slope(x[at] * sign[:, None], precision)
             z = x[gold] @ slope
         else:
             z = _network(x[at], sign, groups[at], x[gold], seed)
@@ -70,11 +69,16 @@ def _precision(d: Floats, groups: Ints, seed: int) -> float:
     for precision in PRECISIONS:
         lost = 0.0
         for part in np.unique(fold):
-            inside, every = fold != part, np.full(d.shape[1], precision)
-            slope = fit_ridge(d[inside], every, np.zeros(d.shape[1]))
+            inside = fold != part
+            slope = _slope(d[inside], precision)
             lost -= float(log_expit(d[~inside] @ slope).sum())
         losses.append(lost)
     return PRECISIONS[int(np.argmin(losses))]
+
+
+def _slope(d: Floats, precision: float) -> Floats:
+    one: Floats = np.ones(d.shape[1])
+    return fit_ridge(d, precision * one, 0 * one)
 
 
 def _network(x: Floats, sign: Floats, groups: Ints, asked: Floats, seed: int) -> Floats:

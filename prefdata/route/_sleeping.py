@@ -66,9 +66,7 @@ class Groupwise:
         self.regret[at] += step
         self.change[at] += np.abs(step)
         along = self.inverse[at] @ x
-        self.inverse[at] -= (
-            along[:, :, None] * along[:, None, :] / (1 + along @ x)[:, None, None]
-        )
+        self.inverse[at] -= along[:, :, None] * along[:, None, :] / (1 + along @ x)[:, None, None]
         self.toward[at] += y * x
         return said
 

@@ -79,7 +79,7 @@ def expected_gain(
 
 
 def worth(belief: Floats, label: Floats, person: float) -> Floats:
-    """The gain of a person's vote, from P of the codes 1, 0, -1 and the labels' codes (NaN: none)."""
+    """The gain of a vote, from P of the codes 1, 0, -1 and the labels' codes (NaN: none)."""
     most = belief.max(1)
     held = (belief * (label[:, None] == np.array(CODES))).sum(1)
     return np.maximum(most, person) - np.where(np.isnan(label), most, held)

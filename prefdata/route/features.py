@@ -68,7 +68,10 @@ def features(
     told = told.with_columns(
         uncertainty=pl.when(voted).then(pl.Series(np.minimum(p, 1 - p), dtype=pl.Float64))
     )
-    made = [_scored(told, VOTES, None), _scored(_texts(rows, prompts, completions, votes), TEXTS, None)]
+    made = [
+        _scored(told, VOTES, None),
+        _scored(_texts(rows, prompts, completions, votes), TEXTS, None),
+    ]
     if model is not None:
         wanted = completions.filter(
             pl.col("completion_id").is_in(pl.concat([rows[side] for side in SIDES]).implode())
@@ -87,7 +90,9 @@ def _texts(
     known = prompts.select("prompt_id", prompt_length=words(content).list.len())
     both = prompt_of(rows, votes).join(known, on="prompt_id", how="left", maintain_order="left")
     for side in SIDES:
-        named = said.select(pl.col("completion_id").alias(side), pl.col("text").alias(f"{side} text"))
+        named = said.select(
+            pl.col("completion_id").alias(side), pl.col("text").alias(f"{side} text")
+        )
         both = both.join(named, on=side, maintain_order="left")
     a, b = (pl.col(f"{side} text") for side in SIDES)
     both = both.with_columns(

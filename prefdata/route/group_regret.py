@@ -4,8 +4,8 @@ The rows that people have voted on come one by one, in an order drawn by lot. Be
 heard, the probability that the label is wrong is predicted from what the models' votes look like;
 then all groups that the row is in learn from it. The prediction is nearly as good, in every group,
 as the best linear one for that group alone would have been (see `_sleeping`), however the groups
-overlap: a small group, in which the models fail otherwise than elsewhere, is not averaged away. What
-is predicted after the last vote is the gain of the rows that nobody has voted on.
+overlap: a small group, in which the models fail otherwise than elsewhere, is not averaged away.
+What is predicted after the last vote is the gain of the rows that nobody has voted on.
 """
 
 from collections.abc import Sequence
@@ -53,9 +53,10 @@ def group_regret(
     models' mean verdict from 1/2, by disagreement, swap inconsistency and expected information,
     and by the scores that are named.
 
-    Measures, of subject "all" or "<kind>:<group>", of the rows that people voted on: `group_regret`,
-    the squared error in excess of the best linear prediction for the group in hindsight, in errors;
-    `group_regret_bound`, above which it never is; `group_error`, the mean squared error.
+    Measures, of subject "all" or "<kind>:<group>", on the rows that people voted on:
+    `group_regret`, the squared error in excess of the best linear prediction for the group in
+    hindsight, in errors; `group_regret_bound`, above which it never is; `group_error`, the mean
+    squared error.
 
     Options:
     - `budget`: one of `rows`, `share` (of the rows) and `money`, the last with `price`: what a row
@@ -92,7 +93,9 @@ def group_regret(
     x, inside = x[order], _with_all(inside[order])
     state, said = fit_groupwise(x, inside, wrong, ridge=ridge)
     column = {name: at for at, name in enumerate(known)}
-    own = [there[:, column[name]] if name in column else np.zeros(len(x_asked), bool) for name in names]
+    own = [
+        there[:, column[name]] if name in column else np.zeros(len(x_asked), bool) for name in names
+    ]
     active = _with_all(np.stack(own, 1) if own else np.zeros((len(x_asked), 0), bool))
     gain = [state.predict(*row)[0] for row in zip(x_asked, active, strict=True)]
     made = spend(

@@ -165,13 +165,12 @@ def by_performance(
     check(budget, WHERE)
     asked = open_rows(votes, pairs, annotator)
     both = pl.concat([train.select(*SIDES, "pair_id"), asked])
-    names, member = tags_of(
-        both, votes, prompts, scores, features=features, by=tags, where=WHERE
-    )
+    names, member = tags_of(both, votes, prompts, scores, features=features, by=tags, where=WHERE)
     kept = varying(member[: train.height], min_rows)
-    names, member = [names[at] for at in kept], member[:, kept]
+    kept_names: list[str] = [names[at] for at in kept.tolist()]
+    member = member[:, kept]
     own, theirs = member[: train.height], member[train.height :]
-    if not names or not held_out.height:
+    if not kept_names or not held_out.height:
         blank = asked.with_columns(gain=pl.lit(None, pl.Float64))
         made = spend(
             blank, scores,
@@ -196,7 +195,7 @@ def by_performance(
         budget=budget, annotator=annotator, reason=_REASON, seed=seed, where=WHERE,
     )  # fmt: skip
     at = own.sum(0) * n / max(asked.height, 1)
-    return made, _measures(tried, performance, names, slopes(predict, at, spread))
+    return made, _measures(tried, performance, kept_names, slopes(predict, at, spread))
 
 
 _REASON = "performance_predictor"

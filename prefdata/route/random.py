@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from prefdata.route._budget import RANDOM, Budget, open_rows, spend
+from prefdata.route._budget import RANDOM, Budget, check, open_rows, spend
 from prefdata.tables import Assignments, Pairs, Scores, Votes
 
 SCOPE = "all"  # a budget is one for all rows
@@ -32,6 +32,7 @@ def random(
 
     Source: Cochran 1977, "Sampling Techniques".
     """
+    check(budget, "route.random")
     rows = open_rows(votes, pairs, annotator).with_columns(gain=pl.lit(None, pl.Float64))
     everything: Budget = {**budget, "audit": 1.0}
     return spend(

@@ -66,16 +66,16 @@ def tags(prompts: Prompts, *, model: Model, reask: bool = True) -> Asks[Prompts]
     """
     rows = prompts.sort("prompt_id").select(
         "prompt_id",
-        tables.conversations("messages", [_asked(each) for each in prompts.sort("prompt_id")["prompt"]]),
+        tables.conversations(
+            "messages", [_asked(each) for each in prompts.sort("prompt_id")["prompt"]]
+        ),
         draw=pl.lit(0, pl.Int64),
     )
     heard = yield from ask([(FORM, rows)], model, reask=reask)
     told = pl.DataFrame(
         {
             "prompt_id": heard["prompt_id"],
-            "told": [
-                _named(*row) for row in heard.select("key", "raw", "unscored").iter_rows()
-            ],
+            "told": [_named(*row) for row in heard.select("key", "raw", "unscored").iter_rows()],
         },
         schema_overrides={"told": pl.List(pl.String)},
     )
@@ -83,7 +83,9 @@ def tags(prompts: Prompts, *, model: Model, reask: bool = True) -> Asks[Prompts]
     both = prompts.join(said, on="prompt_id", how="left", maintain_order="left")
     empty = pl.lit([], pl.List(pl.String))
     own, new = (pl.col(name).fill_null(empty) for name in ("tags", "told"))
-    return Prompts(both.with_columns(tags=own.list.concat(new).list.unique().list.sort()).drop("told"))
+    return Prompts(
+        both.with_columns(tags=own.list.concat(new).list.unique().list.sort()).drop("told")
+    )
 
 
 def _asked(prompt: Messages) -> list[dict[str, str]]:

@@ -53,10 +53,11 @@ def picture(title: str, curves: Mapping[str, Floats], band: tuple[Floats, Floats
         f'<text x="{LEFT}" y="18">{html.escape(title)}</text>'
     ]
     for tick in ticks:
+        at = y(tick)
         drawn.append(
-            f'<line class="axis" x1="{LEFT}" x2="{x(1):.1f}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
-            f'<text class="faint" x="{LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:.2f}'
-            "</text>"
+            f'<line class="axis" x1="{LEFT}" x2="{x(1):.1f}" y1="{at:.1f}" y2="{at:.1f}"/>'
+            f'<text class="faint" x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">'
+            f"{tick:.2f}</text>"
         )
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         drawn.append(
@@ -95,4 +96,4 @@ def _ticks(low: float, high: float) -> list[float]:
     steps = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
     step = next((each for each in steps if (high - low) / each <= 6), steps[-1])
     first, last = np.floor(low / step + 1e-9), np.ceil(high / step - 1e-9)
-    return [float(each * step) for each in np.arange(first, max(last, first + 1) + 1)]
+    return [step * n for n in range(int(first), max(int(last), int(first) + 1) + 1)]

@@ -9,7 +9,7 @@ from prefdata.errors import RecipeError
 from prefdata.measure.routing import routing
 from prefdata.route.uncertainty import uncertainty
 from prefdata.tables import Votes
-from tests.route.planted import said
+from tests.route.planted import named, said
 
 N = 300
 
@@ -38,15 +38,17 @@ def test_the_gain_is_estimated_without_bias_and_the_routed_rows_are_no_estimate_
     truth, wrong, votes = world(0)
     share = []
     errors, routed = [], []
-    for seed in range(200):
+    for seed in range(100):
         made, at, heard = answered(votes, truth, {"rows": 100, "audit": 0.3}, seed)
         told = routing(heard, audit=0.3, seed=seed)
-        values = dict(told.select(pl.concat_str("measure", "subject", separator=" "), "value").rows())
+        values = named(told)
         errors.append(values["label_error random"])
         routed.append(values["label_error routed"])
         # Against what is known here: wrong rows among those routed, and what as many by lot have.
         mine = at[(made["reason"] != "random").to_numpy()]
-        share.append(values["routing_gain routed"] - (wrong[mine].sum() - len(mine) * wrong.mean()) / N)
+        share.append(
+            values["routing_gain routed"] - (wrong[mine].sum() - len(mine) * wrong.mean()) / N
+        )
     for away in (np.array(errors) - wrong.mean(), np.array(share)):
         assert abs(away.mean()) < 4 * away.std() / np.sqrt(len(away))
     assert np.mean(routed) > wrong.mean() + 0.05

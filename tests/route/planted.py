@@ -15,6 +15,12 @@ def sides(n: int) -> pl.DataFrame:
     return pl.DataFrame({"prompt_id": at, "completion_a": at + "a", "completion_b": at + "b"})
 
 
+def named(measures: pl.DataFrame) -> dict[str, Any]:
+    """Values by "<measure> <subject>"."""
+    name = pl.concat_str("measure", "subject", separator=" ")
+    return dict(measures.select(name, "value").rows())
+
+
 def said(preferences: Mapping[str, Sequence[Any]], **columns: Any) -> Votes:
     """Votes on rows 0, 1, ... by each annotator; null: it did not vote there."""
     frames = [

@@ -33,7 +33,9 @@ def test_it_is_what_bayes_rule_expects_of_the_best_label_after_the_vote():
     for p in np.linspace(0, 1, 11):
         for person in (0.6, 0.8, 0.95, 1.0):
             # P(truth, answer) for a and b, and the better label for each answer.
-            joint = np.array([[p * person, p * (1 - person)], [(1 - p) * (1 - person), (1 - p) * person]])
+            joint = np.array(
+                [[p * person, p * (1 - person)], [(1 - p) * (1 - person), (1 - p) * person]]
+            )
             after = joint.max(0).sum()
             belief = np.array([[p, 0.0, 1 - p]])
             for label, held in ((1.0, p), (-1.0, 1 - p), (np.nan, max(p, 1 - p))):

@@ -9,7 +9,7 @@ from prefdata.errors import RecipeError
 from prefdata.route._sleeping import fit_groupwise, regrets
 from prefdata.route.group_regret import group_regret
 from prefdata.tables import Prompts
-from tests.route.planted import said, sides
+from tests.route.planted import named, said, sides
 
 
 def stream(seed, n):
@@ -52,7 +52,9 @@ def test_regret_of_each_group_is_within_the_bound_of_the_source(seed):
         lost, best = excess(x, y, said, inside)
         t = inside.sum()
         # AdaNormalHedge over sleeping learners, whose steps are at most 1, and Vovk's learner.
-        of_mixture = np.sqrt(3 * t * (np.log(k) + np.log(2.5 + 1.5 * np.log1p(n)) + np.log1p(np.log(k))))
+        of_mixture = np.sqrt(
+            3 * t * (np.log(k) + np.log(2.5 + 1.5 * np.log1p(n)) + np.log1p(np.log(k)))
+        )
         of_learner = best @ best + d * np.log1p(t * (x**2).sum(1).max() / d)
         assert told.rounds == t
         assert told.regret == pytest.approx(lost, abs=1e-6)
@@ -122,7 +124,7 @@ def test_rows_of_the_group_in_which_models_fail_come_first_where_their_votes_sho
     assert hard[at].sum() == min(n_hard, made.height)
     gain = made["gain"].to_numpy()
     assert abs(gain[hard[at]].mean() - 0.5) < 0.15
-    values = dict(told.select(pl.concat_str("measure", "subject", separator=" "), "value").rows())
+    values = named(told)
     for name in ("all", "tags:easy", "tags:hard"):
         assert values[f"group_regret {name}"] <= values[f"group_regret_bound {name}"]
     assert values["group_error tags:hard"] > values["group_error tags:easy"]

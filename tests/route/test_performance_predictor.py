@@ -16,6 +16,7 @@ from prefdata.stage import Model
 from prefdata.tables import Completions, Prompts, Votes
 from tests.annotate.planted import answered
 from tests.route.mixes_planted import N_ROWS, World
+from tests.route.planted import named
 
 N_MIXES, NOISE = 225, 0.5
 
@@ -110,7 +111,9 @@ def test_the_quadratic_predictor_learns_a_product_and_leaves_it_where_there_is_n
     )
     assert quadratic > 0.99 > linear
     plain = counts @ np.arange(6.0)
-    np.testing.assert_allclose(fit("quadratic", counts, plain)(new), new @ np.arange(6.0), rtol=0.05)
+    np.testing.assert_allclose(
+        fit("quadratic", counts, plain)(new), new @ np.arange(6.0), rtol=0.05
+    )
 
 
 def test_trees_learn_a_step_that_lines_cannot():
@@ -122,7 +125,8 @@ def test_trees_learn_a_step_that_lines_cannot():
 
     tried = compare(("linear", "trees"), counts, truth(counts), n_folds=5, seed=0)
     assert tried[0].kind == "trees"
-    assert rank_correlation(fit("trees", counts, truth(counts))(new), truth(new)) > 0.8
+    said = fit("trees", counts, truth(counts))(new)
+    assert np.corrcoef(said, truth(new))[0, 1] > 0.9
 
 
 def test_the_record_of_a_predictor_is_one_on_mixes_that_it_did_not_see():
@@ -192,7 +196,9 @@ def world(seed=0, n=240, seen=160):
             "tags": [["hard"] if each else ["easy"] for each in hard],
         }
     )
-    said = [[{"role": "assistant", "content": f"{at} {side}"}] for at in range(n) for side in (0, 1)]
+    said = [
+        [{"role": "assistant", "content": f"{at} {side}"}] for at in range(n) for side in (0, 1)
+    ]
     two = [id for id in ids for _ in range(2)]
     completions = pl.DataFrame(
         {"completion_id": tables.completion_ids(two, said), "prompt_id": two, "completion": said}
@@ -239,7 +245,7 @@ def test_people_get_the_rows_on_which_models_teach_what_is_wrong(head):
     made, told = routed(votes, prompts, completions, of, head=head)
     assert made.height == 15
     assert set(made["completion_a"]) <= hard
-    values = dict(told.select(pl.concat_str("measure", "subject", separator=" "), "value").rows())
+    values = named(told)
     assert values["mix_performance people"] > values["mix_performance models"]
     assert values["tag_gain tags:hard"] > max(0, values["tag_gain tags:easy"])
     assert values["mix_rank_correlation ridge"] > 0.5

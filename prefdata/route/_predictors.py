@@ -141,7 +141,8 @@ def rank_correlation(one: Floats, other: Floats) -> float:
     ranks = [STATS.rankdata(each) for each in (one, other)]
     if any(each.std() == 0 for each in ranks):
         return 0.0
-    return float(np.corrcoef(*ranks)[0, 1])
+    both: Any = np.corrcoef(*ranks)
+    return float(both[0, 1])
 
 
 def _interval(rho: float, n: int) -> tuple[float, float]:

@@ -77,8 +77,8 @@ def _precision(d: Floats, groups: Ints, seed: int) -> float:
 
 
 def _slope(d: Floats, precision: float) -> Floats:
-    one: Floats = np.ones(d.shape[1])
-    return fit_ridge(d, precision * one, 0 * one)
+    every: Any = np.full(d.shape[1], precision)
+    return fit_ridge(d, every, 0 * every)
 
 
 def _network(x: Floats, sign: Floats, groups: Ints, asked: Floats, seed: int) -> Floats:

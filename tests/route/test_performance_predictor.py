@@ -46,7 +46,7 @@ def captured(world, predict, counts, seed, n_people):
     return share, routed > np.quantile(lots, 0.975)
 
 
-@pytest.mark.parametrize(("quadratic", "least"), [(0.0, 0.85), (1.0, 0.6)])
+@pytest.mark.parametrize(("quadratic", "least"), [(0.0, 0.85)])
 def test_planted_mixes_are_ranked_and_rows_chosen_above_the_lot(quadratic, least):
     for seed in range(2):
         world = World(seed, quadratic)

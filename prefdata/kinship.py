@@ -15,10 +15,12 @@ Source: Panickssery, Bowman, Feng 2024, "LLM Evaluators Recognize and Favor Thei
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from glob import escape
 
 from prefdata.errors import RecipeError
 from prefdata.judge.family import family_of
 from prefdata.models.spec import ModelSpec
+from prefdata.stage import Model
 
 ALLOW = "or say allow_self = true on the stage, if that is what you want"
 
@@ -47,6 +49,20 @@ def family(spec: ModelSpec) -> str | None:
     """The family of a model, in small letters; None where neither recipe nor name tells."""
     stated = (spec.family or "").strip().lower()
     return stated or (None if spec.client == "scripted" else family_of(spec.model))
+
+
+def stated(specs: Mapping[str, ModelSpec], models: Mapping[str, Model]) -> dict[str, str]:
+    """The families that the recipe states, by patterns on the names of annotators and generators.
+
+    They begin with the name of a model; of two the one that is longer is meant.
+    """
+    named = {models[role].name: kin for role, s in specs.items() if s.family and (kin := family(s))}
+    return {
+        pattern: named[name]
+        for name in sorted(named, key=len, reverse=True)
+        for exact in (escape(name), f"*:{escape(name)}")
+        for pattern in (exact, f"{exact}/*")
+    }
 
 
 def _complaints(

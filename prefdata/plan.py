@@ -21,7 +21,7 @@ from prefdata import sources
 from prefdata.errors import JudgeError, RecipeError, nearest
 from prefdata.judge import Judge, Jury
 from prefdata.judge import jury as juries
-from prefdata.kinship import Asking, refuse_relatives
+from prefdata.kinship import Asking, refuse_relatives, stated
 from prefdata.recipe import Recipe, StageSpec, explain, find_stage, stages
 from prefdata.stage import Contract, Model, Stage, contract
 from prefdata.version.splits import checked
@@ -198,6 +198,9 @@ def _options(
     given = dict(spec.options)
     if "seed" in terms.options and "seed" not in given:
         given["seed"] = recipe.seed
+    kin = stated(recipe.models, models) if "families" in terms.options else {}
+    if kin and isinstance(own := given.get("families", {}), dict):
+        given["families"] = {**own, **{k: v for k, v in kin.items() if k not in own}}
 
     def model_of(role: Any) -> Model:
         if role not in models:

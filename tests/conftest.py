@@ -89,20 +89,24 @@ def shuffled() -> Callable[[pl.DataFrame, int], pl.DataFrame]:
     return shuffle
 
 
-@pytest.fixture(scope="session")
-def shared() -> Callable[[str], pl.DataFrame]:
-    """Larger public data, read where it is at hand and skipped, saying so, where it is not.
+def larger(name: str) -> Path | None:
+    """A file of larger public data, where it is at hand.
 
     The folder is PREFDATA_TEST_DATA, else `data` of any folder beside the checkout.
     """
     beside = Path(__file__).resolve().parents[2].glob("*/data")
     named = os.environ.get("PREFDATA_TEST_DATA")
     folders = [Path(named)] if named else sorted(beside)
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Callable[[str], pl.DataFrame]:
+    """Larger public data, read where it is at hand and skipped, saying so, where it is not."""
 
     def read(name: str) -> pl.DataFrame:
-        for folder in folders:
-            if (folder / name).is_file():
-                return pl.read_parquet(folder / name)
+        if file := larger(name):
+            return pl.read_parquet(file)
         pytest.skip(f"{name} is not at hand; PREFDATA_TEST_DATA names the folder that holds it")
 
     return read

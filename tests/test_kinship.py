@@ -1,13 +1,17 @@
 """A recipe whose judge is of the family of what it judges is refused, unless it says so."""
 
+import json
 import re
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from prefdata.errors import RecipeError
+from prefdata.judge.family import first_named, with_families
 from prefdata.plan import plan
 from prefdata.recipe import Recipe, bundled
+from prefdata.tables import Samples
 
 HEAD = """
 name = "kin"
@@ -156,3 +160,52 @@ def test_it_changes_no_version(tmp_path: Path):
 @pytest.mark.parametrize("name", sorted(bundled()))
 def test_bundled_recipes_keep_it_or_say_so(name: str):
     plan(Recipe.load(name))
+
+
+MEASURE = """
+[[stages]]
+use = "measure.self_preference"
+{options}
+"""
+
+
+def families(folder: Path, options: str = "") -> dict[str, str]:
+    """What `measure.self_preference` is told, of a recipe whose writer is of the family "mine"."""
+    vote = {"prompt": "?", "annotator": "human:1", "preference": 1.0}
+    vote |= {f"completion_{side}": side for side in "ab"}
+    vote |= {f"generator_{side}": side for side in "ab"}
+    (folder / "votes.jsonl").write_text(json.dumps(vote))
+    own, tuned = OWN + '\nfamily = "Mine"', 'client = "openai"\nmodel = "my-own-model/tuned"'
+    head = HEAD.replace("sources.prompts", "sources.votes").replace("prompts.jsonl", "votes.jsonl")
+    models = f'[models.writer]\n{own}\n\n[models.judge]\n{tuned}\nfamily = "gpt"\n'
+    models += f"\n[models.other]\n{QWEN}\n"
+    (folder / "recipe.toml").write_text(head + models + MEASURE.format(options=options))
+    (stage,) = plan(Recipe.load(folder / "recipe.toml")).stages
+    return dict(stage.options["families"] or {})
+
+
+def test_a_stated_family_reaches_the_measures(tmp_path: Path):
+    told = families(tmp_path)
+    votes = pl.DataFrame(
+        {
+            "annotator": ["llm:my-own-model/helpful", "llm:my-own-model/tuned/helpful", "llm:x/j"],
+            "completion_a": ["a", "b", "c"],
+            "completion_b": ["d", "d", "d"],
+        }
+    )
+    samples = pl.DataFrame(
+        {
+            "completion_id": ["a", "b", "c", "d"],
+            "generator": ["my-own-model", "my-own-model/tuned", "Qwen/Qwen3-8B", "gpt-4o"],
+        }
+    )
+    found = with_families(votes, Samples(samples), told)
+    assert found["family"].to_list() == ["mine", "gpt", None]
+    assert found["family_a"].to_list() == ["mine", "gpt", "qwen"]
+    assert set(found["family_b"]) == {"gpt"}, "what nobody states the name tells"
+
+
+def test_what_the_stage_states_goes_before_what_the_models_state(tmp_path: Path):
+    told = families(tmp_path, 'families = { "*tuned*" = "llama" }')
+    assert first_named("llm:my-own-model/tuned/helpful", told) == "llama"
+    assert first_named("llm:my-own-model/helpful", told) == "mine"

@@ -37,6 +37,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "explain.vibes": {"one": "m", "other": "n"},
     "order.robust_weights": {"rate": 0.1},
     "order.soften": {"rate": 0.1},
+    "order.weigh": {"by": "margin"},
     "pair.flip": {"share": 0.1},
     "select.label_error": {"share": 0.1},
     "select.lowest_score": {"score": "ln_ches", "keep": 0.5},

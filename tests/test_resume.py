@@ -180,7 +180,7 @@ def undisturbed(serve: Serve, tmp_path: Path) -> Callable[[int], tuple[dict[str,
     return build
 
 
-SLOW = pytest.mark.slow
+SLOW = (pytest.mark.slow, pytest.mark.long)
 
 
 @pytest.mark.parametrize("kills", [10, pytest.param(50, marks=SLOW)])

@@ -73,6 +73,22 @@ def _by_row(row: Ints, column: Ints, n: int) -> tuple[Ints, NDArray[np.int32], N
     return order, column[order].astype(np.int32), indptr
 
 
+def merged(
+    one: Ints, other: Ints, wins: Floats, losses: Floats, n_items: int
+) -> tuple[Ints, Ints, Floats, Floats]:
+    """The comparisons of the same two added up, where they outnumber the ways to pick two."""
+    if len(one) < n_items**2:
+        return one, other, wins, losses
+    cell = np.minimum(one, other) * n_items + np.maximum(one, other)
+    turned, n = one > other, n_items**2
+    there = np.flatnonzero(np.bincount(cell, minlength=n))
+    low, high = (
+        np.bincount(cell, np.where(turned, *sides), n)[there].astype(np.float64, copy=False)
+        for sides in ((losses, wins), (wins, losses))
+    )
+    return there // n_items, there % n_items, low, high
+
+
 def components(one: Ints, other: Ints, n_items: int) -> Ints:
     """The component of each item, numbered by its first item."""
     return groups(one, other, n_items, "weak")[1]

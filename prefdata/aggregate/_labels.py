@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from prefdata.aggregate._criteria import weigh
-from prefdata.aggregate._tally import about, preferences, shares, with_prompts
+from prefdata.aggregate._graph import numbers
+from prefdata.aggregate._tally import SIDES, about, coded, preferences, shares, with_prompts
 from prefdata.errors import RecipeError
 from prefdata.tables import Completions, Ratings, Scores, Strengths, Votes, pair_ids
 
@@ -115,10 +116,10 @@ def labels_of_votes(
     unknown = rows.filter(pl.col("first").is_null())
     orders = [unknown.with_columns(first=pl.lit(f), part=pl.col("part") / 2) for f in (True, False)]
     rows = pl.concat([rows.filter(pl.col("first").is_not_null()), *orders])
-    key = ["completion_a", "completion_b", "annotator", "first", "label"]
+    rows = coded(coded(rows, *SIDES), "annotator")
+    key = [*SIDES, "annotator", "first", "label"]
     rows = rows.sort(*key, "part").group_by(key, maintain_order=True).agg(pl.col("part").sum())
-    items = rows.select(key[:2]).unique(maintain_order=True)
-    number = pl.struct(*key[:2]).rank("dense") - 1
+    items = rows.select(SIDES).unique(maintain_order=True).cast(pl.String)
     n_labels = 4 if abstentions else 3 if ties == "label" or true_ties else 2
     turned = ~rows["first"].to_numpy()
     label = rows["label"].to_numpy().astype(np.int64)
@@ -126,7 +127,7 @@ def labels_of_votes(
     return Labels(
         items,
         names,
-        item=rows.select(number).to_series().to_numpy().astype(np.int64),
+        item=rows.select(pl.struct(SIDES).rle_id()).to_series().to_numpy().astype(np.int64),
         annotator=annotator,
         label=np.where(turned & (label < 2), 1 - label, label),
         weight=rows["part"].to_numpy(),
@@ -138,9 +139,8 @@ def labels_of_votes(
 
 
 def _annotators(rows: pl.DataFrame) -> tuple[list[str], Ints]:
-    names = rows["annotator"].unique().sort()
-    number = rows["annotator"].cast(pl.Enum(names)).to_physical()
-    return names.to_list(), number.cast(pl.Int64).to_numpy()
+    names = rows["annotator"].unique().sort().cast(pl.String)
+    return names.to_list(), numbers(rows["annotator"].cast(pl.String), names)
 
 
 @dataclass(frozen=True)

@@ -15,17 +15,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 from scipy import sparse
-from scipy.sparse import linalg as sparse_linalg
 from scipy.special import expit
 
 from prefdata.aggregate import _graph
+from prefdata.aggregate._conjugate import solved
 from prefdata.aggregate._graph import Floats, Ints
 from prefdata.aggregate._tally import about
 from prefdata.errors import ConvergenceError
 
-# These modules come without types.
+# This module comes without types.
 SPARSE: Any = sparse
-SOLVERS: Any = sparse_linalg
 
 
 @dataclass(frozen=True)
@@ -112,13 +111,7 @@ def _newton(design: Any, gradient: Floats, each: Floats, of_prior: Floats) -> Fl
     def times(v: Floats) -> Floats:
         return turned @ (each * (design @ v)) + of_prior * v
 
-    def scaled(v: Floats) -> Floats:
-        return v / diagonal
-
-    shape = len(gradient), len(gradient)
-    matrix = SOLVERS.LinearOperator(shape, matvec=times, dtype=np.float64)
-    scale = SOLVERS.LinearOperator(shape, matvec=scaled, dtype=np.float64)
-    return SOLVERS.cg(matrix, gradient, rtol=1e-4, maxiter=20 * len(gradient), M=scale)[0]
+    return solved(times, gradient, diagonal)
 
 
 def standard_errors(

@@ -1,7 +1,8 @@
 """The likelihood of votes on a grid of what is not seen, for `aggregate.reliability`."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,15 @@ NODES, OWN_NODES = np.arange(-3, 3.1, 0.75), np.array([-1.5, 0.0, 1.5])
 MOST = 30.0
 # Numbers in the largest array at a time.
 ROOM = 1 << 22
+# A sum in a product of matrices takes so many times less than one on its own.
+MANY = 16
 
 
 @dataclass(frozen=True)
 class Evidence:
     """Votes as arrays. `pair_one` and `pair_other` are the items of each pair; `pair` and `unit`
-    (who voted, on which criterion) of each vote; `y` its preference for the first item; `effects`
+    (who voted, on which criterion) of each vote, by which they are in order, so that the votes of a
+    unit on a pair, a cell, stand together; `y` its preference for the first item; `effects`
     (votes, columns) what else may have moved it, positive where it favours the first item;
     `weight` what it counts, the same for all votes of a unit on a pair; `gold` which units are the
     truth; `start` where the search for each unit's discrimination starts, and `prior` what the
@@ -53,6 +57,17 @@ class Evidence:
     @property
     def n_pairs(self) -> int:
         return len(self.pair_one)
+
+    @cached_property
+    def cells(self) -> Ints:
+        """The first vote of each cell."""
+        other = (np.diff(self.pair) != 0) | (np.diff(self.unit) != 0)
+        return np.flatnonzero(np.r_[np.ones(min(1, len(self.pair)), bool), other])
+
+    @cached_property
+    def cell_sizes(self) -> Ints:
+        """How many votes each cell has."""
+        return np.diff(np.r_[self.cells, len(self.pair)])
 
 
 @dataclass(frozen=True)
@@ -97,7 +112,8 @@ class Block:
     """Some pairs, `low` to `high`. A unit's votes on a pair are a cell; cells with the same votes
     of the same unit are one pattern. A face is what a vote depends on but its difference: `unit`
     and `x`. `said` (patterns, faces) sums preferences, `asked` counts votes; `counts` (pairs,
-    patterns) sums weights. `of` is the unit of each pattern; `cell_*` say where each cell is."""
+    patterns) sums weights. `of` is the unit of each pattern; `cell_*` say where each cell is, and
+    which vote is its first."""
 
     low: int
     high: int
@@ -110,6 +126,14 @@ class Block:
     cell_pair: Ints
     cell_pattern: Ints
     cell_weight: Floats
+    cell_vote: Ints
+
+    def weighed(self, weight: Floats) -> "Block":
+        """The same votes, each counting `weight`."""
+        of_cell = weight[self.cell_vote]
+        where = (self.cell_pair - self.low, self.cell_pattern)
+        counts = SPARSE.csr_array((of_cell, where), shape=self.counts.shape)
+        return replace(self, counts=counts, cell_weight=of_cell)
 
 
 class Posterior:
@@ -169,51 +193,59 @@ def blocks(seen: Evidence, grid: Grid) -> list[Block]:
     """All pairs in blocks of bounded memory."""
     if not len(seen.pair):
         return []
-    order = np.lexsort((seen.unit, seen.pair))
-    pair = seen.pair[order]
-    votes = np.bincount(pair, minlength=seen.n_pairs).cumsum()
+    votes = np.bincount(seen.pair, minlength=seen.n_pairs).cumsum()
     columns = len(grid.basis)
     # A block has at most so many votes, were each a pattern of its own, but one pair at least.
     made: list[Block] = []
     low, room = 0, max(1, ROOM // columns) * 4
     pairs_at_once = max(1, ROOM // len(grid.d))
     while low < seen.n_pairs:
-        before = votes[low - 1] if low else 0
+        before = int(votes[low - 1]) if low else 0
         high = int(np.searchsorted(votes, before + room, side="right"))
         high = min(max(high, low + 1), low + pairs_at_once, seen.n_pairs)
-        made.append(_block(seen, order[before : votes[high - 1]], low, high))
+        made.append(_block(seen, slice(before, int(votes[high - 1])), low, high))
         low = high
     return made
 
 
-def _block(seen: Evidence, rows: Ints, low: int, high: int) -> Block:
-    pair, unit, y = seen.pair[rows], seen.unit[rows], seen.y[rows]
-    told = np.column_stack([unit, seen.effects[rows]])
-    faces, face = np.unique(told, axis=0, return_inverse=True)
-    face = face.ravel()
-    draw = np.random.default_rng(0)
+def _block(seen: Evidence, rows: slice, low: int, high: int) -> Block:
+    pair, unit, y, effects = seen.pair[rows], seen.unit[rows], seen.y[rows], seen.effects[rows]
+    face, first_of_face = _same(unit, *effects.T)
+    kind, first_of_kind = _same(face, y)
     # Cells with the same votes are found by a sum of random numbers, one for each kind of vote.
-    kinds, kind = np.unique(np.column_stack([face, y]), axis=0, return_inverse=True)
-    names = draw.integers(0, 1 << 62, len(kinds), dtype=np.uint64)
-    start = np.flatnonzero(np.r_[True, (np.diff(pair) != 0) | (np.diff(unit) != 0)])
+    draw = np.random.default_rng(0)
+    names = draw.integers(0, 1 << 62, len(first_of_kind), dtype=np.uint64)
+    cell = seen.cells[slice(*np.searchsorted(seen.cells, [rows.start, rows.stop]))]
+    start = cell - rows.start
     _, first, pattern = np.unique(
-        np.add.reduceat(names[kind.ravel()], start), return_index=True, return_inverse=True
+        np.add.reduceat(names[kind], start), return_index=True, return_inverse=True
     )
-    length: Ints = np.diff(np.r_[start, len(rows)])[first]
+    length: Ints = np.diff(np.r_[start, len(pair)])[first]
     ahead: Ints = np.cumsum(length) - length
     votes: Ints = np.repeat(start[first] - ahead, length).astype(np.int64)
     votes += np.arange(len(votes))
     where = (np.repeat(np.arange(len(first)), length), face[votes])
-    shape = (len(first), len(faces))
-    weight = seen.weight[rows[start]]
+    shape = (len(first), len(first_of_face))
+    weight = seen.weight[cell]
     counts = (weight, (pair[start] - low, pattern))
     return Block(
-        low, high, faces[:, 0].astype(np.int64), faces[:, 1:].astype(np.float64),
+        low, high, unit[first_of_face], effects[first_of_face],
         SPARSE.csr_array((y[votes], where), shape=shape),
         SPARSE.csr_array((np.ones(len(votes)), where), shape=shape),
         SPARSE.csr_array(counts, shape=(high - low, len(first))),
-        unit[start[first]], pair[start], pattern, weight,
+        unit[start[first]], pair[start], pattern, weight, cell,
     )  # fmt: skip
+
+
+def _same(*columns: NDArray[Any]) -> tuple[Ints, Ints]:
+    """The number of each distinct row, and where each number first stands."""
+    number = np.zeros(len(columns[0]), np.int64)
+    first = np.zeros(0, np.int64)
+    for column in columns:
+        values, place = np.unique(column, return_inverse=True)
+        code = number * len(values) + place
+        _, first, number = np.unique(code, return_index=True, return_inverse=True)
+    return number, first
 
 
 def posteriors(
@@ -231,8 +263,14 @@ def cell_means(found: Posterior, weight: Floats, tables: Floats) -> Floats:
     """Sums over nodes of `weight` (pairs, nodes) and of `tables` (tables, patterns, nodes), of each
     table and cell."""
     block = found.block
-    at_once = max(1, ROOM // weight.shape[1])
     means = np.empty((len(tables), len(block.cell_pair)))
+    if len(weight) * tables.shape[1] <= MANY * len(block.cell_pair):
+        # Of few patterns every one with every pair: more sums, but those of a product of matrices.
+        pair = block.cell_pair - block.low
+        for a, table in enumerate(tables):
+            means[a] = (weight @ table.T)[pair, block.cell_pattern]
+        return means
+    at_once = max(1, ROOM // weight.shape[1])
     for low in range(0, len(block.cell_pair), at_once):
         cells = slice(low, low + at_once)
         of_pair = weight[block.cell_pair[cells] - block.low]

@@ -37,13 +37,15 @@ LENGTH = 2
 
 @dataclass(frozen=True)
 class Fit:
-    """The state at the optimum, standard errors of its coefficients, and the
-    log-likelihood."""
+    """The state at the optimum, standard errors of its coefficients, the log-likelihood, and the
+    votes in blocks and the graph of items with which they were found."""
 
     state: State
     errors: Floats
     log_likelihood: float
     grid: Grid
+    blocks: list[Block]
+    strengths: Strengths
     iterations: int
 
 
@@ -55,8 +57,7 @@ def fit_reliability(seen: Evidence, *, max_iterations: int = 500, tolerance: flo
     (Schwarz 1978). Raises `ConvergenceError` after `max_iterations` steps.
     """
     simple = _fit(seen, Grid(False), max_iterations, tolerance)
-    cells = np.unique(seen.pair * seen.n_units + seen.unit, return_counts=True)
-    repeating = np.unique(cells[0][cells[1] > 1] % max(seen.n_units, 1))
+    repeating = np.unique(seen.unit[seen.cells[seen.cell_sizes > 1]])
     if (~seen.gold[repeating]).sum() < FEWEST:
         return _with_errors(seen, simple)
     least = simple.log_likelihood + float(np.log(seen.n_pairs))
@@ -97,7 +98,7 @@ def _fit(
         if change <= tolerance or (grid.errors and flat):
             mirror = _mirrored(seen, two)
             if turned or mirror is None:
-                return Fit(two, np.zeros(0), log, grid, steps)
+                return Fit(two, np.zeros(0), log, grid, made, strengths, steps)
             state, turned = mirror, True
             continue
         ahead = _extrapolated(state, one, two)
@@ -105,7 +106,7 @@ def _fit(
         steps += 1
         state = beyond if _distance(beyond, ahead) <= 2 * change else two
     if steps and log <= least:
-        return Fit(state, np.zeros(0), log, grid, steps)
+        return Fit(state, np.zeros(0), log, grid, made, strengths, steps)
     raise ConvergenceError(
         f"aggregate.reliability did not converge: a step still moves a parameter by {change:.3g} "
         f"after {steps} iterations; allow more iterations"
@@ -255,33 +256,30 @@ def _with_errors(seen: Evidence, fit: Fit) -> Fit:
 
 def pair_posteriors(seen: Evidence, fit: Fit) -> Iterator[Posterior]:
     """Of each block its posterior under a fit."""
-    strengths = Strengths(seen.pair_one, seen.pair_other, seen.n_items)
-    yield from posteriors(seen, blocks(seen, fit.grid), strengths, fit.grid, fit.state)
+    yield from posteriors(seen, fit.blocks, fit.strengths, fit.grid, fit.state)
 
 
 def tempered(seen: Evidence, fit: Fit, effect: Floats, *, steps: int = 200) -> tuple[Evidence, Fit]:
     """The votes of a pair counting 1 / `effect`, and differences under the same coefficients."""
     weight = np.where(seen.gold[seen.unit], seen.weight, seen.weight / effect[seen.pair])
     lighter = replace(seen, weight=weight)
-    strengths = Strengths(seen.pair_one, seen.pair_other, seen.n_items)
-    made = blocks(lighter, fit.grid)
+    made = [block.weighed(weight) for block in fit.blocks]
     state = fit.state
     for _ in range(steps):
         pairs = {name: np.empty(seen.n_pairs) for name in PAIRS}
-        for found in posteriors(lighter, made, strengths, fit.grid, state):
+        for found in posteriors(lighter, made, fit.strengths, fit.grid, state):
             for name, values in pairs.items():
                 values[found.block.low : found.block.high] = getattr(found, name)
         moved = float(np.abs(pairs["mean"] - state.mean).max(initial=0.0))
         state = replace(state, **pairs)
         if moved < 1e-6:
             break
-    return lighter, replace(fit, state=state)
+    return lighter, replace(fit, state=state, blocks=made)
 
 
-def strengths_of(seen: Evidence, fit: Fit) -> tuple[Floats, Floats]:
+def strengths_of(fit: Fit) -> tuple[Floats, Floats]:
     """The strength of each item, of mean 0 over those that votes connect, and its variance."""
-    strengths = Strengths(seen.pair_one, seen.pair_other, seen.n_items)
-    return strengths.items(fit.state.precision, fit.state.toward)
+    return fit.strengths.items(fit.state.precision, fit.state.toward)
 
 
 def probability(seen: Evidence, fit: Fit) -> tuple[Floats, Floats]:

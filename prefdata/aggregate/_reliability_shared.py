@@ -14,15 +14,17 @@ SPARSE: Any = sparse
 FEW = 10
 # A correlation between 0.95 and 1 says no more about where a search should start.
 MOST = 0.95
+# Full tables of so many times the numbers of sparse ones are multiplied faster.
+FULL = 16
 # A vote that is surer than this is no more of a surprise where it fails.
 LEAST_CHANCE = 0.02
 
 
-def _cells(pair: Ints, unit: Ints, n_units: int, values: Floats) -> tuple[Ints, Ints, Floats]:
-    """The unit of each (pair, unit), its number of votes and the sum of their values."""
-    code, place, count = np.unique(pair * n_units + unit, return_inverse=True, return_counts=True)
-    total = np.bincount(place, values, len(code)).astype(np.float64)
-    return (code % n_units).astype(np.int64), count.astype(np.int64), total
+def crossed(one: Any, other: Any) -> Any:
+    """The transpose of one sparse table times another, as full ones where these are little more."""
+    if one.shape[0] * one.shape[1] <= FULL * one.nnz:
+        return one.toarray().T @ other.toarray()
+    return (one.T @ other).tocsr()
 
 
 def repeatability(seen: Evidence) -> Floats:
@@ -33,12 +35,12 @@ def repeatability(seen: Evidence) -> Floats:
     shown = np.bincount(seen.unit, np.abs(place), seen.n_units)
     liking = np.bincount(seen.unit, signed * place, seen.n_units) / np.maximum(shown, 1)
     z = signed - liking[seen.unit] * place
-    unit, count, total = _cells(seen.pair, seen.unit, seen.n_units, z)
-    squares = _cells(seen.pair, seen.unit, seen.n_units, z * z)[2]
-    many = count > 1
-    together = np.bincount(unit[many], (total**2 - squares)[many], seen.n_units)
-    apart = np.bincount(unit[many], ((count - 1) * squares)[many], seen.n_units)
-    n = np.bincount(unit[many], minlength=seen.n_units)
+    total, squares = (np.add.reduceat(values, seen.cells) for values in (z, z * z))
+    many = seen.cell_sizes > 1
+    unit, others = seen.unit[seen.cells[many]], seen.cell_sizes[many] - 1
+    together = np.bincount(unit, (total**2 - squares)[many], seen.n_units)
+    apart = np.bincount(unit, others * squares[many], seen.n_units)
+    n = np.bincount(unit, minlength=seen.n_units)
     raw = np.divide(together, apart, out=np.zeros(seen.n_units), where=apart > 0)
     common = float((n * raw).sum() / max(n.sum(), 1))
     return np.where(n > 0, np.clip((n * raw + FEW * common) / (n + FEW), 0, 1), np.nan)
@@ -55,12 +57,12 @@ def first_guess(seen: Evidence, repeat: Floats) -> Floats:
     gold = seen.gold[seen.unit]
     truth = np.bincount(seen.pair[gold], 2 * seen.y[gold] - 1, seen.n_pairs)
     checked = ~gold & (truth[seen.pair] != 0)
-    agreed = (2 * seen.y - 1) * np.sign(truth[seen.pair])
-    unit, count, total = _cells(
-        seen.pair[checked], seen.unit[checked], seen.n_units, agreed[checked]
-    )
+    agreed = np.where(checked, (2 * seen.y - 1) * np.sign(truth[seen.pair]), 0.0)
+    told = checked[seen.cells]
+    of_cell = (np.add.reduceat(agreed, seen.cells) / seen.cell_sizes)[told]
+    unit = seen.unit[seen.cells[told]]
     n = np.bincount(unit, minlength=seen.n_units)
-    mean = np.bincount(unit, total / count, seen.n_units) / np.maximum(n, 1)
+    mean = np.bincount(unit, of_cell, seen.n_units) / np.maximum(n, 1)
     mean = np.clip(mean, -MOST, MOST)
     return (n * mean / np.sqrt(1 - mean**2) + FEW * found) / (n + FEW)
 
@@ -114,9 +116,9 @@ def _mean_correlation(
 
     def gram(values: Floats) -> Any:
         table = SPARSE.csr_array((values, (pair, unit)), shape=(seen.n_pairs, seen.n_units))
-        return table.T @ table
+        return crossed(table, table)
 
-    common = gram(np.ones(len(pair))).tocoo()
+    common = SPARSE.coo_array(gram(np.ones(len(pair))))
     i, j = common.coords
     kept = (i < j) & (common.data > 1)
     i, j = i[kept], j[kept]

@@ -9,6 +9,17 @@ from prefdata.aggregate._graph import Floats
 from prefdata.errors import TableError
 from prefdata.tables import Completions, Scores, Strengths, Votes, pair_ids
 
+SIDES = ["completion_a", "completion_b"]
+
+
+def coded(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
+    """The columns of names, with a code for each, which are sorted and grouped many times faster.
+
+    Codes are numbers in the order of the names, common to the columns.
+    """
+    names = pl.concat([frame[column].unique() for column in columns]).unique().sort()
+    return frame.with_columns(pl.col(columns).cast(pl.Enum(names)))
+
 
 def tally(
     votes: Votes,
@@ -27,12 +38,14 @@ def tally(
     scored = weigh(votes, criteria, weights).filter(preference.is_not_null())
     # Sorted before summing, so that the last bit does not depend on the order of the rows.
     return (
-        scored.sort("completion_a", "completion_b", *by, "preference", "weight")
-        .group_by("completion_a", "completion_b", *by, maintain_order=True)
+        coded(scored, *SIDES)
+        .sort(*SIDES, *by, "preference", "weight")
+        .group_by(*SIDES, *by, maintain_order=True)
         .agg(
             wins=(preference * pl.col("weight")).sum(),
             losses=((1 - preference) * pl.col("weight")).sum(),
         )
+        .with_columns(pl.col(SIDES).cast(pl.String))
     )
 
 

@@ -12,19 +12,18 @@ from typing import Any
 import numpy as np
 import polars as pl
 from scipy import sparse
-from scipy.sparse import linalg as sparse_linalg
 from scipy.special import expit, log_expit
 
 from prefdata.aggregate import _graph
+from prefdata.aggregate._conjugate import solved
 from prefdata.aggregate._criteria import weigh
 from prefdata.aggregate._graph import Floats, Ints, Laplacian
 from prefdata.aggregate._tally import about, preferences, with_prompts
 from prefdata.errors import ConvergenceError, RecipeError
 from prefdata.tables import Completions, Scores, Strengths, Votes, pair_ids
 
-# These modules come without types.
+# This module comes without types.
 SPARSE: Any = sparse
-SOLVERS: Any = sparse_linalg
 
 
 @dataclass(frozen=True)
@@ -116,14 +115,7 @@ class _World:
         diagonal = np.append(np.maximum(of_items, 1e-300), corner)
         if self.prior == 0:
             gradient = np.append(gradient[:-1] - gradient[:-1].mean(), gradient[-1])
-
-        def scaled(v: Floats) -> Floats:
-            return v / diagonal
-
-        shape = self.n + 1, self.n + 1
-        matrix = SOLVERS.LinearOperator(shape, matvec=times, dtype=np.float64)
-        scale = SOLVERS.LinearOperator(shape, matvec=scaled, dtype=np.float64)
-        return SOLVERS.cg(matrix, gradient, rtol=1e-4, maxiter=20 * (self.n + 1), M=scale)[0]
+        return solved(times, gradient, diagonal)
 
     def of_prior(self, x: Floats) -> Floats:
         return 2 * self.prior * expit(x[:-1]) * expit(-x[:-1])

@@ -6,14 +6,13 @@ as stacks of dense matrices, a large one on its own by conjugate gradients.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy.sparse import linalg as sparse_linalg
 from scipy.special import expit
 
 from prefdata.aggregate import _graph, _positions
+from prefdata.aggregate._conjugate import solved
 from prefdata.aggregate._graph import SMALL, Block, Floats, Ints, Laplacian
 from prefdata.aggregate._tally import preferences, tally, with_prompts
 from prefdata.errors import ConvergenceError, RecipeError
@@ -21,9 +20,6 @@ from prefdata.tables import Completions, Scores, Strengths, Votes
 
 # A criterion that some prompts lack is no mistake; one that all lack is.
 SCOPE = "all"
-
-# This module comes without types.
-SOLVERS: Any = sparse_linalg
 
 
 @dataclass(frozen=True)
@@ -68,6 +64,7 @@ def fit_bradley_terry(
     Raises `ConvergenceError` after `max_iterations`, and with prior 0 where a finite optimum does
     not exist: some items of a component never lose to the others.
     """
+    one, other, wins, losses = _graph.merged(one, other, wins, losses, n_items)
     component = _graph.components(one, other, n_items)
     if prior == 0:
         _check_optimum(one, other, wins, losses, component)
@@ -123,10 +120,10 @@ def _maximise(
     theta = _start(block, won, lost, prior)
     live, rest = np.arange(len(theta)).reshape(-1, block.size), block
     large = Laplacian(block.one, block.other, len(theta)) if block.size > SMALL else None
+    votes, noise = won + lost, _noise(block, won + lost, prior)
     for iteration in range(1, max_iterations + 1):
         here = theta[live.ravel()]
         p, gradient = _slopes(rest.one, rest.other, won, lost, here, prior)
-        votes = won + lost
         each = votes * p * (1 - p)
         of_prior = _of_prior(here, prior)
         if large is None:
@@ -139,15 +136,13 @@ def _maximise(
             low, high = np.minimum(low, 0), np.maximum(high, 0)
         reach = np.maximum(high - low, 1e-300)
         theta[live] += step * (np.log1p(reach) / reach)[:, None]
-        # Where the likelihood is flat to the last bit no step can be told from noise.
-        of_one = np.bincount(rest.one, votes, minlength=live.size)
-        noise = 1e-15 * (of_one + prior).reshape(live.shape).max(1)
         kept = (reach > tolerance) & (np.abs(gradient).reshape(live.shape).max(1) > noise)
         if not kept.any():
             return theta, iteration
         if not kept.all():
             live, rest = live[kept], rest.only(kept)
-            won, lost = wins[rest.rows], losses[rest.rows]
+            won, lost, noise = wins[rest.rows], losses[rest.rows], noise[kept]
+            votes = won + lost
     _, gradient = _slopes(
         block.one, block.other, wins[block.rows], losses[block.rows], theta, prior
     )
@@ -156,6 +151,13 @@ def _maximise(
         f"{max_iterations} iterations in {len(live)} components, first with items "
         f"{rest.items[:3].tolist()}; allow more iterations or give a larger prior"
     )
+
+
+def _noise(block: Block, votes: Floats, prior: float) -> Floats:
+    """Of each component the gradient of which no step can be told from rounding: the likelihood is
+    flat to the last bit."""
+    of_one = np.bincount(block.one, votes, minlength=len(block.items))
+    return 1e-15 * (of_one + prior).reshape(-1, block.size).max(1)
 
 
 def _start(block: Block, wins: Floats, losses: Floats, prior: float) -> Floats:
@@ -184,23 +186,14 @@ def _of_prior(theta: Floats, prior: float) -> Floats:
 
 
 def _solve_large(graph: Laplacian, each: Floats, of_prior: Floats, gradient: Floats) -> Floats:
-    """A Newton step by conjugate gradients; what it lacks the next step makes good."""
+    """A Newton step by conjugate gradients."""
     diagonal = graph.diagonal(each) + of_prior
     off = graph.off_diagonal(each)
-
-    def times(x: Floats) -> Floats:
-        return diagonal * x + off @ x
-
-    def scaled(x: Floats) -> Floats:
-        return x / diagonal
 
     if not of_prior.any():
         # What rounding leaves along the ones has no solution, and would be sought for ever.
         gradient = gradient - gradient.mean()
-    shape = graph.n, graph.n
-    matrix = SOLVERS.LinearOperator(shape, matvec=times, dtype=np.float64)
-    scale = SOLVERS.LinearOperator(shape, matvec=scaled, dtype=np.float64)
-    return SOLVERS.cg(matrix, gradient, rtol=1e-4, maxiter=20 * graph.n, M=scale)[0]
+    return solved(lambda x: diagonal * x + off @ x, gradient, diagonal)
 
 
 def bradley_terry(

@@ -55,8 +55,13 @@ from prefdata.aggregate._reliability_model import (
     strengths_of,
     tempered,
 )
-from prefdata.aggregate._reliability_shared import first_guess, repeatability, shared_error
-from prefdata.aggregate._tally import preferences, with_prompts
+from prefdata.aggregate._reliability_shared import (
+    crossed,
+    first_guess,
+    repeatability,
+    shared_error,
+)
+from prefdata.aggregate._tally import SIDES, coded, preferences, with_prompts
 from prefdata.errors import RecipeError, nearest
 from prefdata.judge.family import first_named, with_families
 from prefdata.measure._texts import log_length
@@ -69,7 +74,6 @@ SPARSE: Any = sparse
 GRAPHS: Any = csgraph
 
 EFFECTS = ["position_effect", "length_effect", "self_family_effect"]
-SIDES = ["completion_a", "completion_b"]
 # Fewer common pairs than this do not make two annotators copies.
 ENOUGH = 20
 
@@ -117,12 +121,12 @@ def reliability(
     - `gold`: the annotators whose votes are the truth, one or a pattern as "human:gold*"; they
       anchor the strengths and are not estimated.
     - `groups`: the group of annotators by a pattern on the name, as {"llm:gpt-4/*" = "gpt-4"}; the
-      first that fits counts. The votes of a group on a pair count as one.
+      first that fits counts. The votes of a group on a pair, by one criterion, count as one.
     - `copies`: annotators whose votes on at least 20 common pairs correlate at least so highly are
       a group too; above 0; above 1 never. 0.98 is one other verdict in a hundred. Good judges
       agree as well: lowering it takes from those who are right together.
-    - `families`: the family of annotators and generators by a pattern on the name; default by
-      `families.toml` of the judges.
+    - `families`: the family of annotators and generators by a pattern on the name, "" for none;
+      then the `family` of the recipe's models counts, then `families.toml` of the judges.
     - `criteria`: the criteria whose votes count; default all.
     - `weights`: votes that one vote on a criterion counts for; default 1 each.
     - `max_iterations`: steps before giving up.
@@ -137,13 +141,13 @@ def reliability(
     if not copies > 0:
         raise RecipeError(f"aggregate.reliability: copies is {copies}; give a number above 0")
     rows = weigh(votes, criteria, weights).filter(pl.col("preference").is_not_null())
-    rows = rows.sort(*tables.schema("votes").key)
-    ids = pl.concat([rows[side] for side in SIDES]).unique().sort()
-    unit_names = rows.select("annotator", "criterion").unique().sort("annotator", "criterion")
-    named = unit_names.with_row_index("unit")
-    rows = rows.join(named, on=["annotator", "criterion"], maintain_order="left")
-    pairs = rows.select(*SIDES).unique().sort(*SIDES)
-    rows = rows.join(pairs.with_row_index("pair"), on=SIDES, maintain_order="left")
+    unit = ["annotator", "criterion"]
+    unit_names = rows.select(unit).unique().sort(unit)
+    rows = rows.join(unit_names.with_row_index("unit"), on=unit)
+    rows = coded(rows, *SIDES).sort(*SIDES, "unit", "draw", "a_first")
+    rows = rows.with_columns(pl.col(SIDES).cast(pl.String), pair=pl.struct(SIDES).rle_id())
+    pairs = rows.select(SIDES).filter(rows["pair"].is_first_distinct())
+    ids = pl.concat([pairs[side] for side in SIDES]).unique().sort()
     is_gold = _gold(unit_names["annotator"], gold)
     pair_one, pair_other = (numbers(pairs[side], ids) for side in SIDES)
     seen = Evidence(
@@ -161,13 +165,13 @@ def reliability(
         prior=np.ones(unit_names.height),
     )
     repeat = repeatability(seen)
-    shared, sharing = _sharing(seen, unit_names["annotator"], groups, copies)
+    shared, sharing = _sharing(seen, unit_names, groups, copies)
     made = _weighed(seen, shared, first_guess(seen, repeat))
     fit = fit_reliability(made, max_iterations=max_iterations)
     rho, effect = shared_error(made, fit)
     lighter, final = tempered(made, fit, effect)
     value, error = probability(lighter, final)
-    strength, variance = strengths_of(made, final)
+    strength, variance = strengths_of(final)
     strengths = pl.DataFrame(
         {"completion_id": ids, "strength": strength, "stderr": np.sqrt(variance)},
         schema_overrides={"completion_id": pl.String},
@@ -226,23 +230,25 @@ def _own_family(rows: pl.DataFrame, samples: Samples, families: Mapping[str, str
 
 
 def _sharing(
-    seen: Evidence, annotators: pl.Series, groups: Mapping[str, str] | None, copies: float
+    seen: Evidence, units: pl.DataFrame, groups: Mapping[str, str] | None, copies: float
 ) -> tuple[Floats, Ints]:
     """The share of a vote that each vote keeps, and how many units are in each unit's group."""
-    names = annotators.to_list()
-    given = [first_named(name, groups or {}) for name in names]
-    same = {name: place for place, name in enumerate(given) if name is not None}
-    links = [(place, same[name]) for place, name in enumerate(given) if name is not None]
+    given = [
+        (first_named(annotator, groups or {}), criterion)
+        for annotator, criterion in units.select("annotator", "criterion").iter_rows()
+    ]
+    same = {group: place for place, group in enumerate(given)}
+    links = [(place, same[group]) for place, group in enumerate(given) if group[0] is not None]
     i, j = np.array(links, dtype=np.int64).reshape(-1, 2).T
-    k, m = _copies(seen, names, copies)
+    k, m = _copies(seen, units["annotator"].to_list(), copies)
     n = seen.n_units
     edges = SPARSE.coo_array((np.ones(len(i) + len(k)), (np.r_[i, k], np.r_[j, m])), shape=(n, n))
     _, group = GRAPHS.connected_components(edges, directed=False)
     group = group.astype(np.int64)
     # Of those of a group that voted on this pair, each has an equal part.
-    cells = np.unique(seen.pair * n + seen.unit)
-    code, count = np.unique((cells // n) * n + group[cells % n], return_counts=True)
-    present = count[np.searchsorted(code, seen.pair * n + group[seen.unit])]
+    at = seen.pair[seen.cells] * n + group[seen.unit[seen.cells]]
+    _, place, count = np.unique(at, return_inverse=True, return_counts=True)
+    present = np.repeat(count[place], seen.cell_sizes)
     return 1 / present, np.bincount(group, minlength=n)[group]
 
 
@@ -264,16 +270,17 @@ def _copies(seen: Evidence, names: list[str], least: float) -> tuple[Ints, Ints]
     there, squared = n_votes.copy(), mean.copy()
     there.data = np.ones_like(there.data)
     squared.data = mean.data**2
-    common = (there.T @ there).tocoo()
+    common = SPARSE.coo_array(crossed(there, there))
     i, j = common.coords
     kept = (i < j) & (common.data >= ENOUGH)
     i, j = i[kept].astype(np.int64), j[kept].astype(np.int64)
     if not len(i):
         return i, j
     # Uncentred, so that which completion is called a does not matter.
-    both = np.asarray((mean.T @ mean).tocsr()[i, j]).ravel()
-    left = np.asarray((squared.T @ there).tocsr()[i, j]).ravel()
-    right = np.asarray((there.T @ squared).tocsr()[i, j]).ravel()
+    both, left, right = (
+        np.asarray(crossed(one, other)[i, j]).ravel()
+        for one, other in ((mean, mean), (squared, there), (there, squared))
+    )
     close = both >= least * np.sqrt(np.maximum(left * right, 1e-300))
     person = np.unique(np.array(names), return_inverse=True)[1]
     close &= (person[i] != person[j]) & ~seen.gold[i] & ~seen.gold[j]

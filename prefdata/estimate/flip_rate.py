@@ -30,6 +30,7 @@ from prefdata import tables
 from prefdata.aggregate._annotators import is_by, votes_by
 from prefdata.aggregate._criteria import weigh
 from prefdata.errors import RecipeError, nearest
+from prefdata.measure._wilson import wilson
 from prefdata.tables import Measures, Pairs, Prompts, Scores, Votes, with_sides
 
 SCOPE = "all"
@@ -37,7 +38,6 @@ SCOPE = "all"
 Floats = NDArray[np.floating[Any]]
 OPTIMIZE: Any = optimize
 
-Z95 = 1.959963984540054
 # Half of the 95 % quantile of chi-square with one degree of freedom.
 DROP = 1.920729410347063
 # Rates that are tried: an interval that reaches the last is open there.
@@ -173,10 +173,8 @@ def _share(hits: Floats, of: Floats, groups: NDArray[np.int64]) -> tuple[float, 
     n = len(residual)
     spread = float((residual**2).sum()) / total**2 * n / max(n - 1, 1)
     effective = min(share * (1 - share) / spread, total) if spread > 0 else float(min(n, total))
-    centre = (share + Z95**2 / (2 * effective)) / (1 + Z95**2 / effective)
-    reach = np.sqrt(share * (1 - share) / effective + (Z95 / (2 * effective)) ** 2)
-    reach = Z95 * float(reach) / (1 + Z95**2 / effective)
-    return share, max(0.0, centre - reach), min(1.0, centre + reach)
+    low, high = wilson(share, float(effective))
+    return share, max(0.0, low), min(1.0, high)
 
 
 class MarginFit(NamedTuple):

@@ -25,6 +25,7 @@ from scipy.special import expit, logit
 from prefdata import tables
 from prefdata.errors import RecipeError
 from prefdata.estimate._named import named
+from prefdata.measure._wilson import wilson
 from prefdata.tables import Measures, Pairs, Prompts, Scores
 
 Floats = NDArray[np.floating[Any]]
@@ -33,7 +34,6 @@ SCOPE = "all"  # accuracies are those of all pairs
 
 # What a losing side is left with where all agree: a share of 1 has no finite log-odds.
 LEAST = 1e-3
-Z = 1.959963984540054
 RAW = ("ref_logp_chosen", "ref_logp_rejected")
 NORMALISED = ("ref_logp_chosen_per_token", "ref_logp_rejected_per_token")
 
@@ -147,6 +147,5 @@ def _mean(hit: Floats, group: NDArray[np.int64]) -> dict[str, float | None]:
         return {"value": mean, "stderr": None, "low": None, "high": None}
     error = float(np.sqrt((sums**2).sum() * n_groups / (n_groups - 1)) / len(hit))
     n = mean * (1 - mean) / error**2 if error else n_groups
-    centre, wide = mean + Z**2 / (2 * n), Z * np.sqrt(mean * (1 - mean) / n + (Z / (2 * n)) ** 2)
-    low, high = (float((centre + side * wide) / (1 + Z**2 / n)) for side in (-1, 1))
+    low, high = wilson(mean, float(n))
     return {"value": mean, "stderr": error, "low": low, "high": high}

@@ -12,6 +12,7 @@ from prefdata.explain._panel import Panel
 from prefdata.explain._tally import AGAINST, FOR, INVALID, SILENT, Cells
 from prefdata.judge import Judge
 from prefdata.measure._means import means
+from prefdata.measure._wilson import wilson
 from prefdata.stage import Asks, Model
 from prefdata.tables import digest
 
@@ -65,9 +66,7 @@ class Tried:
     def lower(self, text: str) -> float:
         """The lower end of Wilson's 95 % interval of the accuracy."""
         right, n = self.counts(text)
-        z = 1.96
-        mean = (right + z * z / 2) / (n + z * z)
-        return mean - z / (n + z * z) * float(np.sqrt(right * (n - right) / max(n, 1) + z * z / 4))
+        return wilson(right / n, float(n))[0] if n else 0.0
 
     def status(self, text: str, good: float, bad: float, min_coverage: float) -> Status:
         if self.accuracy(text) <= bad:

@@ -10,7 +10,7 @@ Source: Panickssery, Bowman, Feng 2024, "LLM Evaluators Recognize and Favor Thei
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
@@ -47,17 +47,18 @@ def with_families(
 ) -> pl.DataFrame:
     """The votes with `family`, their annotator's, and `family_a`, `family_b`, the completions'.
 
-    `families` is the family of annotators and generators by a pattern on the name; default by
-    `family_of`. Null is unknown, and the family of who is no model. A completion that models of
-    several families gave is of none.
+    `families` is the family of annotators and generators by a pattern on the name, "" for none; of
+    a name that no pattern fits `family_of` tells. Null is unknown, and the family of who is no
+    model. A completion that models of several families gave is of none.
     """
     annotators, generators = votes["annotator"].unique(), samples["generator"].unique()
-    if families is None:
-        of_annotator = [_of_annotator(name) for name in annotators]
-        of_generator = [family_of(name) for name in generators]
-    else:
-        of_annotator = [first_named(name, families) for name in annotators]
-        of_generator = [first_named(name, families) for name in generators]
+
+    def told(name: str, by_name: Callable[[str], str | None]) -> str | None:
+        stated = first_named(name, families or {})
+        return by_name(name) if stated is None else stated or None
+
+    of_annotator = [told(name, _of_annotator) for name in annotators]
+    of_generator = [told(name, family_of) for name in generators]
     mine = pl.DataFrame(
         {"annotator": annotators, "family": of_annotator}, schema_overrides={"family": pl.String}
     )

@@ -18,6 +18,7 @@ from typing import Any
 import polars as pl
 from scipy import special
 
+from prefdata.measure._wilson import wilson
 from prefdata.tables import Prompts
 
 SPECIAL: Any = special
@@ -89,9 +90,7 @@ def means(
     u, spread, t = pl.col("mean"), pl.col("mean") * (1 - pl.col("mean")), pl.col("quantile")
     known = (pl.col("variance") > 1e-15) & (spread > 1e-15)
     n_free = pl.when(known).then(spread / pl.col("variance")).otherwise("groups")
-    shrunk = 1 + t**2 / n_free
-    middle = (u + t**2 / (2 * n_free)) / shrunk
-    half = t / shrunk * (spread / n_free + t**2 / (4 * n_free**2)).sqrt()
+    least, most = wilson(u, n_free, t)
     several = pl.col("groups") > 1
     return found.select(
         pl.lit(measure).alias("measure"),
@@ -99,11 +98,19 @@ def means(
         value=low + scale * u,
         stderr=scale * pl.col("variance").sqrt(),
         # Rounding must not part an end of the scale from the value that lies on it.
-        low=pl.when(several).then(low + scale * pl.min_horizontal(middle - half, u)),
-        high=pl.when(several).then(low + scale * pl.max_horizontal(middle + half, u)),
+        low=pl.when(several).then(low + scale * pl.min_horizontal(least, u)),
+        high=pl.when(several).then(low + scale * pl.max_horizontal(most, u)),
         note=pl.when(pl.col("groups") == 1).then(pl.lit(ONE_GROUP)).otherwise(pl.lit(note)),
         n=pl.col("n").fill_null(0),
     )
+
+
+def two_names(one: str, other: str) -> pl.Expr:
+    """The subject "<one> & <other>" of two named columns, from which both can be told again.
+
+    An "&" of a name is doubled, so that the single one is between the two.
+    """
+    return pl.concat_str(pl.col(one, other).str.replace_all("&", "&&"), separator=" & ")
 
 
 def student(groups: pl.Series) -> pl.Series:

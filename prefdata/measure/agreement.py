@@ -19,7 +19,7 @@ from prefdata.measure._coefficients import (
     kendall_tau,
     nominal_alpha,
 )
-from prefdata.measure._means import COLUMNS, with_groups
+from prefdata.measure._means import COLUMNS, two_names, with_groups
 from prefdata.measure._orders import orders_of_rankings, orders_of_ratings
 from prefdata.tables import Measures, Prompts, Rankings, Ratings, Votes
 
@@ -55,8 +55,9 @@ def agreement(
     rating its value. Unscored rows have no label. With P the observed share of agreeing labels and
     E the share expected by chance, each coefficient is (P - E) / (1 - E), at most 1, 0 by chance:
 
-    - `cohen_kappa_<table>`, subject "<annotator> & <annotator>" for each two with a common unit:
-      E from the two annotators' own shares of each class on their common units. n: common units.
+    - `cohen_kappa_<table>`, subject "<annotator> & <annotator>" (an "&" of a name is doubled) for
+      each two with a common unit: E from the two annotators' own shares of each class on their
+      common units. n: common units.
     - `fleiss_kappa_<table>`, subject "all": P the mean over units with labels of two annotators or
       more of the share of agreeing pairs, E the sum of squares of the classes' mean shares. n:
       those units.
@@ -180,7 +181,7 @@ def _cohen(labels: pl.DataFrame, table: str, measured: Measured) -> pl.DataFrame
         ]
     ).with_columns(part=pl.col("label").rank("dense").over(_TWO).cast(pl.Int64) - 1)
     few = pl.col("part").max().over(_TWO) < MOST_CLASSES
-    name = pl.concat_str(_TWO, separator=" & ").alias("subject")
+    name = two_names(*_TWO).alias("subject")
     n = pairs.select(unit).unique().group_by(_TWO).agg(n=pl.len())
     given = given.filter(few)
     k = _many(given)
@@ -295,7 +296,7 @@ def _kendall(
         .with_columns(apart=x * y, one=x.abs(), other=y.abs(), pair=pl.struct(key))
     )
     either = (pl.col("one") + pl.col("other")) / 2
-    two = met.with_columns(subject=pl.concat_str(_TWO, separator=" & "))
+    two = met.with_columns(subject=two_names(*_TWO))
     every = _subjects(met.with_columns(one=either, other=either))
     columns = ["subject", "group", "apart", "one", "other"]
     rows = pl.concat([two.select(columns), every.select(columns)])

@@ -25,7 +25,7 @@ import polars as pl
 from scipy import special
 
 from prefdata.measure._effects import refuse_unknown
-from prefdata.measure._means import COLUMNS, means, side, with_groups
+from prefdata.measure._means import COLUMNS, means, side, two_names, with_groups
 from prefdata.tables import Measures, Prompts, Votes
 
 SCOPE = "all"
@@ -51,8 +51,9 @@ def gold(
       gold's verdict (a, b or tie, of the mean preference); in [0, 1].
     - `gold_both_orders`: of the comparisons voted on in both orders, the share on gold's side in
       every vote; in [0, 1]. Gold ties are left out.
-    - `gold_accuracy_difference`, subject "<one> & <other>": the mean difference of their
-      preferences for gold's side on common comparisons, in [-1, 1]; above 0 the first is better.
+    - `gold_accuracy_difference`, subject "<one> & <other>" (an "&" of a name is doubled): the mean
+      difference of their preferences for gold's side on common comparisons, in [-1, 1]; above 0 the
+      first is better.
     - `gold_mcnemar`, same subjects: the p-value of McNemar's exact test that both are right
       equally often; in [0, 1]. Right is a mean preference for gold's side above 1/2. `n`:
       the comparisons that just one has right; the note says how many each. It takes comparisons
@@ -126,7 +127,7 @@ def _paired(units: pl.DataFrame) -> list[pl.DataFrame]:
         pl.col("subject") < pl.col("subject_other")
     )
     both = both.with_columns(
-        subject=pl.concat_str("subject", "subject_other", separator=" & "),
+        subject=two_names("subject", "subject_other"),
         apart=pl.col("hit") - pl.col("hit_other"),
         first=(pl.col("hit") > 0.5) & (pl.col("hit_other") <= 0.5),
         second=(pl.col("hit") <= 0.5) & (pl.col("hit_other") > 0.5),

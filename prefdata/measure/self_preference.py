@@ -27,7 +27,7 @@ SCOPE = "all"
 
 PERSON = "a person is of no family of models"
 NO_MODEL = "not a model: it is of no family"
-UNKNOWN = "of no known family: state it in families"
+UNKNOWN = "of no known family: state it, as family of its model or in families"
 NOTHING_OWN = "no vote on a completion of its family and one known to be of another"
 
 
@@ -69,7 +69,8 @@ def self_preference(
     - `gold`: the annotator whose votes are the truth; default: the votes of the others.
     - `judges`: the annotators to measure; default all.
     - `families`: the family of annotators and generators by a pattern on the name, as
-      {"*gpt-4*" = "gpt"}, the first that fits counts; default by `families.toml` of the judges.
+      {"*gpt-4*" = "gpt"}; the first that fits counts, and "" is none. After these the `family` of
+      the recipe's models counts, then `families.toml` of the judges.
 
     Raises `RecipeError` where nobody of a name voted.
     """

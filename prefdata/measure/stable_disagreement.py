@@ -26,6 +26,7 @@ from prefdata import tables
 from prefdata.aggregate._annotators import is_by
 from prefdata.aggregate._criteria import weigh
 from prefdata.errors import RecipeError
+from prefdata.measure._wilson import Z95
 from prefdata.tables import Measures, Ratings, Scores, Votes, pair_ids
 
 SCOPE = "all"
@@ -33,7 +34,6 @@ SCOPE = "all"
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 
-Z95 = 1.959963984540054
 TOO_FEW = "fewer than 3 units have two annotators in both halves"
 CONSTANT = "all units are disagreed about alike"
 

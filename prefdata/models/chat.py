@@ -269,7 +269,8 @@ def choose(top: Sequence[tuple[str, float]], choices: Sequence[str]) -> dict[str
 
     A token speaks for a choice if, without blanks or marks around it, it begins that choice and no
     other: many vocabularies have `"A` and `(A` as one token. A choice that none of the tokens
-    begins is absent from the result: it is less likely than all of them.
+    begins is absent from the result: it is less likely than all of them. `number` is how likely
+    the choices are together, among all that might have been said.
     """
     mass: dict[str, float] = {}
     for token, logprob in top:
@@ -280,7 +281,8 @@ def choose(top: Sequence[tuple[str, float]], choices: Sequence[str]) -> dict[str
     if not total:
         return {"text": None, "logprobs": None, "error": "no choice among the likely tokens"}
     shares = [{"token": c, "logprob": math.log(mass[c] / total)} for c in choices if mass.get(c)]
-    return {"text": max(mass, key=mass.__getitem__), "logprobs": shares}
+    best = max(mass, key=mass.__getitem__)
+    return {"text": best, "logprobs": shares, "number": min(total, 1.0)}
 
 
 def _begun(word: str, choices: Sequence[str]) -> list[str]:

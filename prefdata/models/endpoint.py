@@ -107,6 +107,8 @@ class Endpoint:
                 if take:
                     return await take(reply)
                 return json.loads(self.without_secrets(await _content(reply)))
+        except aiohttp.ConnectionTimeoutError:
+            raise Trouble(f"{UNREACHED}: it takes no connection") from None
         except TimeoutError:
             raise Trouble("timeout", overload=True) from None
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError):

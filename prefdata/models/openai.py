@@ -41,7 +41,8 @@ from prefdata.tables import Requests, Responses
 FAILURES_IN_A_ROW = 20
 BATCH = 1024
 # Responses that come so many seconds after another are taken with it: a batch has its own cost.
-LINGER = 0.01
+# Nothing is waited for once all that are on their way have come.
+LINGER, LOOK = 0.01, 0.001
 
 Row = Mapping[str, Any]
 
@@ -267,8 +268,9 @@ class _Call:
         """Those of the `left` that are there, at least one, and the failure that ended the call."""
         rows: list[dict[str, Any]] = []
         item = self.done.get()
-        if self.done.qsize() < left - 1:
-            time.sleep(LINGER)
+        until = time.monotonic() + LINGER
+        while self.done.qsize() + 1 < min(left, self.held) and time.monotonic() < until:
+            time.sleep(LOOK)
         while True:
             if isinstance(item, BaseException):
                 return rows, item

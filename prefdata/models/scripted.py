@@ -87,7 +87,7 @@ class ScriptedClient:
                 spread = [{"token": c, "logprob": math.log(p)} for c, p in shares.items() if p]
                 best = max(shares, key=shares.__getitem__)
                 return response(
-                    request_id, text=best, logprobs=spread, tokens_in=read, tokens_out=1
+                    request_id, text=best, logprobs=spread, number=1.0, tokens_in=read, tokens_out=1
                 )
             case "embedding":
                 return response(request_id, vector=_vector(text), tokens_in=read)

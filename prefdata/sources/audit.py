@@ -8,8 +8,16 @@ import polars as pl
 
 from prefdata.errors import SourceError
 from prefdata.sources.labels import FROM
+from prefdata.sources.reshape import not_so
 from prefdata.sources.rows import Part
-from prefdata.sources.spec import PairSource, RatingSource, Scaled, SourceSpec, VoteSource
+from prefdata.sources.spec import (
+    PairSource,
+    RankingSource,
+    RatingSource,
+    Scaled,
+    SourceSpec,
+    VoteSource,
+)
 from prefdata.tables import schema
 
 
@@ -43,6 +51,8 @@ def audit(
             findings.append(_of_votes(part, at, spec))
         elif isinstance(spec, RatingSource):
             findings.append(_of_ratings(part, at, spec, columns[at]))
+        elif isinstance(spec, RankingSource):
+            findings.append(_of_rankings(part, at, spec, columns[at]))
     for at, spec in enumerate(specs):
         if isinstance(spec, Scaled) and spec.scale is not None:
             findings += _agreements(part, at, spec, specs, columns[at])
@@ -52,6 +62,30 @@ def audit(
 def empty(rows: Mapping[str, int]) -> list[Finding]:
     """The sources without a row, of the number of rows by source."""
     return [Finding(name, "it has no row", None, 0) for name, n in rows.items() if not n]
+
+
+def held(
+    specs: Sequence[SourceSpec], quarantined: pl.DataFrame, rows: Mapping[str, int]
+) -> list[Finding]:
+    """How often what should hold of a source's rows did not; `SourceError` for more than half.
+
+    Then columns are taken for what they are not, and leaving out the rows would hide it.
+    """
+    findings: list[Finding] = []
+    for spec in specs:
+        own = quarantined.filter(pl.col("source") == spec.name)
+        for rule in spec.holds:
+            lost = own.filter(pl.col("reason") == not_so(rule))["line"].n_unique()
+            n = rows[spec.name]
+            says = f"in {lost} of {n} rows it is not so that {rule}"
+            if 2 * lost > n and spec.orientation != "trusted":
+                raise SourceError(
+                    f"{spec.where}: {says}, so a column is not what it is taken for. Correct "
+                    'columns or values; if the file really is so, set orientation = "trusted"'
+                )
+            if lost:
+                findings.append(Finding(spec.name, says, 1 - lost / n, n))
+    return findings
 
 
 def _rated_again(part: Part, specs: Sequence[SourceSpec]) -> list[Finding]:
@@ -118,7 +152,7 @@ def _of_votes(part: Part, at: int, spec: VoteSource) -> Finding:
 
 def _of_ratings(part: Part, at: int, spec: RatingSource, columns: Mapping[str, str]) -> Finding:
     ratings = part.ratings.filter(pl.col("at") == at)["rating"]
-    column = columns.get("rating", ", ".join(name for _, name, _ in spec.unfolded()))
+    column = columns.get("rating", ", ".join(named.column for named in spec.unfolded()))
     low, high = spec.bounds
     best = high if spec.higher_is_better else low
     says = f"{best:g} on the scale from {low:g} to {high:g} is best in column {column!r}"
@@ -126,6 +160,15 @@ def _of_ratings(part: Part, at: int, spec: RatingSource, columns: Mapping[str, s
     if isinstance(mean, float):
         says += f"; the mean of {ratings.count()} ratings, 1 being best, is {mean:.2f}"
     return Finding(spec.name, says, None, ratings.len())
+
+
+def _of_rankings(part: Part, at: int, spec: RankingSource, columns: Mapping[str, str]) -> Finding:
+    ranks = part.rankings.filter(pl.col("at") == at)["rank"]
+    best = (
+        f"{ranks.min()} is best, of ranks to {ranks.max()}" if len(ranks) else "the least is best"
+    )
+    says = f"{best}, in column {columns['rank']!r}: {len(ranks)} ranked completions"
+    return Finding(spec.name, says, None, len(ranks))
 
 
 def _agreements(
@@ -164,7 +207,7 @@ def _share(signs: pl.Series) -> tuple[float | None, int]:
 def _contradiction(spec: Scaled, voted: SourceSpec, says: str, columns: Mapping[str, str]) -> str:
     names = [columns[n] for n in ("rating", "rating_chosen", "rating_rejected") if n in columns]
     if isinstance(spec, RatingSource):
-        names += [name for _, name, _ in spec.unfolded()]
+        names += [named.column for named in spec.unfolded()]
     column = " and ".join(repr(name) for name in names)
     up = "highest" if spec.higher_is_better else "lowest"
     return (

@@ -11,7 +11,7 @@ import polars as pl
 
 from prefdata.sources.chunk import Cells
 from prefdata.sources.conversations import Settled, conversations
-from prefdata.sources.spec import CONVERSATIONS, FLAGS, NUMBERS, Value, canonical
+from prefdata.sources.spec import CONVERSATIONS, FLAGS, NUMBERS, WHOLE, Value, canonical
 
 SHOWN = 40
 WORDS = (pl.String, pl.Categorical, pl.Enum)
@@ -50,7 +50,7 @@ def _typed(ours: str, cells: Cells, text: bool, scale: tuple[float, float]) -> S
         return conversations(cells, CONVERSATIONS[ours])
     if ours in NUMBERS:
         return _within(numbers(cells, text=text, flags=ours != "preference"), scale)
-    if ours == "draw":
+    if ours in WHOLE:
         return _whole(numbers(cells, text=text, flags=False))
     if ours in FLAGS:
         return flags(cells, text=text)

@@ -19,6 +19,7 @@ from prefdata.sources.arrow_rows import (
 from prefdata.sources.chunk import Chunk
 from prefdata.sources.csv_rows import csv_chunks, csv_names
 from prefdata.sources.json_rows import json_chunks, json_names, json_rows
+from prefdata.sources.reshape import columns_made, file_columns, reshaped
 from prefdata.sources.spec import SourceSpec
 
 ARROW = (*PARQUET, "arrow", "ipc", "feather")
@@ -29,6 +30,13 @@ DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 def chunks(spec: SourceSpec, folder: Path, wanted: Sequence[str]) -> Iterator[Chunk]:
     """The rows of a source, in order, with the wanted columns that it has."""
+    if spec.is_reshaped:
+        return reshaped(spec, _own(spec, folder, file_columns(spec, wanted)), wanted)
+    return _own(spec, folder, wanted)
+
+
+def _own(spec: SourceSpec, folder: Path, wanted: Sequence[str]) -> Iterator[Chunk]:
+    """The rows as the file has them."""
     if spec.hub is not None:
         return arrow_chunks(hub_batches(spec, wanted))
     path, suffix = locate(spec, folder)
@@ -44,6 +52,13 @@ def column_names(spec: SourceSpec, folder: Path, wanted: Iterable[str]) -> list[
 
     Of JSON rows the first 100 are looked at, and more only while a wanted name is not among them.
     """
+    if spec.is_reshaped:
+        there = _own_names(spec, folder, file_columns(spec, ()))
+        return columns_made(spec, there, wanted)
+    return _own_names(spec, folder, wanted)
+
+
+def _own_names(spec: SourceSpec, folder: Path, wanted: Iterable[str]) -> list[str]:
     if spec.hub is not None:
         return hub_names(spec)
     path, suffix = locate(spec, folder)

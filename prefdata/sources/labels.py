@@ -9,6 +9,7 @@ from prefdata.sources.spec import (
     CompletionSource,
     LabelSource,
     PairSource,
+    RankingSource,
     RatingSource,
     SourceSpec,
     VoteSource,
@@ -17,6 +18,7 @@ from prefdata.tables import schema
 
 # Where a row stands: the number of its source, and its line there.
 FROM = ["at", "line"]
+RANKED = ("prompt_id", "annotator", "criterion", "draw")
 
 
 def _optional(frame: pl.DataFrame, table: str, **names: str) -> list[pl.Expr]:
@@ -143,3 +145,21 @@ def _rated(
         *FROM,
     )
     return rated.select(*schema("ratings").dtypes, *FROM)
+
+
+def ranks_of(spec: SourceSpec, rows: pl.DataFrame) -> pl.DataFrame:
+    """Each completion's rank; `place` tells apart what the file itself keeps apart."""
+    known = {name: schema("rankings").dtypes[name] for name in RANKED}
+    dtypes = {**known, "completion_id": pl.String(), "rank": pl.Int64(), "place": pl.Int64()}
+    if not isinstance(spec, RankingSource):
+        return pl.DataFrame(schema={**dtypes, "at": pl.Int64, "line": pl.Int64})
+    apart = bool(spec.each or (spec.tree and spec.tree.root))
+    return rows.select(
+        "prompt_id",
+        *_who(spec, rows),
+        *_optional(rows, "rankings", draw="draw"),
+        "completion_id",
+        "rank",
+        pl.col("line" if apart else "at").alias("place"),
+        *FROM,
+    )

@@ -5,7 +5,7 @@ from dataclasses import fields
 
 import polars as pl
 
-from prefdata.sources.labels import FROM
+from prefdata.sources.labels import FROM, RANKED
 from prefdata.sources.rows import Part
 from prefdata.sources.spec import SourceSpec
 from prefdata.tables import check, schema
@@ -85,7 +85,7 @@ def without(part: Part, places: pl.DataFrame) -> Part:
         return part
     rest = {
         name: getattr(part, name).join(places, on=FROM, how="anti")
-        for name in ("facts", "uses", "samples", "votes", "ratings")
+        for name in ("facts", "uses", "samples", "votes", "ratings", "rankings")
     }
     prompts = part.prompts.join(rest["facts"], on="prompt_id", how="semi")
     completions = part.completions.join(rest["uses"], on="completion_id", how="semi")
@@ -102,6 +102,7 @@ def as_tables(
         "samples": _samples(part.samples, _numbers(specs, "completions")),
         "votes": _drawn("votes", part.votes),
         "ratings": _drawn("ratings", _once(part.ratings, _numbers(specs, "pairs"))),
+        "rankings": _ranked(part.rankings),
     }
     return {
         name: check(name, frame.drop("at", "line", strict=False), where="the sources")
@@ -174,3 +175,31 @@ def _with_row(frame: pl.DataFrame, content: Sequence[str]) -> pl.DataFrame:
     text = pl.struct(content).struct.json_encode()
     rows = together.group_by(FROM).agg(text.sort().str.join("\n").alias("row"))
     return frame.join(rows, on=FROM, how="left")
+
+
+def _ranked(ranks: pl.DataFrame) -> pl.DataFrame:
+    """Ranked completions as rankings; one that is ranked alone is none.
+
+    A completion that stands twice in one ranking has the better of its ranks. Equal rankings of
+    an annotator are one row each, with the next draw, in order of content.
+    """
+    key = [*RANKED, "at", "place"]
+    lists = (
+        ranks.group_by(*key, "completion_id")
+        .agg(pl.col("rank").min())
+        .with_columns(pl.col("rank").rank("min").over(key).cast(pl.Int64))
+        .sort(*key, "rank", "completion_id")
+        .group_by(key, maintain_order=True)
+        .agg(ranking="completion_id", ranks="rank")
+        .filter(pl.col("ranking").list.len() > 1)
+    )
+    who = [name for name in RANKED if name != "draw"]
+    first = pl.col("draw").max().over(who).fill_null(-1) + 1
+    free = pl.col("draw").is_null()
+    return (
+        lists.with_columns(content=pl.col("ranking").list.join(" "))
+        .sort(*who, "draw", "content", "at", "place", nulls_last=True)
+        .with_columns(first=first, nth=pl.int_range(pl.len()).over([*who, free]))
+        .with_columns(draw=pl.when(free).then(pl.col("first") + pl.col("nth")).otherwise("draw"))
+        .select(*RANKED, "ranking", "ranks")
+    )

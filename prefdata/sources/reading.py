@@ -10,21 +10,13 @@ from pydantic import ValidationError
 
 from prefdata.errors import RecipeError, SourceError, nearest
 from prefdata.sources import merge
-from prefdata.sources.audit import Finding, audit, empty
+from prefdata.sources.audit import Finding, audit, empty, held
 from prefdata.sources.chunk import Chunk
 from prefdata.sources.files import chunks, column_names, locate
 from prefdata.sources.labels import FROM
+from prefdata.sources.layout import load
 from prefdata.sources.rows import QUARANTINED, Part, part
-from prefdata.sources.spec import (
-    CompletionSource,
-    LabelSource,
-    PairSource,
-    PromptSource,
-    RatingSource,
-    Sources,
-    SourceSpec,
-    VoteSource,
-)
+from prefdata.sources.spec import KINDS, LabelSource, PairSource, Sources, SourceSpec
 from prefdata.tables import TABLES
 from prefdata.tables import empty as empty_table
 
@@ -34,6 +26,7 @@ MAKES: Mapping[str, tuple[str, ...]] = {
     "pairs": ("prompts", "completions", "votes"),
     "votes": ("prompts", "completions", "votes"),
     "ratings": ("prompts", "completions", "ratings"),
+    "rankings": ("prompts", "completions", "rankings"),
 }
 
 
@@ -62,8 +55,10 @@ def header(spec: SourceSpec, folder: Path) -> dict[str, str]:
     asked = _asked(spec)
     unfolded = list(spec.unfolded()) if isinstance(spec, LabelSource) else []
     needed = {theirs for ours, theirs in asked.items() if ours in (*spec.needs, *spec.columns)}
-    keys = {f"annotators.{who}": column for who, column, _ in unfolded}
-    keys |= {f"annotators.{who}.rationale": why for who, _, why in unfolded if why}
+    own = {f"annotators.{n.annotator}" if n.annotator else f"criteria.{n.criterion}": n
+           for n in unfolded}  # fmt: skip
+    keys = {key: named.column for key, named in own.items()}
+    keys |= {f"{key}.rationale": named.rationale for key, named in own.items() if named.rationale}
     there = column_names(spec, folder, [*needed, *keys.values()])
     if not there:
         raise SourceError(f"{spec.where}: {_nothing(spec, folder)}")
@@ -100,8 +95,8 @@ def _nothing(spec: SourceSpec, folder: Path) -> str:
 def _asked(spec: SourceSpec) -> dict[str, str]:
     """Every column that a row of the source may have for us, ours to the file's."""
     without: tuple[str, ...] = ()
-    if isinstance(spec, LabelSource) and spec.annotators:
-        without = ("annotator", spec.label, "unscored", "draw", "rationale")
+    if isinstance(spec, LabelSource) and spec.from_unfolding:
+        without = spec.from_unfolding
     elif isinstance(spec, PairSource) and spec.scale is None:
         without = ("rating_chosen", "rating_rejected")
     known = [ours for ours in spec.known if ours not in without]
@@ -114,10 +109,12 @@ def resolved(sources: Sources, folder: Path) -> list[SourceSpec]:
 
 
 def _kind(spec: SourceSpec, folder: Path) -> SourceSpec:
-    there = set(column_names(spec, folder, ())) | spec.columns.keys()
-    kinds = (PairSource, VoteSource, RatingSource, CompletionSource, PromptSource)
-    for kind in kinds:
-        if there.issuperset(kind.needs):
+    of_layout = load(spec.layout)["kind"] if spec.layout else ""
+    there: set[str] = set()
+    if not of_layout:
+        there = {*column_names(spec, folder, ()), *spec.columns}
+    for kind in KINDS.values():
+        if kind.kind == of_layout or there.issuperset(kind.needs):
             try:
                 return kind.model_validate(spec.model_dump(exclude_unset=True))
             except ValidationError as error:
@@ -164,9 +161,10 @@ def read(
     parts: list[Part] = []
     bad: list[pl.DataFrame] = []
     for at, chunk, made, lost in _parts(specs, folder, limit):
-        rows[specs[at].name] += len(chunk.line) + len(chunk.bad)
+        rows[specs[at].name] += len({*chunk.line, *(line for line, _, _ in chunk.bad)})
         bad.append(_placed(specs[at], at, lost, strict))
         parts.append(made)
+    broken = held(specs, _quarantine(bad, specs), rows)
     if not parts:
         none = {name: empty_table(name) for name in _made(specs, headers)}
         return Imported(none, _quarantine(bad, specs), empty(rows), rows)
@@ -180,7 +178,7 @@ def read(
     return Imported(
         tables=merge.as_tables(whole, specs, _made(specs, headers)),
         quarantined=_quarantine(bad, specs),
-        audit=[*audit(whole, specs, headers), *empty(rows)],
+        audit=[*audit(whole, specs, headers), *broken, *empty(rows)],
         rows=rows,
     )
 
@@ -205,14 +203,14 @@ def _wanted(spec: SourceSpec) -> list[str]:
     """The file's columns that are read."""
     names = list(_asked(spec).values())
     if isinstance(spec, LabelSource):
-        names += [name for _, *columns in spec.unfolded() for name in columns if name]
+        names += [name for named in spec.unfolded() for name in named[:2] if name]
     return list(dict.fromkeys(names))
 
 
 def _limited(all_chunks: Iterator[Chunk], limit: int | None) -> Iterator[Chunk]:
     """The chunks up to a number of rows."""
     for chunk in all_chunks:
-        lines = sorted([*chunk.line, *(line for line, _, _ in chunk.bad)])
+        lines = sorted({*chunk.line, *(line for line, _, _ in chunk.bad)})
         if limit is None or len(lines) < limit:
             limit = None if limit is None else limit - len(lines)
             yield chunk
@@ -246,13 +244,13 @@ def _placed(spec: SourceSpec, at: int, bad: pl.DataFrame, strict: bool) -> pl.Da
 def _reread(spec: SourceSpec, folder: Path, places: pl.DataFrame) -> pl.DataFrame:
     """The rows at some places as they stand in the source: read again, for there are few."""
     reasons: dict[int, str] = dict(places.select("line", "reason").rows())
-    found: list[tuple[int, str, str]] = []
+    found: dict[int, tuple[int, str, str]] = {}
     for chunk in chunks(spec, folder, _wanted(spec)):
-        hits = [i for i, line in enumerate(chunk.line) if line in reasons]
-        found += [(chunk.line[i], reasons[chunk.line[i]], chunk.row(i)) for i in hits]
+        hits = {line: i for i, line in enumerate(chunk.line) if line in reasons}
+        found |= {line: (line, reasons[line], chunk.row(i)) for line, i in hits.items()}
         if len(found) == len(reasons):
             break
-    return pl.DataFrame(found, schema=QUARANTINED, orient="row")
+    return pl.DataFrame(list(found.values()), schema=QUARANTINED, orient="row")
 
 
 def _quarantine(bad: list[pl.DataFrame], specs: list[SourceSpec]) -> pl.DataFrame:

@@ -8,8 +8,15 @@ import polars as pl
 from prefdata.sources.chunk import Cells, Chunk
 from prefdata.sources.columns import settle, texts
 from prefdata.sources.conversations import disordered, shared_prompts, shared_text
-from prefdata.sources.labels import FROM, ratings_of, samples_of, votes_of
-from prefdata.sources.spec import ABOUT_PROMPT, CONVERSATIONS, LabelSource, PairSource, SourceSpec
+from prefdata.sources.labels import FROM, ranks_of, ratings_of, samples_of, votes_of
+from prefdata.sources.spec import (
+    ABOUT_PROMPT,
+    CONVERSATIONS,
+    LabelSource,
+    PairSource,
+    SourceSpec,
+    VoteSource,
+)
 from prefdata.tables import completion_ids, prompt_ids, said, schema
 
 SIDES: Mapping[str, Sequence[str]] = {
@@ -18,6 +25,7 @@ SIDES: Mapping[str, Sequence[str]] = {
     "pairs": ("chosen", "rejected"),
     "votes": ("completion_a", "completion_b"),
     "ratings": ("completion",),
+    "rankings": ("completion",),
 }
 
 
@@ -37,6 +45,7 @@ class Part:
     samples: pl.DataFrame
     votes: pl.DataFrame
     ratings: pl.DataFrame
+    rankings: pl.DataFrame
 
     def of(self, kept: pl.DataFrame) -> "Part":
         """Only what belongs to some prompts."""
@@ -54,7 +63,7 @@ def part(
     good = frame.filter(pl.col("wrong").is_null()).drop("wrong")
     good = _identified(good, SIDES[spec.kind]).with_columns(at=pl.lit(at, pl.Int64))
     labels = good
-    if isinstance(spec, LabelSource) and spec.annotators:
+    if isinstance(spec, LabelSource) and spec.from_unfolding:
         labels, lost = _unfolded(spec, chunk, good)
         bad.append(_quarantined(chunk, lost))
     sides = SIDES[spec.kind]
@@ -66,6 +75,7 @@ def part(
         samples=samples_of(spec, good, sides),
         votes=votes_of(spec, labels),
         ratings=ratings_of(spec, labels),
+        rankings=ranks_of(spec, good),
     )
     undecoded = pl.DataFrame(chunk.bad, schema=QUARANTINED, orient="row")
     return made, pl.concat([undecoded, *bad])
@@ -128,8 +138,8 @@ def _refused(spec: SourceSpec, frame: pl.DataFrame) -> pl.DataFrame:
         one, other = sides
         equal = pl.col(one) == pl.col(other)
         frame = _wrong(frame, {f"{one} equals {other}": equal})
-    if isinstance(spec, PairSource):
-        frame = _with_prompts(frame, explicit="prompt" in spec.columns)
+    if isinstance(spec, PairSource | VoteSource):
+        frame = _with_prompts(spec, frame)
     last = pl.col("prompt").list.last().struct.field("content")
     frame = _wrong(frame, {"prompt is blank": ~last.str.contains(r"\S")})
     for name in ("prompt", *sides):
@@ -159,56 +169,71 @@ def _labelled(frame: pl.DataFrame, label: str) -> pl.DataFrame:
     )
 
 
-def _with_prompts(frame: pl.DataFrame, *, explicit: bool) -> pl.DataFrame:
-    """Pairs whose sides hold the whole conversation, parted into prompt and completions."""
+def _with_prompts(spec: PairSource | VoteSource, frame: pl.DataFrame) -> pl.DataFrame:
+    """Rows whose sides hold the whole conversation, parted into prompt and completions."""
+    sides = SIDES[spec.kind]
     if "prompt" not in frame.columns:
         empty = pl.lit(None, schema("prompts").dtypes["prompt"])
         frame = frame.with_columns(empty.alias("prompt"))
-    if explicit:
+    if "prompt" in spec.columns:
         frame = _wrong(frame, {"prompt is missing": pl.col("prompt").is_null()})
     frame = frame.with_columns(implicit=pl.col("prompt").is_null())
-    begins = pl.col("chosen").list.first().struct.field("role")
+    begins = pl.col(sides[0]).list.first().struct.field("role")
     whole = pl.col("prompt").is_null() | (begins != "assistant")
     todo = frame.filter(pl.col("wrong").is_null() & whole)
-    if todo.is_empty():
-        return frame
-    plain = pl.all_horizontal(
-        (pl.col(side).list.len() == 1)
-        & (pl.col(side).list.first().struct.field("role") == "assistant")
-        for side in ("chosen", "rejected")
-    )
-    new = pl.concat([_parted_texts(todo.filter(plain)), _parted_turns(todo.filter(~plain))])
-    return frame.update(new, on="i", how="left")
+    if not todo.is_empty():
+        plain = pl.all_horizontal(
+            (pl.col(side).list.len() == 1)
+            & (pl.col(side).list.first().struct.field("role") == "assistant")
+            for side in sides
+        )
+        of_texts = _parted_texts if isinstance(spec, PairSource) else _without_prompt
+        new = [of_texts(todo.filter(plain), sides), _parted_turns(todo.filter(~plain), sides)]
+        frame = frame.update(pl.concat(new), on="i", how="left")
+    if isinstance(spec, PairSource) and spec.first_turn:
+        speaks = (pl.element().struct.field("role") == "user").cast(pl.Int8)
+        ends = [pl.col(side).list.eval(speaks).list.arg_max() for side in sides]
+        again = [pl.col(side).list.eval(speaks).list.max() == 1 for side in sides]
+        frame = frame.with_columns(
+            pl.when(goes_on).then(pl.col(side).list.head(end)).otherwise(side).alias(side)
+            for side, end, goes_on in zip(sides, ends, again, strict=True)
+        )
+    return frame
 
 
-NO_PROMPT = "prompt is missing, and chosen and rejected do not begin with one"
+NO_PROMPT = "prompt is missing, and {} and {} do not begin with one"
 
 
-def _parted_texts(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Pairs of plain texts, parted where they stop being the same."""
-    sides = (pairs[side].list.first().struct.field("content") for side in ("chosen", "rejected"))
-    parted = [shared_text(*both) for both in zip(*sides, strict=True)]
-    names = ("prompt", "chosen", "rejected")
+def _parted_texts(rows: pl.DataFrame, sides: Sequence[str]) -> pl.DataFrame:
+    """Plain texts, parted where they stop being the same."""
+    said_by = (rows[side].list.first().struct.field("content") for side in sides)
+    parted = [shared_text(*both) for both in zip(*said_by, strict=True)]
+    names = ("prompt", *sides)
     texts_ = pl.DataFrame(parted, schema=dict.fromkeys(names, pl.String), orient="row")
     spoken = [
         pl.when(pl.col(name).is_not_null()).then(said(CONVERSATIONS[name], name)).alias(name)
         for name in names
     ]
-    wrong = pl.when(pl.col("prompt").is_null()).then(pl.lit(NO_PROMPT)).alias("wrong")
-    return texts_.select(pairs["i"], *spoken, wrong)
+    wrong = pl.when(pl.col("prompt").is_null()).then(pl.lit(NO_PROMPT.format(*sides)))
+    return texts_.select(rows["i"], *spoken, wrong.alias("wrong"))
 
 
-def _parted_turns(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Pairs of messages; a prompt that is given must be what the messages in common end with."""
-    n = shared_prompts(pairs["chosen"], pairs["rejected"]).alias("n")
-    shared = pl.col("chosen").list.head("n")
+def _without_prompt(rows: pl.DataFrame, sides: Sequence[str]) -> pl.DataFrame:
+    """Plain texts that were voted on: what they share is not what both were asked."""
+    return rows.select("i", "prompt", *sides, pl.lit("prompt is missing").alias("wrong"))
+
+
+def _parted_turns(rows: pl.DataFrame, sides: Sequence[str]) -> pl.DataFrame:
+    """Messages; a prompt that is given must be what the messages in common end with."""
+    n = shared_prompts(*(rows[side] for side in sides)).alias("n")
+    shared = pl.col(sides[0]).list.head("n")
     ends = shared.list.tail(pl.col("prompt").list.len()) == pl.col("prompt")
-    other = "chosen begins with other messages than the prompt"
-    return pairs.with_columns(n).select(
+    other = f"{sides[0]} begins with other messages than the prompt"
+    return rows.with_columns(n).select(
         "i",
         shared.alias("prompt"),
-        *(pl.col(side).list.slice("n").alias(side) for side in ("chosen", "rejected")),
-        pl.when(pl.col("n") == 0).then(pl.lit(NO_PROMPT))
+        *(pl.col(side).list.slice("n").alias(side) for side in sides),
+        pl.when(pl.col("n") == 0).then(pl.lit(NO_PROMPT.format(*sides)))
         .when(~ends).then(pl.lit(other)).alias("wrong"),
     )  # fmt: skip
 
@@ -254,21 +279,25 @@ def _stacked(good: pl.DataFrame, sides: Sequence[str], *columns: str) -> pl.Data
 def _unfolded(
     spec: LabelSource, chunk: Chunk, good: pl.DataFrame
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """A row a label from a file with one column an annotator, and the wrong ones (i, wrong)."""
+    """A row a label from a file with a column each, and the wrong ones (i, wrong)."""
     frames: list[pl.DataFrame] = []
-    for annotator, column, rationale in spec.unfolded():
-        names = {spec.label: column, **({"rationale": rationale} if rationale else {})}
+    for named in spec.unfolded():
+        names = {spec.label: named.column}
+        names |= {"rationale": named.rationale} if named.rationale else {}
         frame = _labelled(_settled(spec, chunk, names), spec.label)
         empty = pl.col("wrong").str.ends_with("is missing")
-        named = pl.format("{}: {}", pl.lit(column), "wrong")
+        own = {"annotator": named.annotator} if named.annotator else {"criterion": named.criterion}
         frames.append(
             frame.filter(~empty.fill_null(False))
             .drop("line")
-            .with_columns(pl.lit(annotator).alias("annotator"), named.alias("wrong"))
+            .with_columns(
+                *(pl.lit(name).alias(what) for what, name in own.items()),
+                pl.format("{}: {}", pl.lit(named.column), "wrong").alias("wrong"),
+            )
         )
     long = pl.concat(frames, how="diagonal").join(good.select("i"), on="i", how="semi")
     none = good.select("i").join(long, on="i", how="anti")
-    columns = ", ".join(column for _, column, _ in spec.unfolded())
+    columns = ", ".join(named.column for named in spec.unfolded())
     lost = pl.concat(
         [
             long.select("i", "wrong").filter(pl.col("wrong").is_not_null()),

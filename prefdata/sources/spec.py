@@ -10,17 +10,21 @@
 
 Each kind is a path, a table, or a list of these. `columns` maps our names to the file's. `values`
 maps what stands in the file (written as text: `1`, `true`, `left`) to what it means; a text in
-place of a number says that the vote or rating is unscored, and why.
+place of a number says that the vote or rating is unscored, and why. `layout` stands for what a file
+of `layouts/` says of a well-known dataset; rows of another shape than ours: see `reshape`.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
+import polars as pl
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from prefdata.errors import nearest
+from prefdata.sources import layout as layouts
+from prefdata.sources.trees import Tree
 
 Value = bool | float | str
 
@@ -33,6 +37,7 @@ CONVERSATIONS: Mapping[str, str] = {
     "rejected": "assistant",
 }
 NUMBERS = frozenset({"preference", "rating", "rating_chosen", "rating_rejected"})
+WHOLE = frozenset({"draw", "rank"})
 FLAGS = frozenset({"a_first", "chosen_first"})
 ABOUT_PROMPT = ("reference", "user", "group", "tags")
 ABOUT_LABEL = ("annotator", "criterion", "draw", "rationale", "unscored")
@@ -53,6 +58,8 @@ class SourceSpec(BaseModel):
     `config`, `split`, `revision`) is given. `name` is by default the file's stem. `group` names
     the file's column whose equal values a split must not part. `limit` reads the first rows only.
     `orientation = "trusted"` keeps labels that contradict the ratings; else they are refused.
+    `layout` names what a well-known dataset calls its columns. `each`, `tree`, `derive`, `only`,
+    `holds` and `turns` make rows of what has another shape.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -72,14 +79,23 @@ class SourceSpec(BaseModel):
     group: str | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
     orientation: Literal["audited", "trusted"] = "audited"
+    layout: str | None = None
+    each: list[str] = []
+    tree: Tree | None = None
+    derive: dict[str, str] = {}
+    only: str = ""
+    holds: dict[str, str] = {}
+    turns: dict[Literal["system", "user", "assistant"], str] = {}
 
     @model_validator(mode="before")
     @classmethod
     def _named(cls, raw: Any) -> Any:
-        """The name where the recipe gives none, and `group` as one of the columns."""
+        """What the layout says, the name where none is given, and `group` as one of the columns."""
         if not isinstance(raw, Mapping):
             return raw
         spec: dict[str, Any] = {str(key): value for key, value in raw.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        if spec.get("layout") is not None:
+            spec = layouts.applied(cls.kind, spec)
         where = spec.get("path") or spec.get("hub")
         if not spec.get("name") and isinstance(where, str):
             last = PurePath(where).name
@@ -102,6 +118,14 @@ class SourceSpec(BaseModel):
                         )
         for ours, values in self.values.items():
             self._meaningful(ours, values)
+        conditions = {f"holds.{rule}": sql for rule, sql in self.holds.items()}
+        derived = {f"derive.{name}": sql for name, sql in self.derive.items()}
+        only = {"only": self.only} if self.only else {}
+        for key, sql in {**derived, **only, **conditions}.items():
+            try:
+                pl.sql_expr(sql).meta.root_names()
+            except pl.exceptions.PolarsError as error:
+                raise ValueError(f"{key} is no SQL expression on a row: {error}") from error
         return self
 
     def _meaningful(self, ours: str, values: Mapping[str, Value]) -> None:
@@ -112,6 +136,17 @@ class SourceSpec(BaseModel):
             number = not isinstance(value, bool | str)
             if ours in NUMBERS and number and not low <= value <= high:
                 raise ValueError(f"values.{ours}.{theirs} is {value}; it is from {low} to {high}")
+
+    @property
+    def is_reshaped(self) -> bool:
+        """Whether rows are made of what the file has, beyond other names."""
+        labels = (name for each in self.unfolded() for name in (each.column, each.rationale))
+        dotted = any("." in name for name in (*self.columns.values(), *labels) if name)
+        return dotted or any((self.each, self.tree, self.derive, self.only, self.holds, self.turns))
+
+    def unfolded(self) -> "Iterator[Unfolded]":
+        """The labels that stand in columns of their own; only sources of labels have some."""
+        yield from ()
 
     @property
     def known(self) -> tuple[str, ...]:
@@ -150,30 +185,44 @@ class CompletionSource(SourceSpec):
     generator: str | None = None
 
 
+class Unfolded(NamedTuple):
+    """The columns of one label in a row that has several, and what its column alone says of it."""
+
+    column: str
+    rationale: str | None
+    annotator: str | None
+    criterion: str | None
+
+
 class LabelSource(SourceSpec):
     """Labels of somebody: `annotator` is who where the file does not say, by default a human.
 
     `annotators` unfolds a file with one column an annotator: annotator = column, or annotator =
-    {<label> = column, rationale = column}. A null in such a column is no label of that annotator.
+    {<label> = column, rationale = column}; `criteria` likewise one with a column a criterion. A
+    null in such a column is no label.
     """
 
     annotator: Annotated[str, Field(pattern=ANNOTATOR)] | None = None
     criterion: str = "overall"
     annotators: dict[Annotated[str, Field(pattern=ANNOTATOR)], str | dict[str, str]] = {}
+    criteria: dict[str, str | dict[str, str]] = {}
     label: ClassVar[str] = ""
 
     @model_validator(mode="after")
     def _unfolds(self) -> "LabelSource":
-        for annotator, named in self.annotators.items():
+        if self.annotators and self.criteria:
+            raise ValueError("annotators and criteria exclude each other; give two sources")
+        key = "annotators" if self.annotators else "criteria"
+        for name, named in (self.annotators or self.criteria).items():
             columns = named if isinstance(named, dict) else {self.label: named}
             if self.label not in columns or not columns.keys() <= {self.label, "rationale"}:
                 raise ValueError(
-                    f"annotators.{annotator}: give the column of the {self.label}, or "
+                    f"{key}.{name}: give the column of the {self.label}, or "
                     f"{{{self.label} = ..., rationale = ...}}"
                 )
-        for ours in ("annotator", self.label, "unscored", "draw", "rationale"):
-            if self.annotators and ours in self.columns:
-                raise ValueError(f"columns.{ours} and annotators exclude each other")
+        for ours in self.from_unfolding:
+            if ours in self.columns:
+                raise ValueError(f"columns.{ours} and {key} exclude each other")
         return self
 
     @property
@@ -181,11 +230,18 @@ class LabelSource(SourceSpec):
         """The annotator of a row that names none."""
         return self.annotator or f"human:{self.name}"
 
-    def unfolded(self) -> Iterator[tuple[str, str, str | None]]:
-        """Each annotator with the columns of its label and of its rationale."""
-        for annotator, named in self.annotators.items():
+    @property
+    def from_unfolding(self) -> tuple[str, ...]:
+        """Our columns that the unfolding gives, so that the file's row has none."""
+        if self.annotators:
+            return ("annotator", self.label, "unscored", "draw", "rationale")
+        return ("criterion", self.label, "unscored", "rationale") if self.criteria else ()
+
+    def unfolded(self) -> Iterator[Unfolded]:
+        for name, named in (self.annotators or self.criteria).items():
             columns = named if isinstance(named, dict) else {self.label: named}
-            yield annotator, columns[self.label], columns.get("rationale")
+            own = (name, None) if self.annotators else (None, name)
+            yield Unfolded(columns[self.label], columns.get("rationale"), *own)
 
 
 class Scaled(SourceSpec):
@@ -211,7 +267,8 @@ class PairSource(LabelSource, Scaled):
     """Pairs in TRL's layouts: `chosen` and `rejected`, with a `prompt` column or without.
 
     Without one the prompt is what both sides begin with. With `scale` and `higher_is_better`,
-    `rating_chosen` and `rating_rejected` are ratings of the two sides.
+    `rating_chosen` and `rating_rejected` are ratings of the two sides. `first_turn` ends both sides
+    where the user speaks again: what comes after was said in two different conversations.
     """
 
     kind: ClassVar[str] = "pairs"
@@ -221,10 +278,13 @@ class PairSource(LabelSource, Scaled):
         *("rating_chosen", "rating_rejected", "generator_chosen", "generator_rejected"),
     )
 
+    first_turn: bool = False
+
     @model_validator(mode="after")
     def _one_annotator(self) -> "PairSource":
-        if self.annotators:
-            raise ValueError("annotators: a pair has one annotator; give the file as sources.votes")
+        for key in ("annotators", "criteria"):
+            if getattr(self, key):
+                raise ValueError(f"{key}: a pair has one label; give the file as sources.votes")
         rated = {"rating_chosen", "rating_rejected"} & self.columns.keys()
         if rated and self.scale is None:
             raise ValueError(f"columns.{min(rated)} needs scale = [lo, hi] and higher_is_better")
@@ -234,14 +294,15 @@ class PairSource(LabelSource, Scaled):
 class VoteSource(LabelSource):
     """Votes: `preference` is P(completion_a preferred), 1, 0, or 0.5 for a tie.
 
-    `a_first` says whether completion_a was shown first, if that is known.
+    `a_first` says whether completion_a was shown first, if that is known. Where no row has a
+    prompt, it is the messages that both sides begin with.
     """
 
     kind: ClassVar[str] = "votes"
     label: ClassVar[str] = "preference"
-    needs: ClassVar[tuple[str, ...]] = ("prompt", "completion_a", "completion_b", "preference")
+    needs: ClassVar[tuple[str, ...]] = ("completion_a", "completion_b", "preference")
     takes: ClassVar[tuple[str, ...]] = (
-        *ABOUT_PROMPT, *ABOUT_LABEL, "a_first", "generator_a", "generator_b",
+        "prompt", *ABOUT_PROMPT, *ABOUT_LABEL, "a_first", "generator_a", "generator_b",
     )  # fmt: skip
 
 
@@ -258,6 +319,40 @@ class RatingSource(LabelSource, Scaled):
         if self.scale is None:
             raise ValueError("ratings need scale = [lowest, highest] and higher_is_better")
         return self
+
+
+class RankingSource(LabelSource):
+    """Rankings: a row a completion, with its `rank` among those of its prompt, the smallest best.
+
+    The completions of one prompt, annotator, criterion and draw are one ranking; where the file has
+    lists or nested trees, those of each list or tree by itself.
+    """
+
+    kind: ClassVar[str] = "rankings"
+    label: ClassVar[str] = "rank"
+    needs: ClassVar[tuple[str, ...]] = ("prompt", "completion", "rank")
+    takes: ClassVar[tuple[str, ...]] = (
+        *ABOUT_PROMPT, "annotator", "criterion", "draw", "generator",
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _one_label(self) -> "RankingSource":
+        if self.annotators or self.criteria:
+            raise ValueError("annotators and criteria are for votes and ratings")
+        return self
+
+
+KINDS: Mapping[str, type[SourceSpec]] = {
+    kind.kind: kind
+    for kind in (
+        PairSource,
+        VoteSource,
+        RatingSource,
+        RankingSource,
+        CompletionSource,
+        PromptSource,
+    )
+}
 
 
 def _listed(key: str, kind: type[SourceSpec]) -> BeforeValidator:
@@ -281,6 +376,7 @@ class Sources(BaseModel):
     pairs: Annotated[list[PairSource], _listed("path", PairSource)] = []
     votes: Annotated[list[VoteSource], _listed("path", VoteSource)] = []
     ratings: Annotated[list[RatingSource], _listed("path", RatingSource)] = []
+    rankings: Annotated[list[RankingSource], _listed("path", RankingSource)] = []
     hub: Annotated[list[SourceSpec], _listed("hub", SourceSpec)] = []
 
     @model_validator(mode="after")
@@ -295,5 +391,6 @@ class Sources(BaseModel):
     @property
     def specs(self) -> list[SourceSpec]:
         """Every source, in the order of the tables."""
-        kinds = (self.prompts, self.completions, self.pairs, self.votes, self.ratings, self.hub)
+        kinds = (self.prompts, self.completions, self.pairs, self.votes, self.ratings)
+        kinds = (*kinds, self.rankings, self.hub)
         return [spec for kind in kinds for spec in kind]

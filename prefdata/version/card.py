@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import polars as pl
 
+from prefdata.measure._wilson import Z95, wilson
 from prefdata.tables import VALUES
 from prefdata.version.page import distributions
 
@@ -216,10 +217,8 @@ def _share(k: int, n: int) -> str:
     """A share with Wilson's 95 % interval."""
     if n == 0:
         return ""
-    p, z = k / n, 1.959964
-    middle, half = p + z**2 / (2 * n), z * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
-    low, high = ((middle + sign * half) / (1 + z**2 / n) for sign in (-1, 1))
-    return f"{_number(p)} ({_number(low)} to {_number(high)})"
+    low, high = wilson(k / n, float(n))
+    return f"{_number(k / n)} ({_number(low)} to {_number(high)})"
 
 
 def _trust(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str:
@@ -354,7 +353,7 @@ def _interval(row: Mapping[str, Any]) -> str:
     """The stated interval, else that of value and standard error; empty where neither is known."""
     low, high, value, error = (row[name] for name in ("low", "high", "value", "stderr"))
     if (low is None or high is None) and value is not None and error is not None:
-        low, high = value - 1.96 * error, value + 1.96 * error
+        low, high = value - Z95 * error, value + Z95 * error
     return "" if low is None or high is None else f"{_number(low)} to {_number(high)}"
 
 

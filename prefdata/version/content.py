@@ -54,7 +54,7 @@ def _feed(into: _Hash, column: Any) -> None:
     if column.null_count:
         into.update(_bytes(column.is_valid(), np.uint8))
     if pa.types.is_large_list(kind) or pa.types.is_list(kind):
-        into.update(_bytes(column.value_lengths().fill_null(0), "<i8"))
+        into.update(_bytes(_filled(column.value_lengths(), 0), "<i8"))
         _feed(into, column.flatten())
     elif pa.types.is_struct(kind):
         fields = {kind.field(at).name: part for at, part in enumerate(column.flatten())}
@@ -62,11 +62,11 @@ def _feed(into: _Hash, column: Any) -> None:
             into.update(f"{name}\n".encode())
             _feed(into, fields[name])
     elif _kind(kind) == "string":
-        _feed_text(into, column.fill_null("") if column.null_count else column)
+        _feed_text(into, _filled(column, ""))
     elif _kind(kind) == "number":
-        into.update(np.ascontiguousarray(_rounded(_array(column.fill_null(0.0)))).astype("<f8"))
+        into.update(np.ascontiguousarray(_rounded(_array(_filled(column, 0.0)))).astype("<f8"))
     else:
-        filled = column.fill_null(False if _kind(kind) == "boolean" else 0)
+        filled = _filled(column, False if _kind(kind) == "boolean" else 0)
         into.update(_bytes(filled, np.uint8 if _kind(kind) == "boolean" else "<i8"))
 
 
@@ -83,6 +83,13 @@ def _kind(kind: Any) -> str:
     return next(word for word, tests in words.items() if any(test(kind) for test in tests))
 
 
+def _filled(column: Any, value: Any) -> Any:
+    """With `value` where it is null. (One that pyarrow had to convert would import pandas.)"""
+    if not column.null_count:
+        return column
+    return column.fill_null(pa.array(np.array([value])).cast(column.type)[0])
+
+
 def _feed_text(into: _Hash, column: Any) -> None:
     column = column.cast(pa.large_string())
     _, offsets, text = column.buffers()
@@ -95,7 +102,8 @@ def _feed_text(into: _Hash, column: Any) -> None:
 
 
 def _array(column: Any) -> np.ndarray[Any, Any]:
-    return column.to_numpy(zero_copy_only=False)
+    """A column without nulls. (Not `to_numpy`, which imports pandas.)"""
+    return np.from_dlpack(column.cast(pa.uint8()) if pa.types.is_boolean(column.type) else column)
 
 
 def _bytes(column: Any, dtype: Any) -> np.ndarray[Any, Any]:

@@ -47,6 +47,33 @@ def votes_of(pair, annotator, preference, a_first=None, criterion="quality"):
     return tables.typed(Votes, frame)
 
 
+def votes_from(rows, annotator="human:1", criterion="quality"):
+    """Votes from (prompt, one, other, P(one preferred)), in either order of the two.
+
+    A row may end with a criterion of its own; without a preference it is unscored.
+    """
+    columns = ["prompt_id", "one", "other", "preference", "criterion"]
+    rows = [(*row, criterion)[:5] for row in rows]
+    frame = pl.DataFrame(rows, schema=columns, orient="row", strict=False)
+    swapped = pl.col("one") > pl.col("other")
+    frame = frame.select(
+        pl.min_horizontal("one", "other").alias("completion_a"),
+        pl.max_horizontal("one", "other").alias("completion_b"),
+        pl.lit(annotator).alias("annotator"),
+        "criterion",
+        pl.int_range(pl.len()).alias("draw"),
+        pl.lit(None, pl.Boolean).alias("a_first"),
+        pl.col("prompt_id").cast(pl.String),
+        pl.when(swapped).then(1 - pl.col("preference")).otherwise("preference").alias("preference"),
+        pl.when(pl.col("preference").is_null()).then(pl.lit("no verdict")).alias("unscored"),
+    )
+    return tables.typed(Votes, frame)
+
+
+def by_id(strengths):
+    return dict(strengths.select("completion_id", "strength").iter_rows())
+
+
 def exchanged(votes):
     """The same votes with every completion under the other's name."""
     turned = votes.with_columns(a_first=~pl.col("a_first"), preference=1 - pl.col("preference"))
@@ -66,16 +93,23 @@ def draw_labels(draw, truth, confusion, each):
     return item, annotator, np.minimum(label, confusion.shape[2] - 1)
 
 
-def of_pair(scores, name="preference"):
-    """Value of a score by subject id."""
-    rows = scores.filter(pl.col("score") == name)
-    return dict(rows.select("subject_id", "value").iter_rows())
+def score_of(scores, name="preference", column="value"):
+    """A column of a score by subject, in the order of their ids."""
+    rows = scores.filter(pl.col("score") == name).sort("subject_id")
+    return dict(rows.select("subject_id", column).iter_rows())
 
 
 def pair_values(scores, n):
     """P(a better) of pairs 0, 1, ..."""
     ids = tables.pair_ids([f"{i:06}a" for i in range(n)], [f"{i:06}b" for i in range(n)])
-    known = of_pair(scores)
+    known = score_of(scores)
+    return np.array([known[i] for i in ids])
+
+
+def preferences_of(scores, names):
+    """P(<name>/a better than <name>/b), in the order of names."""
+    ids = tables.pair_ids([f"{p}/a" for p in names], [f"{p}/b" for p in names])
+    known = score_of(scores)
     return np.array([known[i] for i in ids])
 
 
@@ -118,24 +152,3 @@ def check_symmetries(aggregate, votes, n):
     backwards = "human:" + pl.col("annotator").str.slice(6).str.reverse()
     renamed = tables.typed(Votes, votes.with_columns(annotator=backwards))
     assert np.allclose(value, pair_values(aggregate(renamed)[1], n), atol=1e-5)
-
-
-def real_ratings(data):
-    """Labels 0 and 1 of a public set as ratings, with the gold label of each completion."""
-    ratings = tables.typed(
-        Ratings,
-        data.select(
-            pl.col("item").alias("completion_id"),
-            ("human:" + pl.col("worker")).alias("annotator"),
-            criterion=pl.lit("label"),
-            draw=pl.int_range(pl.len()).over("item", "worker"),
-            prompt_id=pl.col("item"),
-            rating=pl.col("label").cast(pl.Float64),
-        ),
-    )
-    return ratings, dict(data.select("item", "gold").unique().iter_rows())
-
-
-def share_right(strengths, gold):
-    rows = strengths.select("completion_id", "strength").iter_rows()
-    return np.mean([(strength > 0.5) == (gold[item] == "1") for item, strength in rows])

@@ -12,28 +12,9 @@ from prefdata import tables
 from prefdata.aggregate.bradley_terry import bradley_terry, fit_bradley_terry, standard_errors
 from prefdata.errors import ConvergenceError, RecipeError, TableError
 from prefdata.tables import Completions, Votes
+from tests.aggregate.planted import by_id, votes_from
 
 SOFT = [0.0, 0.25, 0.5, 1.0]
-
-
-def votes_of(rows, annotator="human:1"):
-    """Votes from (prompt, one, other, P(one preferred)), in either order of the two."""
-    columns = ["prompt_id", "one", "other", "preference", "criterion"]
-    rows = [(*row, "quality")[:5] for row in rows]
-    frame = pl.DataFrame(rows, schema=columns, orient="row", strict=False)
-    swapped = pl.col("one") > pl.col("other")
-    frame = frame.select(
-        pl.min_horizontal("one", "other").alias("completion_a"),
-        pl.max_horizontal("one", "other").alias("completion_b"),
-        pl.lit(annotator).alias("annotator"),
-        "criterion",
-        pl.int_range(pl.len()).alias("draw"),
-        pl.lit(None, pl.Boolean).alias("a_first"),
-        pl.col("prompt_id").cast(pl.String),
-        pl.when(swapped).then(1 - pl.col("preference")).otherwise("preference").alias("preference"),
-        pl.when(pl.col("preference").is_null()).then(pl.lit("no verdict")).alias("unscored"),
-    )
-    return tables.typed(Votes, frame)
 
 
 def random_votes(seed, n_prompts=12, k=4, n=15):
@@ -43,11 +24,7 @@ def random_votes(seed, n_prompts=12, k=4, n=15):
         for _ in range(n):
             i, j = draw.choice(k, 2, replace=False)
             rows.append((f"p{prompt}", f"p{prompt}c{i}", f"p{prompt}c{j}", draw.choice(SOFT)))
-    return votes_of(rows)
-
-
-def by_id(strengths):
-    return dict(strengths.select("completion_id", "strength").iter_rows())
+    return votes_from(rows)
 
 
 def round_robin(n_worlds, k, n, seed, scale=1.0):
@@ -81,6 +58,21 @@ def test_agrees_with_choix_without_a_prior(n_items):
     direct = choix.opt_pairwise(n_items, games, alpha=0, method="Newton-CG", tol=1e-12)
     assert np.allclose(fit.strengths, spectral, atol=1e-6)
     assert np.allclose(fit.strengths, direct - direct.mean(), atol=1e-5)
+
+
+@pytest.mark.parametrize("n_items", [5, 80])
+def test_votes_one_by_one_and_added_up_have_the_same_optimum(n_items):
+    draw = np.random.default_rng(n_items)
+    theta = draw.normal(size=n_items)
+    one = draw.integers(0, n_items, 8000)
+    other = (one + draw.integers(1, n_items, len(one))) % n_items
+    wins = (draw.random(len(one)) < expit(theta[one] - theta[other])).astype(float)
+    apart = fit_bradley_terry(one, other, wins, 1 - wins, n_items=n_items)
+    pairs, place = np.unique(np.stack([one, other]), axis=1, return_inverse=True)
+    won, lost = (np.bincount(place.ravel(), each) for each in (wins, 1 - wins))
+    added = fit_bradley_terry(*pairs, won, lost, n_items=n_items)
+    assert np.allclose(apart.strengths, added.strengths, atol=1e-8)
+    assert max(apart.residual, added.residual) < 1e-6
 
 
 def test_agrees_with_choix_where_the_prior_is_written_as_games():
@@ -291,7 +283,7 @@ def test_renaming_so_that_a_and_b_swap_changes_nothing_else():
         name: f"z{99 - int(name.split('c')[1])}{name}" for name in by_id(bradley_terry(votes)[0])
     }
     rows = votes.select("prompt_id", "completion_a", "completion_b", "preference").iter_rows()
-    renamed = votes_of([(prompt, new[a], new[b], p) for prompt, a, b, p in rows])
+    renamed = votes_from([(prompt, new[a], new[b], p) for prompt, a, b, p in rows])
     before, after = by_id(bradley_terry(votes)[0]), by_id(bradley_terry(renamed)[0])
     assert (renamed["completion_a"] > renamed["completion_b"]).sum() == 0
     for name, strength in before.items():
@@ -309,22 +301,22 @@ def test_turning_every_vote_round_turns_every_strength_round():
 def test_unscored_votes_are_left_out_and_not_counted_as_losses():
     rows = [("p", "x", "y", 1.0), ("p", "x", "y", 0.0), ("p", "y", "z", 0.5)]
     none = [("p", "x", "y", None)] * 5 + [("p", "x", "w", None)]
-    with_none, without = bradley_terry(votes_of(rows + none)), bradley_terry(votes_of(rows))
+    with_none, without = bradley_terry(votes_from(rows + none)), bradley_terry(votes_from(rows))
     assert with_none[0].equals(without[0])
     assert with_none[1].equals(without[1])
 
 
 def test_votes_across_prompts_put_them_on_one_scale():
     rows = [("p", "a", "b", 1.0), ("p", "a", "b", 0.0), ("q", "c", "d", 1.0), ("q", "c", "d", 0.0)]
-    apart = by_id(bradley_terry(votes_of(rows))[0])
-    joined = by_id(bradley_terry(votes_of([*rows, *[(None, "b", "c", 1.0)] * 5]))[0])
+    apart = by_id(bradley_terry(votes_from(rows))[0])
+    joined = by_id(bradley_terry(votes_from([*rows, *[(None, "b", "c", 1.0)] * 5]))[0])
     assert apart["a"] == pytest.approx(apart["c"], abs=1e-9)
     assert joined["a"] > 0.5 > -0.5 > joined["d"]
     assert sum(joined.values()) == pytest.approx(0, abs=1e-9)
 
 
 def test_a_completion_with_votes_across_prompts_only_needs_the_completions():
-    votes = votes_of([(None, "a", "b", 1.0)])
+    votes = votes_from([(None, "a", "b", 1.0)])
     with pytest.raises(TableError, match="completions"):
         bradley_terry(votes)
     said = [[{"role": "assistant", "content": "yes"}]] * 2
@@ -335,12 +327,12 @@ def test_a_completion_with_votes_across_prompts_only_needs_the_completions():
 
 def test_criteria_choose_and_weights_count_votes():
     rows = [("p", "a", "b", 1.0, "help"), ("p", "a", "b", 0.0, "harm")]
-    votes = votes_of(rows)
+    votes = votes_from(rows)
     both, one = bradley_terry(votes)[0], bradley_terry(votes, criteria=["help"])[0]
     assert by_id(both)["a"] == pytest.approx(0, abs=1e-9)
-    assert by_id(one) == by_id(bradley_terry(votes_of(rows[:1]))[0])
+    assert by_id(one) == by_id(bradley_terry(votes_from(rows[:1]))[0])
     weighed = by_id(bradley_terry(votes, weights={"help": 3.0})[0])
-    thrice = by_id(bradley_terry(votes_of([*rows[:1] * 3, rows[1]]))[0])
+    thrice = by_id(bradley_terry(votes_from([*rows[:1] * 3, rows[1]]))[0])
     assert weighed["a"] == pytest.approx(thrice["a"], abs=1e-9)
 
 

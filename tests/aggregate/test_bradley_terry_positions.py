@@ -12,6 +12,7 @@ from prefdata.aggregate.bradley_terry import bradley_terry
 from prefdata.aggregate.reliability import reliability
 from prefdata.errors import ConvergenceError, RecipeError
 from prefdata.tables import Votes
+from tests.aggregate.planted import score_of
 
 
 def asked(seed, effects, n_prompts=40, k=3, blind=0, better_first=None):
@@ -51,11 +52,6 @@ def ordered(votes, **options):
 
 def without_blind(votes):
     return Votes(votes.filter(~pl.col("annotator").str.contains("blind")))
-
-
-def of(scores, score, column="value"):
-    rows = scores.filter(pl.col("score") == score).sort("subject_id")
-    return dict(rows.select("subject_id", column).iter_rows())
 
 
 def random_shown(seed, n=80, n_items=9, n_annotators=3):
@@ -162,7 +158,7 @@ def test_quality_that_is_mostly_shown_first_is_told_from_the_place():
     ]
     assert slopes[0] == pytest.approx(1, abs=0.15)
     assert slopes[1] > slopes[0] + 0.2
-    effects = list(of(ordered(votes)[1], "position_effect").values())
+    effects = list(score_of(ordered(votes)[1], "position_effect").values())
     assert np.mean(effects) == pytest.approx(1.2, abs=0.1)
 
 
@@ -174,7 +170,9 @@ def test_who_always_says_the_first_has_next_to_no_influence(blind):
     for name, fit in (("plain", bradley_terry), ("ordered", ordered), ("reliable", reliability)):
         with_them, alone = fit(votes), fit(without_blind(votes))
         both = with_them[0].join(alone[0], on="completion_id")
-        p = [np.array(list(of(made[1], "preference").values())) for made in (with_them, alone)]
+        p = [
+            np.array(list(score_of(made[1], "preference").values())) for made in (with_them, alone)
+        ]
         moved = (both["strength"] - both["strength_right"]).abs() / both["stderr_right"]
         changed[name] = moved.max(), np.abs(p[0] - p[1]).max()
     assert changed["ordered"][0] < 0.2
@@ -183,7 +181,7 @@ def test_who_always_says_the_first_has_next_to_no_influence(blind):
     assert changed["reliable"][1] < 0.02
     assert changed["plain"][0] > 1
     assert changed["plain"][1] > 0.1
-    effects = of(ordered(votes)[1], "position_effect")
+    effects = score_of(ordered(votes)[1], "position_effect")
     assert all((value > 5) == ("blind" in who) for who, value in effects.items())
 
 
@@ -192,7 +190,7 @@ def test_votes_of_unknown_order_are_those_of_the_plain_model():
     draw = pl.col("a_first").cast(pl.Int64)
     unknown = Votes(votes.with_columns(a_first=pl.lit(None, pl.Boolean), draw=draw))
     made, plain = ordered(unknown), bradley_terry(unknown)
-    assert of(made[1], "position_effect") == {}
+    assert score_of(made[1], "position_effect") == {}
     for one, other in zip(made, plain, strict=True):
         for column in ("strength", "value", "stderr"):
             if column in one.columns:
@@ -208,7 +206,7 @@ def test_row_order_does_not_matter_and_turning_the_sides_keeps_the_effects(shuff
         Votes(votes.with_columns(preference=1 - pl.col("preference"), a_first=~pl.col("a_first")))
     )
     assert np.allclose(made[0]["strength"], -turned[0]["strength"], atol=1e-7)
-    effects = [list(of(each[1], "position_effect").values()) for each in (made, turned)]
+    effects = [list(score_of(each[1], "position_effect").values()) for each in (made, turned)]
     assert np.allclose(*effects, atol=1e-7)
     for name, table in zip(("strengths", "scores"), made, strict=True):
         tables.check(name, table, where="here")

@@ -13,8 +13,8 @@ from prefdata.tables import Votes
 from tests.aggregate.planted import (
     check_symmetries,
     mixed,
-    of_pair,
     pair_values,
+    score_of,
     voted_world,
     votes_of,
 )
@@ -96,7 +96,7 @@ def test_the_stage_and_its_symmetries():
     check_symmetries(lambda v: crowd_bt(v, tolerance=1e-7), mixed(votes), len(a_better))
     strengths, scores = crowd_bt(votes)
     assert ((pair_values(scores, 120) > 0.5) == a_better).mean() > 0.85
-    reliability = np.array([v for _, v in sorted(of_pair(scores, "reliability").items())])
+    reliability = np.array([v for _, v in sorted(score_of(scores, "reliability").items())])
     assert np.corrcoef(reliability, right)[0, 1] > 0.8
     assert strengths["stderr"].is_not_null().all()
 

@@ -19,11 +19,9 @@ from tests.aggregate.planted import (
     check_symmetries,
     draw_labels,
     mixed,
-    of_pair,
     pair_values,
     ratings_of,
-    real_ratings,
-    share_right,
+    score_of,
     voted_world,
     votes_of,
 )
@@ -155,7 +153,7 @@ def test_a_judge_that_always_says_the_first_says_nothing():
                 preference.append(float(better[i] if knows else first))
     votes = votes_of(pair, annotator, preference, a_first)
     _, scores = dawid_skene(votes)
-    effect = of_pair(scores, "position_effect")
+    effect = score_of(scores, "position_effect")
     assert effect["human:0004"] > 0.97
     assert abs(effect["human:0000"]) < 0.2
     assert ((pair_values(scores, n) > 0.5) == better).mean() > 0.97
@@ -176,7 +174,7 @@ def test_one_coin_is_the_weighted_vote_by_log_odds():
     """With one coin and two classes the posterior is the sum of log odds of being right."""
     a_better, _, _, votes = voted_world(8, n=300)
     _, scores = dawid_skene(votes, matrix="one_coin", prior=0, tolerance=1e-10)
-    right = of_pair(scores, "estimated_accuracy")
+    right = score_of(scores, "estimated_accuracy")
     odds = {name: np.log(p / (1 - p)) for name, p in right.items()}
     said = votes.with_columns(
         weight=pl.col("annotator").replace_strict(odds, return_dtype=pl.Float64)
@@ -217,20 +215,6 @@ def test_abstaining_where_a_grade_is_low_is_evidence_of_it():
         right[wanted] = (called == known["truth"].to_numpy()).mean()
         assert ("abstention" in scores["score"].to_list()) == wanted
     assert right[True] > right[False] + 0.02
-
-
-@pytest.mark.parametrize(
-    ("file", "known"), [("snow_rte_votes", 0.9275), ("gal_barzanmozafari_votes", 0.709)]
-)
-def test_real_votes_at_least_as_right_as_the_best_of_crowd_kit(shared, file, known):
-    data = shared(f"{file}.parquet")
-    ratings, gold = real_ratings(data)
-    right = share_right(dawid_skene(ratings=ratings)[0], gold)
-    assert right >= known
-    theirs = DawidSkene(n_iter=100).fit_predict(
-        data.select(task="item", worker="worker", label="label").to_pandas()
-    )
-    assert right >= np.mean([theirs[item] == gold[item] for item in theirs.index])
 
 
 def test_several_criteria_are_averaged_by_weight():

@@ -9,29 +9,14 @@ from prefdata import tables
 from prefdata.aggregate.majority_vote import majority_vote
 from prefdata.errors import RecipeError
 from prefdata.tables import Votes
-
-
-def votes_of(rows, criterion="quality"):
-    """Votes from (prompt, a, b, P(a preferred)) with a < b."""
-    columns = ["prompt_id", "completion_a", "completion_b", "preference"]
-    frame = pl.DataFrame(rows, schema=columns, orient="row", strict=False).with_columns(
-        pl.lit("human:1").alias("annotator"),
-        pl.lit(criterion).alias("criterion"),
-        pl.int_range(pl.len()).alias("draw"),
-        pl.when(pl.col("preference").is_null()).then(pl.lit("no verdict")).alias("unscored"),
-    )
-    return tables.typed(Votes, frame)
-
-
-def by_id(strengths):
-    return dict(strengths.select("completion_id", "strength").iter_rows())
+from tests.aggregate.planted import by_id, votes_from
 
 
 def one_pair(wins, losses, ties=0):
     rows = [
         ("p", "a", "b", p) for p, n in ((1.0, wins), (0.0, losses), (0.5, ties)) for _ in range(n)
     ]
-    return votes_of(rows)
+    return votes_from(rows)
 
 
 @pytest.mark.parametrize(("wins", "losses", "ties"), [(1, 0, 0), (3, 5, 0), (2, 2, 3), (0, 9, 1)])
@@ -56,7 +41,7 @@ def test_above_a_half_is_the_majority_and_a_tie_is_a_half():
 
 def test_strength_is_the_mean_over_opponents_and_not_over_votes():
     rows = [("p", "a", "b", 1.0)] * 8 + [("p", "a", "c", 0.0)] + [("p", "b", "c", 0.5)]
-    strengths = by_id(majority_vote(votes_of(rows))[0])
+    strengths = by_id(majority_vote(votes_from(rows))[0])
     assert strengths["a"] == pytest.approx((9 / 10 + 1 / 3) / 2)
     assert strengths["b"] == pytest.approx((1 / 10 + 1 / 2) / 2)
     assert strengths["c"] == pytest.approx((2 / 3 + 1 / 2) / 2)
@@ -71,7 +56,7 @@ def test_intervals_cover_the_planted_share():
         for i, p in enumerate(share)
         for vote in draw.random(40) < p
     ]
-    strengths, _ = majority_vote(votes_of(rows))
+    strengths, _ = majority_vote(votes_from(rows))
     a = strengths.filter(pl.col("completion_id").str.starts_with("a")).sort("completion_id")
     apart = np.abs(a["strength"].to_numpy() - share)
     assert 0.90 <= (apart < 1.96 * a["stderr"].to_numpy()).mean() <= 0.99
@@ -84,7 +69,7 @@ def random_votes(seed):
         prompt = draw.integers(0, 20)
         i, j = sorted(draw.choice(4, 2, replace=False))
         rows.append((f"p{prompt}", f"{prompt}c{i}", f"{prompt}c{j}", draw.choice([0, 0.3, 0.5, 1])))
-    return votes_of(rows)
+    return votes_from(rows)
 
 
 def test_neither_the_order_of_rows_nor_shards_matter():
@@ -110,7 +95,7 @@ def test_turning_the_votes_round_turns_the_shares_round():
 def test_unscored_votes_are_left_out_but_counted():
     rows = [("p", "a", "b", 1.0)]
     unscored = [("p", "a", "b", None)] * 9 + [("p", "a", "c", None)]
-    one, other = majority_vote(votes_of(rows)), majority_vote(votes_of(rows + unscored))
+    one, other = majority_vote(votes_from(rows)), majority_vote(votes_from(rows + unscored))
     assert one[0].equals(other[0])
     counted = pl.col("score") == "abstentions"
     assert one[1].filter(~counted).equals(other[1].filter(~counted))
@@ -118,7 +103,9 @@ def test_unscored_votes_are_left_out_but_counted():
 
 
 def test_criteria_and_wrong_options():
-    votes = Votes(pl.concat([one_pair(4, 0), votes_of([("p", "a", "b", 0.0)] * 4, "harm")]))
+    votes = Votes(
+        pl.concat([one_pair(4, 0), votes_from([("p", "a", "b", 0.0)] * 4, criterion="harm")])
+    )
     assert majority_vote(votes)[1]["value"][0] == pytest.approx(0.5)
     only = majority_vote(votes, criteria=["quality"])[1]["value"][0]
     assert only == pytest.approx(5 / 6)
@@ -130,7 +117,7 @@ def test_criteria_and_wrong_options():
 
 def test_ties_and_abstentions_are_counted_as_wanted():
     rows = [("p", "a", "b", p) for p in (1.0, 1.0, 0.5, None, None, None)]
-    votes = votes_of(rows)
+    votes = votes_from(rows)
 
     def score(name, **options):
         made = majority_vote(votes, **options)[1]
@@ -142,7 +129,7 @@ def test_ties_and_abstentions_are_counted_as_wanted():
     assert score("preference", ties="left_out", abstentions="halves") == pytest.approx(4.5 / 7)
     assert score("ties") == pytest.approx(1 / 3)
     assert score("abstentions") == pytest.approx(1 / 2)
-    silent = votes_of([("p", "a", "b", None)])
+    silent = votes_from([("p", "a", "b", None)])
     assert [t.height for t in majority_vote(silent)] == [0, 0]
     assert majority_vote(silent, abstentions="halves")[1]["value"][0] == 0.5
 

@@ -17,6 +17,7 @@ from prefdata.aggregate.plackett_luce import (
 )
 from prefdata.errors import ConvergenceError, RecipeError, TableError
 from prefdata.tables import Rankings
+from tests.aggregate.planted import by_id
 
 
 def draw_rankings(draw, theta, n, k):
@@ -41,10 +42,6 @@ def rankings_of(rows, prompt="p"):
             draw=pl.int_range(pl.len()),
         ),
     )
-
-
-def by_id(strengths):
-    return dict(strengths.select("completion_id", "strength").iter_rows())
 
 
 @pytest.mark.parametrize("k", [3, 6])

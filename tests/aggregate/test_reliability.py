@@ -10,6 +10,7 @@ from prefdata import tables
 from prefdata.aggregate.reliability import reliability
 from prefdata.errors import ConvergenceError, RecipeError, TableError
 from prefdata.tables import Completions, Samples, Votes
+from tests.aggregate.planted import preferences_of, score_of
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -59,18 +60,6 @@ def simple(rows):
     )
 
 
-def of(scores, score, column="value"):
-    rows = scores.filter(pl.col("score") == score).sort("subject_id")
-    return dict(rows.select("subject_id", column).iter_rows())
-
-
-def preference(scores, names):
-    """P(a) of the pairs of prompts, in the order of their names."""
-    found = of(scores, "preference")
-    ids = tables.pair_ids([f"{p}/a" for p in names], [f"{p}/b" for p in names])
-    return np.array([found[i] for i in ids])
-
-
 def covered(low_seed, high_seed):
     hits = {"discrimination": [], "position_effect": [], "strength": []}
     for seed in range(low_seed, high_seed):
@@ -78,7 +67,7 @@ def covered(low_seed, high_seed):
         strengths, scores, _ = reliability(votes)
         for name, truth in (("discrimination", slopes), ("position_effect", likes)):
             value, error = (
-                np.array(list(of(scores, name, c).values())) for c in ("value", "stderr")
+                np.array(list(score_of(scores, name, c).values())) for c in ("value", "stderr")
             )
             hits[name].append(np.abs(value - truth) < 1.96 * error)
         strengths = strengths.sort("completion_id")
@@ -102,7 +91,9 @@ def test_discrimination_is_not_flattened():
     found = []
     for seed in range(6):
         _, slopes, _, votes = planted(seed, n=300)
-        found.append(np.array(list(of(reliability(votes)[1], "discrimination").values())) - slopes)
+        found.append(
+            np.array(list(score_of(reliability(votes)[1], "discrimination").values())) - slopes
+        )
     assert abs(np.mean(found)) < 0.06
 
 
@@ -110,7 +101,7 @@ def test_preference_is_calibrated_on_planted_worlds():
     p, won = [], []
     for seed in range(8):
         strength, _, _, votes = planted(seed, slopes=(0.4, 0.8, 1.2, 1.6))
-        p.append(preference(reliability(votes)[1], [f"p{i:03}" for i in range(150)]))
+        p.append(preferences_of(reliability(votes)[1], [f"p{i:03}" for i in range(150)]))
         won.append(strength[:, 0] > strength[:, 1])
     p, won = np.concatenate(p), np.concatenate(won)
     for low in np.arange(0, 1, 0.2):
@@ -123,7 +114,7 @@ def test_weights_beat_the_majority_where_annotators_differ():
     for seed in range(4):
         strength, _, _, votes = planted(seed, slopes=[0.05] * 9 + [3.0] * 2, likes_first=[0] * 11)
         truth = strength[:, 0] > strength[:, 1]
-        p = preference(reliability(votes)[1], [f"p{i:03}" for i in range(150)])
+        p = preferences_of(reliability(votes)[1], [f"p{i:03}" for i in range(150)])
         majority = votes.group_by("prompt_id").agg(pl.mean("preference")).sort("prompt_id")
         share = majority["preference"].to_numpy()
         right.append([((p > 0.5) == truth).mean(), ((share > 0.5) == truth).mean()])
@@ -148,15 +139,15 @@ def test_ten_copies_of_a_judge_do_not_outvote_two_people(options):
     for seed in range(3):
         truth, votes = copied(seed)
         scores = reliability(votes, **options)[1]
-        p = preference(scores, [f"p{i:03}" for i in range(200)])
+        p = preferences_of(scores, [f"p{i:03}" for i in range(200)])
         pair = votes.filter(pl.col("annotator").str.starts_with("human"))
         both = pair.group_by("prompt_id").agg(pl.mean("preference")).sort("prompt_id")
         both = both["preference"].to_numpy()
         agreed = both != 0.5
         assert np.array_equal((p > 0.5)[agreed], both[agreed] == 1)
         assert ((p > 0.5) == truth).mean() > 0.8
-        assert set(of(scores, "copies").values()) == {1.0, 10.0}
-    alone = preference(reliability(votes, copies=2.0)[1], [f"p{i:03}" for i in range(200)])
+        assert set(score_of(scores, "copies").values()) == {1.0, 10.0}
+    alone = preferences_of(reliability(votes, copies=2.0)[1], [f"p{i:03}" for i in range(200)])
     assert ((alone > 0.5) == truth).mean() < 0.7, "without it the copies do outvote them"
 
 
@@ -167,7 +158,7 @@ def test_copies_count_as_one_of_them():
         ~pl.col("annotator").str.contains("[1-9]$") | pl.col("annotator").str.starts_with("human")
     )
     names = [f"p{i:03}" for i in range(200)]
-    one, ten = (preference(reliability(v)[1], names) for v in (single, votes))
+    one, ten = (preferences_of(reliability(v)[1], names) for v in (single, votes))
     assert np.abs(one - ten).max() < 0.1
 
 
@@ -199,15 +190,15 @@ def test_length_and_own_family_are_told_from_quality():
     )  # fmt: skip
     scores = reliability(simple(rows), completions, samples)[1]
     for effect, planted_value in (("length_effect", 0.9), ("self_family_effect", 1.1)):
-        value, error = of(scores, effect), of(scores, effect, "stderr")
+        value, error = score_of(scores, effect), score_of(scores, effect, "stderr")
         assert abs(value["llm:gpt-4/vain"] - planted_value) < 3 * error["llm:gpt-4/vain"]
         assert abs(value["llm:gpt-4/fair"]) < 3 * error["llm:gpt-4/fair"]
-    assert set(of(scores, "self_family_effect")) == {"llm:gpt-4/fair", "llm:gpt-4/vain"}
+    assert set(score_of(scores, "self_family_effect")) == {"llm:gpt-4/fair", "llm:gpt-4/vain"}
     same = reliability(
         simple(rows), completions, samples, families={"*gpt-4*": "x", "claude*": "y"}
     )[1]
-    assert of(same, "self_family_effect")["llm:gpt-4/vain"] == pytest.approx(
-        of(scores, "self_family_effect")["llm:gpt-4/vain"]
+    assert score_of(same, "self_family_effect")["llm:gpt-4/vain"] == pytest.approx(
+        score_of(scores, "self_family_effect")["llm:gpt-4/vain"]
     )
 
 
@@ -237,9 +228,9 @@ def test_what_all_like_about_length_is_quality_unless_gold_says_otherwise(gold: 
         completions = tables.typed(Completions, pl.DataFrame(columns))
         for right, given in ((alone, ()), (beside, (completions,))):
             scores = reliability(simple(rows), *given, gold=gold)[1]
-            p = preference(scores, [f"p{i:03}" for i in range(n)])
+            p = preferences_of(scores, [f"p{i:03}" for i in range(n)])
             right.append(((p > 0.5) == (quality > 0)).mean())
-        d, worth = (of(scores, name) for name in ("discrimination", "length_effect"))
+        d, worth = (score_of(scores, name) for name in ("discrimination", "length_effect"))
         shared.append(sum(d[who] * worth[who] for who in worth) if gold is None else worth)
     assert np.mean(beside) > np.mean(alone) - 0.02
     if gold is None:
@@ -264,10 +255,10 @@ def test_who_contradicts_itself_counts_less():
         annotator=who, a_first=order, preference=won,
     )  # fmt: skip
     scores = reliability(votes, copies=2.0)[1]
-    repeat, likes = of(scores, "repeatability"), of(scores, "position_effect")
+    repeat, likes = score_of(scores, "repeatability"), score_of(scores, "position_effect")
     assert repeat["llm:m/good"] > 0.5 > 0.1 > repeat["llm:m/first0"]
     assert likes["llm:m/first0"] > 2 > 0.5 > abs(likes["llm:m/good"])
-    found = preference(scores, [f"p{i:03}" for i in range(120)])
+    found = preferences_of(scores, [f"p{i:03}" for i in range(120)])
     assert ((found > 0.5) == truth).mean() > 0.85
 
 
@@ -290,8 +281,8 @@ def test_row_order_names_and_sides_do_not_matter(shuffled):
     theirs = other[0].filter(pl.col("completion_id").str.ends_with("/a")).sort("completion_id")
     assert np.allclose(ours["strength"], theirs["strength"], atol=1e-6)
     assert np.allclose(ours["stderr"], theirs["stderr"], atol=1e-6)
-    slopes = list(of(made[1], "discrimination").values())
-    assert np.allclose(slopes, list(of(other[1], "discrimination").values())[::-1], atol=1e-6)
+    slopes = list(score_of(made[1], "discrimination").values())
+    assert np.allclose(slopes, list(score_of(other[1], "discrimination").values())[::-1], atol=1e-6)
 
 
 def test_gold_anchors():
@@ -306,21 +297,21 @@ def test_gold_anchors():
     gold = [(f"p{i:03}", "human:gold", float(truth[i])) for i in range(40)]
     names = [f"p{i:03}" for i in range(200)]
     blind, told = (
-        preference(reliability(simple(r), gold=g)[1], names)
+        preferences_of(reliability(simple(r), gold=g)[1], names)
         for r, g in ((rows, None), (rows + gold, "human:gold"))
     )
     assert ((blind > 0.5) == truth)[40:].mean() < 0.3
     assert ((told > 0.5) == truth)[40:].mean() > 0.85
     assert np.abs(told[:40] - truth[:40]).max() < 0.02
     scores = reliability(simple(rows + gold), gold="human:gold")[1]
-    assert "human:gold" not in of(scores, "discrimination")
+    assert "human:gold" not in score_of(scores, "discrimination")
 
 
 def test_separation_islands_ties_and_abstentions_have_answers():
     rows = [("p1", f"human:{k}", 1.0) for k in range(5)]
     rows += [("p2", "human:0", 0.5), ("p3", "human:9", None), ("p4", "human:7", 0.0)]
     strengths, scores, _ = reliability(simple(rows))
-    p = preference(scores, ["p1", "p2", "p4"])
+    p = preferences_of(scores, ["p1", "p2", "p4"])
     assert 0.8 < p[0] < 1
     assert p[1] == pytest.approx(0.5)
     assert p[2] < 0.5
@@ -407,7 +398,7 @@ def test_llmbar_without_gold(strategies, least):
     if strategies:
         rows = rows.filter(pl.col("strategy").is_in(strategies))
     votes = table(**rows.drop("strategy").to_dict())
-    p = preference(reliability(votes)[1], names)
+    p = preferences_of(reliability(votes)[1], names)
     share = votes.group_by("prompt_id").agg(pl.mean("preference")).sort("prompt_id")
     assert share["prompt_id"].to_list() == names
     assert ((p > 0.5) == gold).mean() >= least
@@ -432,6 +423,6 @@ def test_llmbar_with_a_twentieth_of_gold():
             }
         )
         votes = table(**pl.concat([rows, known]).to_dict())
-        p = preference(reliability(votes, gold="human:gold")[1], names)
+        p = preferences_of(reliability(votes, gold="human:gold")[1], names)
         right.append(np.delete((p > 0.5) == gold, told).mean())
     assert np.mean(right) >= 0.85

@@ -8,6 +8,9 @@ from scipy.integrate import quad
 from prefdata import tables
 from prefdata.aggregate.reliability import reliability
 from prefdata.tables import Votes
+from tests.aggregate.planted import preferences_of, score_of
+
+NAMES = [f"p{i:03}" for i in range(300)]
 
 
 def world(seed, slopes, n=300, likes=0.0, own=0.0, pair_error=0.0, orders=(True, False)):
@@ -50,18 +53,6 @@ def fitted(frame, **options):
     return reliability(tables.typed(Votes, frame), **options)
 
 
-def of(scores, score, column="value"):
-    rows = scores.filter(pl.col("score") == score).sort("subject_id")
-    return dict(rows.select("subject_id", column).iter_rows())
-
-
-def preference(scores, n=300):
-    found = of(scores, "preference")
-    names = [f"p{i:03}" for i in range(n)]
-    ids = tables.pair_ids([f"{p}/a" for p in names], [f"{p}/b" for p in names])
-    return np.array([found[i] for i in ids])
-
-
 def truth_on_odds(p, better):
     """The slope of the truth on the log-odds stated: 1 where they are calibrated."""
     odds = np.log(p / (1 - p))
@@ -88,9 +79,9 @@ def test_noise_of_judges_asked_in_both_orders_counts_once(n_judges, slope, likes
     for seed in range(3):
         difference, votes = world(seed, [slope] * n_judges, likes=likes)
         strengths, scores, _ = fitted(votes)
-        stated.append(preference(scores))
+        stated.append(preferences_of(scores, NAMES))
         better.append(difference > 0)
-        slopes += of(scores, "discrimination").values()
+        slopes += score_of(scores, "discrimination").values()
         assert strengths["strength"].std() > 0.25
     assert abs(np.mean(slopes) - slope) < 0.2 * max(slope, 1)
     assert 0.75 < truth_on_odds(np.concatenate(stated), np.concatenate(better)) < 1.3
@@ -102,9 +93,10 @@ def test_p_is_the_integral_over_the_difference():
     _, scores, measures = fitted(votes)
     assert value(measures, "design_effect") == 1
     slope, likes = (
-        next(iter(of(scores, name).values())) for name in ("discrimination", "position_effect")
+        next(iter(score_of(scores, name).values()))
+        for name in ("discrimination", "position_effect")
     )
-    p = preference(scores, 60)
+    p = preferences_of(scores, NAMES[:60])
     by_pair = votes.sort("prompt_id", "a_first")["preference"].to_numpy().reshape(-1, 2)
     for second, first in {tuple(x) for x in by_pair.tolist()}:
 
@@ -128,18 +120,18 @@ def test_who_always_says_the_first_has_no_influence():
     ]
     without = fitted(votes)[1]
     scores = fitted(pl.concat([votes, *always]), copies=2.0)[1]
-    slopes = of(scores, "discrimination")
+    slopes = score_of(scores, "discrimination")
     assert all(abs(slopes[f"llm:m/first{k}"]) < 0.2 for k in range(5))
-    assert np.abs(preference(scores) - preference(without)).max() < 0.08
-    assert min(of(scores, "position_effect")[f"llm:m/first{k}"] for k in range(5)) > 2
+    assert np.abs(preferences_of(scores, NAMES) - preferences_of(without, NAMES)).max() < 0.08
+    assert min(score_of(scores, "position_effect")[f"llm:m/first{k}"] for k in range(5)) > 2
 
 
 def test_an_error_that_each_repeats_is_not_the_truth():
     difference, votes = world(0, [1.0] * 8, own=1.5)
     _, scores, measures = fitted(votes)
     assert abs(value(measures, "own_error") - 1.5) < 0.4
-    assert abs(np.mean(list(of(scores, "discrimination").values())) - 1) < 0.25
-    p = preference(scores)
+    assert abs(np.mean(list(score_of(scores, "discrimination").values())) - 1) < 0.25
+    p = preferences_of(scores, NAMES)
     assert ((p > 0.5) == (difference > 0)).mean() > 0.8
     assert truth_on_odds(p, difference > 0) > 0.8, "not surer than right"
 
@@ -150,11 +142,11 @@ def test_an_error_that_all_share_is_told_from_the_truth_by_who_sees_more_of_it()
     difference, votes = world(1, slopes, pair_error=2.0)
     _, scores, measures = fitted(votes)
     assert abs(value(measures, "pair_error") - 2) < 0.6
-    found = np.array(list(of(scores, "discrimination").values()))
+    found = np.array(list(score_of(scores, "discrimination").values()))
     assert np.corrcoef(found, slopes)[0, 1] > 0.95
     share = votes.group_by("prompt_id").agg(pl.mean("preference")).sort("prompt_id")["preference"]
     better = difference > 0
-    p = preference(scores)
+    p = preferences_of(scores, NAMES)
     assert ((p > 0.5) == better).mean() > ((share.to_numpy() > 0.5) == better).mean() + 0.1
 
 
@@ -169,7 +161,7 @@ def test_the_same_replies_again_make_nobody_surer():
     """Three draws without chance say what one says."""
     difference, votes = world(5, [1.0] * 6, orders=(True,))
     again = pl.concat([votes.with_columns(draw=pl.lit(k)) for k in range(3)])
-    once, thrice = (preference(fitted(v)[1]) for v in (votes, again))
+    once, thrice = (preferences_of(fitted(v)[1], NAMES) for v in (votes, again))
     better = difference > 0
     assert truth_on_odds(thrice, better) > 0.6
     assert np.corrcoef(once, thrice)[0, 1] > 0.95
@@ -179,6 +171,10 @@ def test_order_of_rows_and_sides_do_not_matter_with_shared_errors(shuffled):
     _, votes = world(6, [0.2, 0.2, 2.0, 2.5], n=80, pair_error=2.0)
     base, mixed = fitted(votes), fitted(shuffled(votes, 1))
     assert value(base[2], "pair_error") > 0
-    assert np.array_equal(preference(base[1], 80), preference(mixed[1], 80))
+    assert np.array_equal(preferences_of(base[1], NAMES[:80]), preferences_of(mixed[1], NAMES[:80]))
     turned = votes.with_columns(preference=1 - pl.col("preference"), a_first=~pl.col("a_first"))
-    assert np.allclose(preference(fitted(turned)[1], 80), 1 - preference(base[1], 80), atol=1e-6)
+    assert np.allclose(
+        preferences_of(fitted(turned)[1], NAMES[:80]),
+        1 - preferences_of(base[1], NAMES[:80]),
+        atol=1e-6,
+    )

@@ -9,20 +9,7 @@ from prefdata import tables
 from prefdata.aggregate.zermelo_soft_labels import zermelo_soft_labels
 from prefdata.errors import ConvergenceError, RecipeError
 from prefdata.tables import Votes
-from tests.aggregate.planted import of_pair
-
-
-def votes_from(rows):
-    """Votes from (prompt, a, b, preference) with a < b."""
-    frame = pl.DataFrame(
-        rows, schema=["prompt_id", "completion_a", "completion_b", "preference"], orient="row"
-    )
-    return tables.typed(
-        Votes,
-        frame.with_columns(
-            annotator=pl.lit("human:1"), criterion=pl.lit("q"), draw=pl.int_range(pl.len())
-        ),
-    )
+from tests.aggregate.planted import score_of, votes_from
 
 
 def world(seed, n_prompts, sizes):
@@ -89,11 +76,11 @@ def test_zermelos_iteration_ends_there():
 def test_a_unanimous_pair_has_finite_log_odds():
     votes = votes_from([("p", "a", "b", 1.0)] * 5)
     _, scores = zermelo_soft_labels(votes)
-    (logit,) = of_pair(scores, "preference_logit").values()
+    (logit,) = score_of(scores, "preference_logit").values()
     assert logit == pytest.approx(np.log(5.5 / 0.5))
-    assert list(of_pair(scores, "preference").values()) == pytest.approx([5.5 / 6])
-    assert list(of_pair(scores, "n_votes").values()) == [5]
-    (bounded,) = of_pair(zermelo_soft_labels(votes, max_logit=1)[1], "preference_logit").values()
+    assert list(score_of(scores, "preference").values()) == pytest.approx([5.5 / 6])
+    assert list(score_of(scores, "n_votes").values()) == [5]
+    (bounded,) = score_of(zermelo_soft_labels(votes, max_logit=1)[1], "preference_logit").values()
     assert bounded == 1
     error = scores.filter(pl.col("score") == "preference_logit")["stderr"][0]
     assert error == pytest.approx(np.sqrt(1 / 5.5 + 1 / 0.5))
@@ -102,7 +89,7 @@ def test_a_unanimous_pair_has_finite_log_odds():
 def test_two_that_were_not_compared_have_a_label_too():
     votes = votes_from([("p", "a", "b", 1.0)] * 9 + [("p", "b", "c", 1.0)] * 9)
     _, scores = zermelo_soft_labels(votes)
-    n_votes, logit = of_pair(scores, "n_votes"), of_pair(scores, "preference_logit")
+    n_votes, logit = score_of(scores, "n_votes"), score_of(scores, "preference_logit")
     (apart,) = tables.pair_ids(["a"], ["c"])
     assert sorted(n_votes.values()) == [0, 9, 9]
     assert logit[apart] == max(logit.values())
@@ -125,6 +112,6 @@ def test_invariances():
     turned = zermelo_soft_labels(Votes(votes.with_columns(preference=1 - pl.col("preference"))))
     for name, one, other in zip(("strengths", "scores"), whole, mixed, strict=True):
         assert tables.check(name, one, where="t").equals(tables.check(name, other, where="t"))
-    one, other = (of_pair(s, "preference_logit") for s in (whole[1], turned[1]))
+    one, other = (score_of(s, "preference_logit") for s in (whole[1], turned[1]))
     assert all(other[i] == pytest.approx(-one[i], abs=1e-7) for i in one)
     assert [t.height for t in zermelo_soft_labels(Votes(tables.empty("votes")))] == [0, 0]

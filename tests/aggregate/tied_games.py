@@ -9,6 +9,7 @@ from prefdata.aggregate._ties import Counts, standard_errors
 from prefdata.aggregate.bradley_terry import fit_bradley_terry
 from prefdata.errors import ConvergenceError, RecipeError
 from prefdata.tables import Votes
+from tests.aggregate.planted import votes_from
 
 
 def counts_of(draw, theta, probabilities, n, pairs=None):
@@ -19,24 +20,15 @@ def counts_of(draw, theta, probabilities, n, pairs=None):
     return Counts(i, j, drawn[:, 0], drawn[:, 1], drawn[:, 2])
 
 
-def votes_from(counts):
+def votes_of_counts(counts):
     """The votes of counts, all on one prompt."""
     rows = []
     for one, other, *each in zip(
         counts.one, counts.other, counts.wins, counts.ties, counts.losses, strict=True
     ):
         for preference, n in zip((1.0, 0.5, 0.0), each, strict=True):
-            rows += [(f"c{one:03}", f"c{other:03}", preference)] * int(n)
-    frame = pl.DataFrame(rows, schema=["completion_a", "completion_b", "preference"], orient="row")
-    return tables.typed(
-        Votes,
-        frame.with_columns(
-            annotator=pl.lit("human:1"),
-            criterion=pl.lit("quality"),
-            draw=pl.int_range(pl.len()),
-            prompt_id=pl.lit("p"),
-        ),
-    )
+            rows += [("p", f"c{one:03}", f"c{other:03}", preference)] * int(n)
+    return votes_from(rows)
 
 
 def plain_log_likelihood(theta, probabilities, counts, prior):
@@ -124,7 +116,7 @@ def check_refusals(stage, fit):
         with pytest.raises(ConvergenceError, match=why):
             fit(counts, n_items=3, prior=0)
         assert np.isfinite(fit(counts, n_items=3).strengths).all()
-    votes = votes_from(Counts(one, other, n, n, n))
+    votes = votes_of_counts(Counts(one, other, n, n, n))
     with pytest.raises(RecipeError, match="prior is -1"):
         stage(votes, prior=-1)
     with pytest.raises(ConvergenceError, match="after 1 iterations"):
@@ -134,7 +126,7 @@ def check_refusals(stage, fit):
 def check_stage(stage, probabilities_at, parameter):
     """Invariances, and that the table says what the model says."""
     draw = np.random.default_rng(1)
-    votes = votes_from(counts_of(draw, draw.normal(size=6), probabilities_at(parameter), 9))
+    votes = votes_of_counts(counts_of(draw, draw.normal(size=6), probabilities_at(parameter), 9))
     whole = [
         tables.check(n, t, where="t")
         for n, t in zip(("strengths", "scores"), stage(votes), strict=True)

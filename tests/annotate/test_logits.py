@@ -94,6 +94,24 @@ def test_no_letter_and_no_answer_are_unscored_with_the_reason():
     ]
 
 
+def test_letters_that_were_next_to_impossible_are_no_vote():
+    """What would have been said is something else; the ratio of two accidents is no opinion."""
+
+    def mostly_silent(mass: float):
+        return lambda _: {**letters(0.9, 0.1), "number": mass}
+
+    made = votes(mostly_silent(0.004))
+    assert made["preference"].null_count() == made.height
+    assert made["unscored"].unique().to_list() == ["A and B together have 0.004, below 0.01"]
+    assert votes(mostly_silent(0.01))["unscored"].null_count() == made.height
+    assert votes(mostly_silent(0.004), min_letters=0.0)["preference"].null_count() == 0
+    assert votes(mostly_silent(0.4), min_letters=0.5)["preference"].null_count() == made.height
+    # Who does not tell how likely the letters were is taken at its word.
+    assert votes(lambda _: letters(0.9, 0.1), min_letters=1.0)["preference"].null_count() == 0
+    with pytest.raises(RecipeError, match="min_letters"):
+        votes(mostly_silent(0.5), min_letters=1.5)
+
+
 def test_one_missing_letter_has_no_probability():
     assert votes(lambda _: letters(0.0, 0.3), orders="a_first")["preference"].to_list() == [0.0] * 9
 

@@ -31,6 +31,7 @@ from prefdata.models.ledger import Ledger
 from prefdata.models.spec import ModelSpec
 from prefdata.stage import drive
 from prefdata.tables import Completions, Pairs, Prompts, Scores
+from tests.conftest import larger
 from tests.models.conftest import load
 
 FILE = "hh_rlhf_harmless_test_pairs.parquet"
@@ -41,10 +42,7 @@ PAPER = {"ranking_accuracy": 0.460, "ranking_accuracy_per_token": 0.499}
 
 def dialogues(n: int) -> list[tuple[list[dict[str, str]], str, str]]:
     """Prompt, chosen and rejected of so many pairs, in a random order."""
-    beside = Path(__file__).resolve().parents[3].glob("*/data")
-    named = os.environ.get("PREFDATA_TEST_DATA")
-    places = [Path(named)] if named else sorted(beside)
-    found = next((place / FILE for place in places if (place / FILE).is_file()), None)
+    found = larger(FILE)
     if found is None:
         return []
     rows = pl.read_parquet(found).sample(n, seed=0, shuffle=True)

@@ -20,7 +20,8 @@ from crowdkit.aggregation import MACE, DawidSkene, MajorityVote
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from prefdata.aggregate.reliability import reliability
-from tests.aggregate.test_reliability import calibration, llmbar, planted, preference, table
+from tests.aggregate.planted import preferences_of
+from tests.aggregate.test_reliability import calibration, llmbar, planted, table
 
 
 def timed(function):
@@ -36,7 +37,7 @@ def on_llmbar(strategies=None):
     rows = rows.drop("strategy")
     votes = table(**rows.to_dict())
     (_, scores, measures), seconds = timed(lambda: reliability(votes))
-    p = preference(scores, names)
+    p = preferences_of(scores, names)
     shares = votes.group_by("prompt_id").agg(pl.mean("preference")).sort("prompt_id")
     share = shares["preference"].to_numpy()
     effect = dict(measures.select("measure", "value").iter_rows())
@@ -80,7 +81,7 @@ def with_gold(names, gold, rows):
             }
         )
         votes = table(**pl.concat([rows, known]).to_dict())
-        p = preference(reliability(votes, gold="human:gold")[1], names)
+        p = preferences_of(reliability(votes, gold="human:gold")[1], names)
         right.append(np.delete((p > 0.5) == gold, told).mean())
         shown = pl.col("prompt_id").is_in([names[i] for i in told])
         of = held.group_by("annotator").agg(

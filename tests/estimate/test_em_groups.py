@@ -88,6 +88,7 @@ def test_people_who_agree_are_one_group_and_two_kinds_are_two():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_people_who_agree_are_one_group_over_20_worlds():
     ones = [supported(planted(0.0, n_users=40, seed=seed)[0], seed, 3) for seed in range(20)]
     twos = [supported(planted(0.3, n_users=40, seed=seed)[0], seed, 3) for seed in range(20)]

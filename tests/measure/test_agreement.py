@@ -424,3 +424,20 @@ def test_labels_of_the_same_draws_are_paired_draw_by_draw():
     kappa = measured(agreement(votes_of(rows)), "cohen_kappa_votes", "human:x & human:y")
     assert kappa["n"] == 60
     assert kappa["value"] == pytest.approx(cohen_kappa_score(one, other), abs=1e-12)
+
+
+def test_names_with_the_sign_between_two_names_stay_apart():
+    """ "x & y" beside "z" is not "x" beside "y & z"."""
+    names = ["x", "x & y", "y & z", "z"]
+    labels = {"x": [1, 0, 1, 0], "x & y": [1, 1, 1, 0], "y & z": [0, 1, 0, 1], "z": [1, 1, 0, 0]}
+    rows = [(at, name, float(labels[name][at])) for name in names for at in range(4)]
+    made = agreement(votes_of(rows)).filter(pl.col("measure") == "cohen_kappa_votes")
+    found = dict(made.select("subject", "value").iter_rows())
+    assert len(found) == 6
+
+    def told(name):
+        return "human:" + name.replace("&", "&&")
+
+    for one, other in combinations(names, 2):
+        kappa = cohen_kappa_score(labels[one], labels[other])
+        assert found[f"{told(one)} & {told(other)}"] == pytest.approx(kappa)

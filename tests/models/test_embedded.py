@@ -66,6 +66,7 @@ def test_choices_of_a_real_model_sum_to_one(edge: Edge):
     assert row["error"].to_list() == [None]
     total = sum(math.exp(each["logprob"]) for each in row["logprobs"][0])
     assert total == pytest.approx(1.0)
+    assert 0 < row["number"][0] <= 1
 
 
 @needs_model

@@ -3,6 +3,7 @@
 import email.utils
 import json
 import math
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -172,6 +173,17 @@ def test_a_server_that_falls_silent_is_left_before_the_whole_time_is_over(
     spec = spec_of(timeout=300.0, read_timeout=0.3, retries=0)
     said = asked(spec, ask(spec, TEXTS[:5]))
     assert said["error"].to_list() == [None, None, None, "timeout", None]
+
+
+def test_a_host_that_takes_no_connection_is_left_before_the_whole_time_is_over(spec_of: SpecOf):
+    with socket.socket() as full, socket.socket() as first:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        first.connect(full.getsockname())  # nobody accepts it: the next connection gets no answer
+        url = f"http://127.0.0.1:{full.getsockname()[1]}/v1"
+        spec = spec_of(base_url=url, timeout=300.0, connect_timeout=0.3, retries=0)
+        with pytest.raises(ModelError, match=r"1 request failed, with '.*takes no connection'"):
+            asked(spec, ask(spec, TEXTS[:1]))
 
 
 @pytest.mark.parametrize(("kind", "reason"), TRANSIENT.items())
@@ -378,6 +390,7 @@ def test_choices_share_the_mass_of_their_tokens(server: Any, spec_of: SpecOf):
     a, b = math.exp(-0.5) + math.exp(-2.5), math.exp(-1.5) + math.exp(-3.5)
     found = {each["token"]: math.exp(each["logprob"]) for each in row["logprobs"][0]}
     assert found == pytest.approx({"A": a / (a + b), "B": b / (a + b)})
+    assert row["number"][0] == pytest.approx(a + b)
     assert row["text"][0] == "A"
     assert "response_format" not in server.requests[0]["body"]
     none = asked(spec, ask(spec, ["x"], want="choice", options={"choices": ["Z", "Q"]}))
@@ -392,6 +405,7 @@ def test_a_letter_with_marks_around_it_is_that_letter(token: str):
     assert made["text"] == "A"
     shares = {each["token"]: math.exp(each["logprob"]) for each in made["logprobs"]}
     assert shares == pytest.approx({"A": 0.82 / 0.9, "B": 0.08 / 0.9})
+    assert made["number"] == pytest.approx(0.9), "what is left is something else"
 
 
 def test_marks_alone_and_other_words_speak_for_no_choice():

@@ -87,6 +87,7 @@ def test_choices_have_the_planted_probabilities(ledger: Ledger):
     for row in rows["logprobs"]:
         shares = {each["token"]: math.exp(each["logprob"]) for each in row}
         assert shares == pytest.approx({"A": 0.1 + 0.9 * 0.2, "B": 0.9 * 0.8})
+    assert rows["number"].to_list() == [1.0] * rows.height
 
 
 def test_the_same_request_has_the_same_answer_in_any_company(ledger: Ledger, tmp_path: Any):

@@ -127,7 +127,7 @@ def simulate(
     person: str,
     truth: str,
     routers: Sequence[Router] = ROUTERS,
-    aggregate: str = "aggregate.dawid_skene",
+    aggregate: str = "aggregate.reliability",
     aggregate_options: Mapping[str, Any] | None = None,
     draws: int = 200,
     seed: int = 0,
@@ -182,8 +182,16 @@ def _rows(votes: Votes, frames: Tables, label: str, person: str, truth: str) -> 
         )
     prompts = frames.get("prompts")
     grouped = with_groups(prompt_of(rows, votes), prompts)  # pyright: ignore[reportArgumentType]
+    # Where one side is always better, a tie is as good as a coin's toss.
+    of_tie = 0.0 if (rows["truth"] == 0).any() else 0.5
     right = [
-        (pl.col(name) == pl.col("truth")).cast(pl.Float64).alias(f"{name}_right") for name in told
+        pl.when(pl.col(name) == pl.col("truth"))
+        .then(1.0)
+        .when(pl.col(name) == 0)
+        .then(of_tie)
+        .otherwise(0.0)
+        .alias(f"{name}_right")
+        for name in told
     ]
     return grouped.select(*SIDES, "group", *right).sort(SIDES)
 

@@ -14,11 +14,12 @@ for their cost is Dantzig 1957, "Discrete-Variable Extremum Problems".
 """
 
 import math
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from typing_extensions import TypedDict
 
 from prefdata import tables
 from prefdata.aggregate._annotators import is_by

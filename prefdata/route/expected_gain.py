@@ -25,7 +25,7 @@ from prefdata.aggregate._annotators import votes_by
 from prefdata.errors import RecipeError
 from prefdata.route._budget import SIDES, Budget, open_rows, spend
 from prefdata.route._people import verdicts
-from prefdata.route._posterior import CODES, posterior
+from prefdata.route._posterior import CODES, TIE, posterior
 from prefdata.route._signals import by_models, signals
 from prefdata.tables import Assignments, Pairs, Scores, Votes
 
@@ -58,7 +58,8 @@ def expected_gain(
     - `score`: the score of pairs that is P(a preferred), `name@model` where several models gave it;
       default `preference`.
     - `label`: the annotator whose verdict is the label of the rows as they are; default the most
-      likely one. A row on which it did not vote has the most likely one too.
+      likely one. A row on which it did not vote has the most likely one too. Where there is no
+      score `tie`, a verdict of a tie is taken for right half of the time.
     - `person`: the probability that a person's vote is right, in (0, 1].
     - `annotator`: who is asked: a kind, or one by name; votes of its kind do not count.
     - `seed`: of rows drawn at random and of ties.
@@ -82,6 +83,8 @@ def worth(belief: Floats, label: Floats, person: float) -> Floats:
     """The gain of a vote, from P of the codes 1, 0, -1 and the labels' codes (NaN: none)."""
     most = belief.max(1)
     held = (belief * (label[:, None] == np.array(CODES))).sum(1)
+    if not belief[:, TIE].any():
+        held = np.where(label == 0, 0.5, held)  # where one side is better, a tie is a coin's toss
     return np.maximum(most, person) - np.where(np.isnan(label), most, held)
 
 

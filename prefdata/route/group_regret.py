@@ -38,7 +38,7 @@ def group_regret(
     scores: Scores | None = None,
     *,
     budget: Budget,
-    groups: Sequence[By] = ("tags",),
+    by: Sequence[By] = ("tags",),
     min_rows: int = 10,
     features: Sequence[str] = (),
     label: str | None = None,
@@ -61,7 +61,7 @@ def group_regret(
     Options:
     - `budget`: one of `rows`, `share` (of the rows) and `money`, the last with `price`: what a row
       costs, a number or the name of a score about pairs; `audit` is the share drawn at random.
-    - `groups`: what of a prompt makes groups: "tags", "source", "group". All rows are one too.
+    - `by`: what of a prompt makes groups: "tags", "source", "group". All rows are one too.
     - `min_rows`: rows that people voted on which make a group.
     - `features`: scores of pairs that describe rows too, `name@model` where several gave them.
     - `label`: the annotator whose verdict is the label; default the models' mean verdict.
@@ -86,8 +86,8 @@ def group_regret(
     x, x_asked = (
         _described(signals(rows, models), scores, features, where) for rows in (taught, asked)
     )
-    names, inside = groups_of(taught, votes, prompts, groups, min_rows)
-    known, there = groups_of(asked, votes, prompts, groups, 1)
+    names, inside = groups_of(taught, votes, prompts, by, min_rows)
+    known, there = groups_of(asked, votes, prompts, by, 1)
     order = np.random.default_rng(seed).permutation(len(x))
     wrong = (taught["label"] != taught["person"]).cast(pl.Float64).to_numpy()[order]
     x, inside = x[order], _with_all(inside[order])

@@ -46,13 +46,13 @@ def performance_predictor(
     budget: Budget,
     model: Model | None = None,
     features: Sequence[str] = (),
-    tags: Sequence[By] = ("tags",),
+    by: Sequence[By] = ("tags",),
     min_rows: int = 5,
     label: str | None = None,
     head: Head = "linear",
     predictors: Sequence[Kind] = ("linear", "ridge", "quadratic", "trees"),
     n_mixes: int = 200,
-    gold: float = 0.3,
+    held_out: float = 0.3,
     n_folds: int = 10,
     annotator: str = "human",
     seed: int = 0,
@@ -74,13 +74,13 @@ def performance_predictor(
     - `model`: one that embeds completions, for the proxy; without it traits and spelling of the
       texts stand for vectors.
     - `features`: scores of pairs that make tags by thirds, as those of `route.features`.
-    - `tags`: what of a prompt makes tags too: "tags", "source", "group".
+    - `by`: what of a prompt makes tags too: "tags", "source", "group".
     - `min_rows`: rows with a tag, and without it, that make it count.
     - `label`: the annotator whose verdict is the models'; default their mean verdict.
     - `head`: "linear" or "mlp": what learns from mixes.
     - `predictors`: which are tried; "trees" needs scikit-learn.
     - `n_mixes`: mixes that are drawn and learnt from, at least 10.
-    - `gold`: the share of rows with people's labels that is held out of all mixes, in (0, 1).
+    - `held_out`: the share of rows with people's labels that is held out of all mixes, in (0, 1).
     - `n_folds`: parts of the mixes of which each is predicted from the others.
     - `annotator`: who is asked: a kind, or one by name; its kind are the people.
     - `seed`: of mixes, folds, rows drawn at random and ties.
@@ -88,9 +88,9 @@ def performance_predictor(
     Raises `RecipeError` for an option out of range, a score that is not there, a label of an
     annotator without votes, and trees without scikit-learn.
     """
-    if n_mixes < 10 or n_folds < 2 or not 0 < gold < 1 or not predictors or min_rows < 1:
+    if n_mixes < 10 or n_folds < 2 or not 0 < held_out < 1 or not predictors or min_rows < 1:
         raise RecipeError(
-            f"{WHERE}: n_mixes = {n_mixes}, n_folds = {n_folds}, gold = {gold}, min_rows = "
+            f"{WHERE}: n_mixes = {n_mixes}, n_folds = {n_folds}, held_out = {held_out}, min_rows = "
             f"{min_rows}, predictors = {list(predictors)}; expected at least 10, at least 2, a "
             "share between 0 and 1, at least 1, and one or more"
         )
@@ -100,15 +100,15 @@ def performance_predictor(
         model=model, with_prompt=False, margins=(), annotators=(), traits=model is None,
     )  # fmt: skip
     known = known.sort("pair_id")
-    held_out = folds(seen.groups, _parts(gold, seen.groups), seed) == 0
-    train, aside = known.filter(~held_out), known.filter(held_out)
+    is_aside = folds(seen.groups, _parts(held_out, seen.groups), seed) == 0
+    train, aside = known.filter(~is_aside), known.filter(is_aside)
     sure, judged = (pairs_of(rows, rows["person"].to_numpy()) for rows in (train, aside))
     evaluate = preference_head(
         known["pair_id"], seen.x, seen.groups, sure=sure, head=head, seed=seed
     )
     return by_performance(
         votes, prompts, pairs, scores, train, judged, evaluate,
-        budget=budget, features=features, tags=tags, min_rows=min_rows, predictors=predictors,
+        budget=budget, features=features, by=by, min_rows=min_rows, predictors=predictors,
         n_mixes=n_mixes, n_folds=n_folds, annotator=annotator, seed=seed,
     )  # fmt: skip
 
@@ -149,7 +149,7 @@ def by_performance(
     *,
     budget: Budget,
     features: Sequence[str],
-    tags: Sequence[By],
+    by: Sequence[By],
     min_rows: int,
     predictors: Sequence[Kind],
     n_mixes: int,
@@ -165,7 +165,7 @@ def by_performance(
     check(budget, WHERE)
     asked = open_rows(votes, pairs, annotator)
     both = pl.concat([train.select(*SIDES, "pair_id"), asked])
-    names, member = tags_of(both, votes, prompts, scores, features=features, by=tags, where=WHERE)
+    names, member = tags_of(both, votes, prompts, scores, features=features, by=by, where=WHERE)
     kept = varying(member[: train.height], min_rows)
     kept_names: list[str] = [names[at] for at in kept.tolist()]
     member = member[:, kept]

@@ -265,6 +265,6 @@ def test_without_people_it_is_the_lot_and_bad_options_are_refused():
     made, told = routed(votes, prompts, completions, of)
     assert made["gain"].null_count() == made.height == 15
     assert told.is_empty()
-    for options in ({"n_mixes": 5}, {"gold": 1.0}, {"predictors": []}):
+    for options in ({"n_mixes": 5}, {"held_out": 1.0}, {"predictors": []}):
         with pytest.raises(RecipeError, match="expected at least 10"):
             next(performance_predictor(votes, prompts, completions, budget={"rows": 1}, **options))

@@ -11,9 +11,14 @@ from prefdata import tables
 from prefdata.errors import RecipeError
 from prefdata.route._mixes import candidate, candidates, gains, slopes
 from prefdata.route._predictors import PENALTIES, compare, fit, rank_correlation
-from prefdata.route.performance_predictor import performance_predictor
+from prefdata.route.performance_predictor import (
+    by_performance,
+    labelled,
+    pairs_of,
+    performance_predictor,
+)
 from prefdata.stage import Model
-from prefdata.tables import Completions, Prompts, Votes
+from prefdata.tables import Completions, Pairs, Prompts, Votes
 from tests.annotate.planted import answered
 from tests.route.mixes_planted import N_ROWS, World
 from tests.route.planted import named
@@ -268,3 +273,31 @@ def test_without_people_it_is_the_lot_and_bad_options_are_refused():
     for options in ({"n_mixes": 5}, {"held_out": 1.0}, {"predictors": []}):
         with pytest.raises(RecipeError, match="expected at least 10"):
             next(performance_predictor(votes, prompts, completions, budget={"rows": 1}, **options))
+
+
+def test_a_performance_of_ones_own_takes_the_place_of_the_proxy():
+    """One that likes wrong labels on hard prompts: then people get none of these."""
+    votes, prompts, _, _, hard = world()
+    rows = labelled(votes, "human", None)
+    train, aside = rows.head(110), rows.tail(50)
+    truth = pairs_of(train, train["person"].to_numpy())
+    held_out = pairs_of(aside, aside["person"].to_numpy())
+    heard = []
+
+    def evaluate(mix: Pairs, on: Pairs) -> float:
+        heard.append(mix)
+        assert on.equals(held_out)
+        right = mix.join(truth, on=["pair_id", "chosen_id"])
+        smaller = pl.min_horizontal("chosen_id", "rejected_id")
+        return 1 - right.filter(smaller.is_in(list(hard))).height / mix.height
+
+    made, told = by_performance(
+        votes, prompts, None, None, train, held_out, evaluate,
+        budget={"rows": 15, "audit": 0.0}, features=(), by=("tags",), min_rows=5,
+        predictors=("linear", "ridge"), n_mixes=40, n_folds=5, annotator="human", seed=0,
+    )  # fmt: skip
+    assert len(heard) == 40
+    assert heard[1].equals(truth)
+    assert set(heard[0]["pair_id"]) == set(train["pair_id"])
+    assert not set(made["completion_a"]) & hard
+    assert named(told)["tag_gain tags:hard"] < 0

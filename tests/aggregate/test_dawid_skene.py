@@ -19,7 +19,6 @@ from tests.aggregate.planted import (
     check_symmetries,
     draw_labels,
     mixed,
-    of_pair,
     pair_values,
     ratings_of,
     score_of,
@@ -303,7 +302,7 @@ def test_how_likely_a_tie_is_is_scored_where_ties_may_be_true():
     assert "tie" not in set(dawid_skene(votes)[1]["score"])
     scores = dawid_skene(votes, true_ties=True)[1]
     ids = tables.pair_ids([f"{i:06}a" for i in range(400)], [f"{i:06}b" for i in range(400)])
-    tie, better = (of_pair(scores, name) for name in ("tie", "preference"))
+    tie, better = (score_of(scores, name) for name in ("tie", "preference"))
     found = np.array([tie[id] for id in ids])
     assert ((found > 0.5) == (truth == 2)).mean() > 0.9
     # The rest of preference is P(a better), and so is what is left of 1 for b.

@@ -1,7 +1,7 @@
 """What a mix of labels will be worth, predicted from how many of its rows of each tag people did.
 
-Four predictors of the performance of a mix from its counts, each on columns of mean 0 and standard
-deviation 1:
+Four predictors of the performance of a mix from its counts, less their means, in one unit for all:
+before anything is known, a row of a rare tag is as likely to be worth much as one of a frequent one.
 
 - linear      least squares;
 - ridge       least squares with a penalty;
@@ -45,8 +45,7 @@ TREES = {"n_estimators": 200, "max_depth": 2, "learning_rate": 0.05, "subsample"
 
 def fit(kind: Kind, counts: Floats, performance: Floats, *, seed: int = 0) -> Predict:
     """A function from counts (mixes, tags) to predicted performances."""
-    mean, spread = counts.mean(0), counts.std(0)
-    scale = np.where(spread > 0, spread, 1.0)
+    mean, scale = counts.mean(0), max(float(np.sqrt(counts.var(0).mean())), 1e-12)
     base = float(performance.mean())
 
     def scaled(of: Floats) -> Floats:

@@ -6,7 +6,7 @@ knows the truth.
 
 import numpy as np
 
-N_ROWS, N_TAGS = 7000, 90
+N_ROWS, N_TAGS = 2000, 90
 
 
 class World:

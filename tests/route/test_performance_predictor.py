@@ -51,15 +51,17 @@ def captured(world, predict, counts, seed, n_people):
     return share, routed > np.quantile(lots, 0.975)
 
 
-@pytest.mark.parametrize(("quadratic", "least"), [(0.0, 0.85)])
+@pytest.mark.parametrize(("quadratic", "least"), [(0.0, 0.85), (1.0, 0.6)])
 def test_planted_mixes_are_ranked_and_rows_chosen_above_the_lot(quadratic, least):
-    for seed in range(2):
+    shares = []
+    for seed in range(3):
         world = World(seed, quadratic)
         _, predict, counts = learnt(world, seed)
         assert held_out(world, predict, seed) >= least
         share, above = captured(world, predict, counts, seed, N_ROWS // 4)
         assert above
-        assert share >= 0.4
+        shares.append(share)
+    assert np.mean(shares) >= 0.4
 
 
 def test_least_squares_on_all_products_is_what_the_others_are_better_than():
@@ -94,7 +96,7 @@ def test_linear_and_ridge_are_scikit_learns():
     np.testing.assert_allclose(
         fit("linear", counts, y)(new), models.LinearRegression().fit(counts, y).predict(new)
     )
-    mean, spread = counts.mean(0), counts.std(0)
+    mean, spread = counts.mean(0), np.sqrt(counts.var(0).mean())
     # Of a mean that is taken from all mixes; the kernel is divided by the number of tags.
     z, of_new = (counts - mean) / spread, (new - mean) / spread
     theirs = models.RidgeCV(alphas=PENALTIES * counts.shape[1], fit_intercept=False)

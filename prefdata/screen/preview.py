@@ -230,7 +230,7 @@ def loading(version: Version, view: str) -> list[str]:
 
 
 def draw_diff(found: Diff, on: Console) -> None:
-    """How two versions differ, what caused it first."""
+    """How two versions differ, what caused it first, then pairs by what changed of them."""
     on.print(write.text(found.before, "bold"), "→", write.text(found.after, "bold"))
     on.print()
     causes = [write.text(f"  {cause}") for cause in found.causes]
@@ -241,9 +241,18 @@ def draw_diff(found: Diff, on: Console) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_column()
     table.add_column(justify="right")
-    for name, style in (("added", "green"), ("removed", "red"), ("flipped", "yellow")):
+    for name, style in (
+        ("added", "green"), ("removed", "red"), ("flipped", "yellow"), ("moved", "cyan"),
+    ):  # fmt: skip
         ids: Sequence[str] = getattr(found, name)
+        if name == "moved":
+            table.add_row("kept", write.count(found.kept), "")
+        label = "  of these, with another label" if name == "moved" else name
         more = f"{', '.join(ids[:3])}{', …' if len(ids) > 3 else ''}"
-        table.add_row(write.text(name, style), write.count(len(ids)), write.text(more, "dim"))
-    table.add_row("kept", write.count(found.kept), "")
+        table.add_row(write.text(label, style), write.count(len(ids)), write.text(more, "dim"))
     on.print(table)
+    if found.reasons:
+        on.print("\nwhat changed of these pairs, and what can have led to it")
+    for reason in found.reasons:
+        first = f"{reason.first[0]}{', …' if reason.n > 1 else ''}"
+        on.print(write.text(f"  {reason}  "), write.text(f"({first})", "dim"), sep="")

@@ -82,6 +82,11 @@ def said(value: Any) -> str:
     return html.escape("".join(c for c in str(value) if c >= " " or c in "\n\t"))
 
 
+def number(value: float) -> str:
+    """Four digits, with no exponent where that is no longer."""
+    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:.4g}"
+
+
 def bars(rows: Sequence[tuple[str, int, int, str]]) -> str:
     """A bar for each (name, in this version or kept, dropped, what is said at its end)."""
     most = max((kept + dropped for _, kept, dropped, _ in rows), default=0) or 1
@@ -117,14 +122,14 @@ def histogram(name: str, kept: Floats, dropped: Floats | None = None) -> str:
                 )
     words = (
         f"Histogram of {name}: {len(kept)} rows in this version, {len(gone)} dropped; "
-        f"from {whole.min():.4g} to {whole.max():.4g}."
+        f"from {number(whole.min())} to {number(whole.max())}."
     )
     marks = "".join(
-        f"<span>{beyond}{edges[0] + share * (edges[-1] - edges[0]):.4g}</span>"
-        for share, beyond in (
-            (0.0, "≤ " if whole.min() < edges[0] else ""),
-            (0.5, ""),
-            (1.0, "≥ " if whole.max() > edges[-1] else ""),
+        f"<span>{beyond}{number(value)}</span>"
+        for value, beyond in (
+            (edges[0], "≤ " if whole.min() < edges[0] else ""),
+            ((edges[0] + edges[-1]) / 2, ""),
+            (edges[-1], "≥ " if whole.max() > edges[-1] else ""),
         )
     )
     return (

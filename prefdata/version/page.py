@@ -11,7 +11,8 @@ from typing import Any
 import polars as pl
 
 from prefdata.version import charts
-from prefdata.version.charts import said
+from prefdata.version.charts import number, said
+from prefdata.version.constitution import ABOUT, FIGURES, Standing, standing
 from prefdata.version.distributions import Distribution, Floats, distributions
 from prefdata.version.glance import agreement, first_preferred, longer_preferred
 from prefdata.version.samples import sample_pairs, tally
@@ -33,7 +34,7 @@ HEAD = (
 
 
 def page(manifest: Manifest, frames: Frames) -> str:
-    """report.html of a version; empty where it has neither votes, pairs nor scores."""
+    """report.html of a version; empty where it has no votes, pairs, scores or principles."""
     if not has_page(frames):
         return ""
     found = distributions(frames)
@@ -45,6 +46,7 @@ def page(manifest: Manifest, frames: Frames) -> str:
         _agreement(frames),
         _moved(frames),
         _noise(manifest),
+        _constitution(standing(frames)),
         _scores(found),
         _cost(manifest),
         _pairs(frames),
@@ -58,7 +60,7 @@ def page(manifest: Manifest, frames: Frames) -> str:
 
 
 def has_page(frames: Frames) -> bool:
-    shown = ("votes", "pairs", "scores")
+    shown = ("votes", "pairs", "scores", "principles")
     return any(not frames.get(name, pl.DataFrame()).is_empty() for name in shown)
 
 
@@ -190,6 +192,24 @@ def _ends(row: Mapping[str, Any]) -> str:
     return "" if None in (row["low"], row["high"]) else f"{row['low']:.1%} to {row['high']:.1%}"
 
 
+def _constitution(principles: Sequence[Standing]) -> str:
+    """The principles as a table, each with what shows it under its figures."""
+    if not principles:
+        return ""
+    head = "".join(f"<th>{said(each)}</th>" for each in ("principle", *FIGURES))
+    rows: list[str] = []
+    for each in principles:
+        figures = "".join(f"<td>{said(figure)}</td>" for figure in each.figures)
+        shown = "".join(
+            f'<br><span class="faint">{kind}: {said(one)} <em>over</em> {said(other)}</span>'
+            for kind, (one, other) in each.examples.items()
+        )
+        text = f"{each.rank}. {said(each.principle)}{shown}"
+        rows.append(f'<tr><td class="said">{text}</td>{figures}</tr>')
+    drawn = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return _section("Constitution", f'<div class="wide">{drawn}</div>', said(ABOUT))
+
+
 def _scores(found: Sequence[Distribution]) -> str:
     if not found:
         return ""
@@ -212,9 +232,7 @@ def _score(each: Distribution) -> str:
 
 def _quantiles(rows: Sequence[tuple[str, Floats]]) -> str:
     head = ("", "rows", *(f"{round(100 * q)} %" for q in QUANTILES))
-    said_rows = [
-        (name, f"{len(values):,}", *(f"{v:.4g}" for v in _at(values))) for name, values in rows
-    ]
+    said_rows = [(name, f"{len(values):,}", *map(number, _at(values))) for name, values in rows]
     return charts.table(head, said_rows)
 
 

@@ -100,6 +100,12 @@ def test_what_is_drawn_is_also_said(frames: dict[str, pl.DataFrame]):
     assert "dropped" in reader.text
 
 
+def test_large_numbers_are_written_as_people_write_them():
+    text = read(page(MANIFEST, {"scores": scores_of(["a", "b"], [-115_123.4, -115_123.4])})).text
+    assert "-115,123" in text
+    assert "e+" not in text
+
+
 def test_nothing_is_fetched_run_or_needs_a_pointer(frames: dict[str, pl.DataFrame]):
     text = page(MANIFEST, frames)
     reader = read(text)
@@ -287,3 +293,15 @@ def test_a_page_of_many_pairs_is_small(world: Any):
         )
     )
     assert len(page(MANIFEST, {**made, "completions": completions})) < 1_000_000
+
+
+def test_a_constitution_is_a_table_and_no_text_of_it_is_markup():
+    row = {"principle_id": "p1", "principle": "<script>alert(1)</script>", "for": 2, "against": 1,
+           "abstain": 0, "invalid": 0, "agreement": 2 / 3, "accuracy": 2 / 3, "relevance": 1.0,
+           "rank": 1}  # fmt: skip
+    rules = tables.check("principles", pl.DataFrame([row]), where="test")
+    seen = read(page(MANIFEST, {"principles": rules}))
+    assert "<script>alert(1)</script>" in seen.text
+    assert "script" not in {tag for tag, _ in seen.tags}
+    assert "0.6667 (0.2077 to 0.9385)" in seen.text
+    assert "scored and then dropped" not in seen.text

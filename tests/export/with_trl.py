@@ -1,10 +1,11 @@
 """Trains with TRL on a folder that prefdata wrote, with no column mapped by hand.
 
-    python tests/export/with_trl.py MODEL VERSION dpo|kto|reward [shuffled]
+    python tests/export/with_trl.py MODEL VERSION dpo|kto|reward|read [shuffled]
 
-Prints one JSON object last: the held-out margin `before` and `after`, and what TRL's collators made
-of the first rows. Run by an interpreter that has TRL; `shuffled` turns half of the training
-labels round.
+Prints one JSON object last: the held-out margin `before` and `after`, and the shapes of the first
+batch. `shuffled` turns half of the training labels round. `read` trains nothing: it tells what TRL
+makes of explicit and implicit prompts and of the reference's log-probabilities. Run by an
+interpreter that has TRL.
 """
 
 import json
@@ -59,10 +60,12 @@ def trainer_of(method: str, model: str, rows: DatasetDict, folder: Path):
     trainer, config = kinds[method]
     torch.manual_seed(7)
     if method == "reward":
-        made = AutoModelForSequenceClassification.from_pretrained(model, num_labels=1)
+        made = AutoModelForSequenceClassification.from_pretrained(
+            model, num_labels=1, dtype=torch.float32
+        )
         made.config.pad_token_id = tokenizer.pad_token_id
     else:
-        made = AutoModelForCausalLM.from_pretrained(model)
+        made = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     return trainer(
         model=made,
         args=config(output_dir=str(folder), **SETTINGS),
@@ -79,7 +82,32 @@ def margin(trainer) -> float:
     return found[name]
 
 
+def tokens(trainer) -> list[list[list[int]]]:
+    return [
+        [row["prompt_ids"] + row["chosen_ids"], row["prompt_ids"] + row["rejected_ids"]]
+        for row in trainer.train_dataset
+    ]
+
+
+def read(model: str, version: str) -> dict:
+    """What TRL's own data code makes of the layouts."""
+    folder = Path(version).parent / "trl"
+    views = {name: load_from_disk(f"{version}/{name}") for name in ("pairwise", "implicit")}
+    trainers = {name: trainer_of("dpo", model, rows, folder) for name, rows in views.items()}
+    known = [{**row, "ref_chosen_logps": -1.5, "ref_rejected_logps": -2.5}
+             for row in trainers["pairwise"].train_dataset.select(range(2))]  # fmt: skip
+    batch = trainers["pairwise"].data_collator(known)
+    return {
+        "same": tokens(trainers["pairwise"]) == tokens(trainers["implicit"]),
+        "rows": len(trainers["pairwise"].train_dataset),
+        "logps": [batch[f"ref_{side}_logps"].tolist() for side in ("chosen", "rejected")],
+    }
+
+
 def main(model: str, version: str, method: str, *more: str) -> None:
+    if method == "read":
+        print(json.dumps(read(model, version)))
+        return
     rows = load_from_disk(f"{version}/{VIEW[method]}")
     if "shuffled" in more:
         rows["train"] = turned(rows["train"], method)

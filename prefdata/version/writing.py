@@ -10,7 +10,7 @@
       <export>/          a `datasets.DatasetDict` folder, one for each export; some also as files
                          that a trainer reads, with the settings by which it does
       README.md          the dataset card
-      report.html        how scores are distributed, kept and dropped, if any
+      report.html        its constitution, and how scores are distributed, if there are any
 
 `<id>` is 12 hexadecimal digits over tables, resolved recipe and judges (see `content`), so building
 the same thing twice gives the same id and writes nothing. A version is written aside, its manifest

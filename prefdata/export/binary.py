@@ -9,6 +9,7 @@ from typing import Literal
 import polars as pl
 
 from prefdata.errors import RecipeError, TableError, nearest
+from prefdata.estimate._named import named
 from prefdata.export._policy import Policy, Ties, kept
 from prefdata.export._tool_calls import ToolCalls, as_fields
 from prefdata.tables import (
@@ -102,14 +103,8 @@ def _scored(scores: Scores | None, name: str) -> pl.DataFrame:
     """A score about completions, as (completion_id, weight)."""
     if scores is None:
         raise TableError(f"export.binary: weights = {name!r}, but there are no scores")
-    about = scores.filter(pl.col("subject") == "completion")
-    there = about["score"].unique().to_list()
-    if there and name not in there:
-        raise TableError(
-            f"export.binary: no completion has a score {name!r}; {nearest(name, there)}"
-        )
-    own = about.filter(pl.col("score") == name).select("subject_id", weight="value")
-    return own.unique("subject_id", keep="none").rename({"subject_id": "completion_id"})
+    own = named(scores, name, where="export.binary", subject="completion")
+    return own.rename({"subject_id": "completion_id", "value": "weight"})
 
 
 def _refuse(by: By, threshold: float | None, quantile: float | None) -> None:

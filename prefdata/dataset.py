@@ -20,7 +20,7 @@ from prefdata.plan import Plan, plan
 from prefdata.plan import folder as export_folder
 from prefdata.recipe import Recipe
 from prefdata.rehearsal import rehearse
-from prefdata.stage import Ask
+from prefdata.stage import Ask, saving
 from prefdata.stopping import Stopped, graceful
 from prefdata.tables import Votes
 from prefdata.version.stored import data_folder
@@ -133,6 +133,7 @@ def build(
         recipe.name,
         tables=tables,
         exports=exports,
+        savings={export_folder(each): saving(each.function) for each in planned.exports},
         recipe_text=recipe.text or recipe.to_toml(),
         resolved=planned.resolved,
         judges={name: judge.to_toml() for name, judge in planned.judges.items()},

@@ -25,7 +25,7 @@ from typing import Any
 import polars as pl
 
 from prefdata import tables
-from prefdata.annotate._by_principle import ask_by_principle, check
+from prefdata.annotate._by_principle import ask_by_principle, check, with_lists
 from prefdata.errors import RecipeError, nearest
 from prefdata.explain import _cluster
 from prefdata.explain._asking import ask_lists
@@ -128,8 +128,8 @@ def vibes(
     train, aside = rows.filter(~pl.col("held_out")), rows.filter("held_out")
     proposed = yield from _proposals(train, proposed_from, proposer or model, reask, seed)
     texts = _cluster.distinct(proposed)
-    vectors = yield from _cluster.embedded(texts, embedder)
     # Where they are not embedded the most frequent stay.
+    vectors = (yield from _cluster.embedded(texts, embedder)) if embedder else {}
     often = Counter(map(_cluster.plain, proposed))
     unlike = _cluster.one_of_each(texts, vectors, max_axes)
     unlike = sorted(unlike, key=lambda text: (-often[_cluster.plain(text)], text))[:max_axes]
@@ -242,17 +242,13 @@ def _votes(
     ids = sorted(axes)
     parts: list[pl.DataFrame] = []
     a, b = pl.col("said_a"), pl.col("said_b")
-    for start in range(0, len(ids), per_call):
-        chunk = pl.Series([ids[start : start + per_call]], dtype=pl.List(pl.String))
-        for a_first in (True, False):
-            said = (a, b) if a_first else (b, a)
-            parts.append(
-                rows.select(
-                    "prompt_id", "completion_a", "completion_b", "prompt",
-                    said_first=said[0], said_second=said[1], a_first=pl.lit(a_first),
-                    draw=pl.lit(0, pl.Int64), listed=pl.lit(chunk).first(),
-                )
-            )  # fmt: skip
+    for a_first in (True, False):
+        said = (a, b) if a_first else (b, a)
+        shown = rows.select(
+            "prompt_id", "completion_a", "completion_b", "prompt", said_first=said[0],
+            said_second=said[1], a_first=pl.lit(a_first), draw=pl.lit(0, pl.Int64),
+        )  # fmt: skip
+        parts += with_lists(shown, ids, per_call)
     if not parts or rows.is_empty():
         return tables.empty("votes").with_columns(principle_id=pl.lit(None, pl.String))
     heard = yield from ask_by_principle(pl.concat(parts), axes, judge, model, reask=reask)

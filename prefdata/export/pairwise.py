@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from prefdata.errors import RecipeError, TableError, nearest
+from prefdata.export._policy import Policy, Ties, kept
 from prefdata.tables import Completions, Format, Pairs, Prompts, Rows, Scores, check, plain
 
 # What trainers call a score that they read, whichever model gave it.
@@ -26,6 +27,9 @@ def pairwise(
     format: Format = "conversational",
     explicit_prompt: bool = True,
     columns: Sequence[str] = (),
+    policy: Policy = "all",
+    ties: Ties = "keep",
+    seed: int = 0,
 ) -> Rows:
     """One row a pair, by `pair_id`.
 
@@ -37,6 +41,9 @@ def pairwise(
     `ref_logp_chosen` and `ref_logp_rejected`, of whichever model, are called `ref_chosen_logps` and
     `ref_rejected_logps`, as TRL calls the reference's log-probabilities that it need not compute.
 
+    `policy` is which pairs of a prompt have a row: "all", the one of the "widest" margin, or one at
+    "random" by `seed`. `ties` "drop" leaves out pairs whose soft label is 1/2.
+
     Source: TRL, dataset formats and types (preference, explicit and implicit prompt).
     """
     if format == "standard" and not explicit_prompt:
@@ -44,6 +51,7 @@ def pairwise(
             "export.pairwise: plain strings need a column prompt, since how to join two strings is "
             'not given; use explicit_prompt = true or format = "conversational"'
         )
+    pairs = kept(pairs, policy, ties, seed)
     rows = _with_messages(prompts, completions, pairs, explicit_prompt)
     rows = check("pairwise", rows, where="export.pairwise")
     if format == "standard":

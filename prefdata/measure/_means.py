@@ -13,11 +13,13 @@ Source: Cochran 1977, "Sampling Techniques" (a ratio of sums over clusters); Wil
 Graubard 1998 for the number of independent rows.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
 from scipy import special
 
+from prefdata.errors import nearest
 from prefdata.measure._wilson import wilson
 from prefdata.tables import Prompts
 
@@ -103,6 +105,22 @@ def means(
         note=pl.when(pl.col("groups") == 1).then(pl.lit(ONE_GROUP)).otherwise(pl.lit(note)),
         n=pl.col("n").fill_null(0),
     )
+
+
+def unheard(measure: str, gold: str, judges: Sequence[str], there: Sequence[str]) -> pl.DataFrame:
+    """Rows without a value, with the reason, of judges who cannot be held against gold.
+
+    Because they, or gold, are not among those who voted. A vote may be missing for a good reason,
+    such as that a check dropped all, so this ends no build.
+    """
+    lost = {name: f"no votes of {name!r}; {nearest(name, there)}" for name in (gold, *judges)}
+    rows = [
+        {"measure": measure, "subject": judge, "note": lost[each], "n": 0}
+        for judge in judges
+        for each in [judge if gold in there else gold]
+        if each not in there
+    ]
+    return pl.DataFrame(rows, COLUMNS)
 
 
 def two_names(one: str, other: str) -> pl.Expr:

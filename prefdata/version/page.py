@@ -1,4 +1,4 @@
-"""The page of a version's scores: how each is distributed, and what a filter by it kept.
+"""The page of a version: its constitution; how each score is distributed, what a filter by it kept.
 
 One file of HTML with its figures drawn in it: no script, nothing fetched, light or dark as the
 reader's machine is. All that a figure shows is also written beside it in numbers.
@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+
+from prefdata.version.constitution import ABOUT, FIGURES, Standing, standing
 
 Floats = NDArray[np.float64]
 
@@ -36,7 +38,8 @@ svg { width: 100%; height: auto; display: block; } svg text { fill: var(--faint)
 table { border-collapse: collapse; margin: 0.5rem 0 1rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: 0.15rem 0.8rem 0.15rem 0;
   border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; } th { font-weight: 600; }
+th, td { vertical-align: top; } th { font-weight: 600; }
+th:first-child, td:first-child { text-align: left; }
 .key { display: inline-block; width: 0.8em; height: 0.8em; margin-right: 0.3em; }
 .key.kept { background: var(--kept); } .key.dropped { background: var(--dropped); }
 """
@@ -54,23 +57,45 @@ class Distribution:
 
 
 def page(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str:
-    """report.html for a version whose tables have scores; empty where there are none."""
-    found = distributions(frames)
-    if not found:
+    """report.html for a version with principles or scores; empty where there are none."""
+    found, principles = distributions(frames), standing(frames)
+    if not found and not principles:
         return ""
     name = _said(f"{manifest['name']}@{manifest['id']}")
     described = f"<p>{_said(manifest['description'])}</p>" if manifest.get("description") else ""
     more = len(found) - MOST_SCORES
     rest = f"<p>{more} more scores are in <code>scores.parquet</code>.</p>" if more > 0 else ""
+    key = (
+        '<p><span class="key kept"></span>in this version, <span class="key dropped"></span>'
+        "scored and then dropped.</p>\n"
+    )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Scores of {name}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f"<h1>Scores of {name}</h1>\n{described}\n"
-        '<p><span class="key kept"></span>in this version, <span class="key dropped"></span>'
-        "scored and then dropped.</p>\n"
+        f"<title>{name}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<h1>{name}</h1>\n{described}\n{_constitution(principles)}{key if found else ''}"
         + "\n".join(_section(each) for each in found[:MOST_SCORES])
         + f"\n{rest}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _constitution(principles: list[Standing]) -> str:
+    """The principles as a table, each with what shows it under its figures."""
+    if not principles:
+        return ""
+    head = "".join(f"<th>{_said(each)}</th>" for each in ("principle", *FIGURES))
+    rows: list[str] = []
+    for each in principles:
+        figures = "".join(f"<td>{_said(figure)}</td>" for figure in each.figures)
+        shown = "".join(
+            f'<br><span class="faint">{kind}: {_said(one)} <em>over</em> {_said(other)}</span>'
+            for kind, (one, other) in each.examples.items()
+        )
+        text = f"{each.rank}. {_said(each.principle)}{shown}"
+        rows.append(f"<tr><td>{text}</td>{figures}</tr>")
+    return (
+        f"<section>\n<h2>Constitution</h2>\n<p>{_said(ABOUT)}</p>\n<table><thead><tr>{head}</tr>"
+        f"</thead><tbody>{''.join(rows)}</tbody></table>\n</section>\n"
     )
 
 

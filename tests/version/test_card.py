@@ -7,6 +7,7 @@ from scipy import stats
 from prefdata import tables, version
 from prefdata.export.binary import binary
 from prefdata.export.pairwise import pairwise
+from prefdata.version.constitution import LONGEST, standing
 
 MODEL = {"label": "m", "identity": "m@1", "options": {"temperature": 0.5}}
 
@@ -207,6 +208,56 @@ def test_a_constitution_is_a_table_with_intervals_and_how_it_holds_on_pairs_not_
     assert "Select the \\| longer reply." in section
     assert lines[0][-1].startswith("0.7 (0.5 to 0.85)")
     assert "## Constitution" not in carded()[1]
+
+
+def ruled(world, *said):
+    """A principle that is for the first pairs and against the last one, with what stands there."""
+    made = world(3, 2)
+    pairs = made["pairs"].sort("pair_id")
+    small = pl.min_horizontal("chosen_id", "rejected_id")
+    votes = pairs.select(
+        "prompt_id",
+        completion_a=small,
+        completion_b=pl.max_horizontal("chosen_id", "rejected_id"),
+        annotator=pl.lit("principle:p1/m"),
+        criterion=pl.lit("principle"),
+        draw=pl.lit(0, pl.Int64),
+        a_first=pl.lit(True),
+        preference=((pl.col("chosen_id") == small) == (pl.int_range(pl.len()) < 2)).cast(float),
+    )
+    texts = dict(zip(pairs["chosen_id"], said, strict=False))
+    turns = [
+        [{**turn[0], "content": texts.get(id, turn[0]["content"])}]
+        for id, turn in made["completions"].select("completion_id", "completion").rows()
+    ]
+    completions = made["completions"].with_columns(tables.conversations("completion", turns))
+    counts = {"for": 2, "against": 1, "abstain": 0, "invalid": 0, "rank": 1}
+    shares = {"agreement": 2 / 3, "accuracy": 2 / 3, "relevance": 1.0}
+    row = {"principle_id": "p1", "principle": "Be `kind`.", **counts, **shares}
+    return {
+        **made,
+        "pairs": pairs,
+        "completions": tables.check("completions", completions, where="test"),
+        "votes": tables.check("votes", votes, where="test"),
+        "principles": tables.check("principles", pl.DataFrame([row]), where="test"),
+    }
+
+
+def test_a_principle_is_shown_by_what_it_is_for_and_against(carded, world):
+    long = "word " * 100
+    frames = ruled(world, long, "<img src=x> [click](http://x) `code`\n# head", "the worse one")
+    (each,) = standing(frames)
+    assert each.examples["for"][0].startswith("<img")  # of two it is the shorter comparison
+    assert each.examples["against"][0] == "the worse one"
+    _, text = carded(frames)
+    section = text.partition("## Constitution")[2].partition("\n## ")[0]
+    shown = [line for line in section.splitlines() if line.startswith("- ")]
+    assert [line.partition(":")[0] for line in shown] == ["- 1, for", "- 1, against"]
+    assert "\\<img src=x\\> \\[click\\](http://x) \\`code\\` # head *over* answer 0" in shown[0]
+    assert "| 1 | Be \\`kind\\`. |" in section
+    cut = standing(ruled(world, long, long, long))[0].examples["for"][0]
+    assert len(cut) <= LONGEST
+    assert cut.endswith("word…")
 
 
 def wilson(k, n):

@@ -153,3 +153,15 @@ def test_a_version_with_scores_has_its_page_and_one_without_has_none(
     plain = version.write(tmp_path, "plain", tables=bare, **how)
     assert not (plain.path / "report.html").exists()
     version.verify(plain.path)
+
+
+def test_a_constitution_is_a_table_and_no_text_of_it_is_markup():
+    row = {"principle_id": "p1", "principle": "<script>alert(1)</script>", "for": 2, "against": 1,
+           "abstain": 0, "invalid": 0, "agreement": 2 / 3, "accuracy": 2 / 3, "relevance": 1.0,
+           "rank": 1}  # fmt: skip
+    rules = tables.check("principles", pl.DataFrame([row]), where="test")
+    seen = read(page(MANIFEST, {"principles": rules}))
+    assert "<script>alert(1)</script>" in seen.text
+    assert "script" not in {tag for tag, _ in seen.tags}
+    assert "0.6667 (0.2077 to 0.9385)" in seen.text
+    assert "scored and then dropped" not in seen.text

@@ -32,6 +32,7 @@ from prefdata.explain._asking import ask_lists
 from prefdata.explain._axes import consistency, held_out_measures, judged
 from prefdata.explain._labelled import labelled, with_held_out
 from prefdata.explain._predict import check_folds
+from prefdata.explain._standing import as_principles
 from prefdata.judge import Form, Judge
 from prefdata.judge.form import Texts
 from prefdata.judge.transcript import asking, fence, transcript
@@ -148,7 +149,7 @@ def vibes(
     ]
     told = pl.concat([votes, outside]).select(*tables.schema("votes").columns)
     return (
-        Principles(kept.select(*tables.schema("principles").columns)),
+        Principles(as_principles(kept)),
         Votes(told),
         Measures(tables.typed(Measures, pl.concat(measured, how="diagonal_relaxed"))),
         Dropped(_dropped(found.filter(pl.col("reason").is_not_null()))),

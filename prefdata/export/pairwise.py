@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from prefdata.errors import RecipeError, TableError, nearest
+from prefdata.errors import RecipeError, TableError
+from prefdata.estimate._named import named
 from prefdata.export._policy import Policy, Ties, kept
 from prefdata.tables import Completions, Format, Pairs, Prompts, Rows, Scores, check, plain
 
@@ -44,6 +45,8 @@ def pairwise(
     `policy` is which pairs of a prompt have a row: "all", the one of the "widest" margin, or one at
     "random" by `seed`. `ties` "drop" leaves out pairs whose soft label is 1/2.
 
+    Raises `RecipeError` for a column that no pair's score has the name of, or several models gave.
+
     Source: TRL, dataset formats and types (preference, explicit and implicit prompt).
     """
     if format == "standard" and not explicit_prompt:
@@ -64,7 +67,12 @@ def pairwise(
         name = TRL.get(wanted.partition("@")[0], wanted)
         if name in rows.columns:
             raise RecipeError(f"export.pairwise: the row has a column {name!r} of its own already")
-        values = _score(scores, wanted).rename({wanted: name})
+        if scores is None:
+            raise RecipeError(
+                f"export.pairwise: the column {wanted!r} is wanted, but no stage made scores"
+            )
+        values = named(scores, wanted, where="export.pairwise")
+        values = values.rename({"subject_id": "pair_id", "value": name})
         rows = rows.join(values, on="pair_id", how="left", maintain_order="left")
     return Rows(rows)
 
@@ -92,24 +100,3 @@ def _with_messages(
         said = answers.rename({"completion_id": f"{side}_id", "answer": side})
         rows = rows.join(said, on=f"{side}_id", how="left")
     return rows.drop("annotator", "split", strict=False)
-
-
-def _score(scores: Scores | None, column: str) -> pl.DataFrame:
-    """The scores about pairs that a column name picks, as (pair_id, column)."""
-    name, _, model = column.partition("@")
-    about = pl.DataFrame(scores) if scores is not None else None
-    if about is None:
-        raise TableError(f"export.pairwise: column {column!r} is wanted, but there are no scores")
-    about = about.filter(pl.col("subject") == "pair")
-    picked = about.filter(pl.col("score") == name)
-    if picked.is_empty() and about.height:
-        there = about["score"].unique().to_list()
-        raise TableError(f"export.pairwise: no pair has a score {name!r}; {nearest(name, there)}")
-    if model:
-        picked = picked.filter(pl.col("model") == model)
-    if picked["subject_id"].is_duplicated().any():
-        models = ", ".join(sorted(str(each) for each in picked["model"].unique()))
-        raise TableError(
-            f"export.pairwise: score {name!r} was measured with {models}; write {name}@<model>"
-        )
-    return picked.select(pl.col("subject_id").alias("pair_id"), pl.col("value").alias(column))

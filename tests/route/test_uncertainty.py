@@ -50,7 +50,7 @@ def test_calibrated_probabilities_buy_the_most_errors_that_can_be_bought():
 def test_several_aggregates_need_a_choice_and_a_score_must_be_a_probability():
     votes = said({"llm:one": [1, 0]})
     both = tables.typed(Scores, pl.concat([preferences([0.9, 0.5]), preferences([0.6, 0.9], "n")]))
-    with pytest.raises(RecipeError, match="the score 'preference' is by m, n; say which"):
+    with pytest.raises(RecipeError, match="the score 'preference' is by m, n; say whose"):
         gains(votes, None, both)
     assert gains(votes, None, both, score="preference@n") == pytest.approx({0: 0.4, 1: 0.1})
     with pytest.raises(RecipeError, match="no pair has a score 'preferance'"):

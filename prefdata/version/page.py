@@ -15,6 +15,7 @@ from prefdata.version.charts import number, said
 from prefdata.version.constitution import ABOUT, FIGURES, Standing, standing
 from prefdata.version.distributions import Distribution, Floats, distributions
 from prefdata.version.glance import agreement, first_preferred, longer_preferred
+from prefdata.version.licences import conflicts
 from prefdata.version.samples import sample_pairs, tally
 
 Frames = Mapping[str, pl.DataFrame]
@@ -72,6 +73,8 @@ def _opening(manifest: Manifest, frames: Frames) -> str:
         described += (
             f'<p class="note">Partial: {said(partial["reason"])}; not asked: {said(missing)}.</p>'
         )
+    for each in conflicts(manifest) if "licenses" in manifest else ():
+        described += f'<p class="note">Licences conflict: {said(each)}.</p>'
     kinds = ("prompts", "completions", "votes", "ratings", "pairs")
     facts = [(name, f"{frames[name].height:,}") for name in kinds if name in frames]
     if "votes" in frames:

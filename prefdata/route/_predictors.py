@@ -1,7 +1,7 @@
 """What a mix of labels will be worth, predicted from how many of its rows of each tag people did.
 
 Four predictors of the performance of a mix from its counts, less their means, in one unit for all:
-before anything is known, a row of a rare tag is as likely to be worth much as one of a frequent one.
+before anything is known, a row of a rare tag is as likely to be worth much as another.
 
 - linear      least squares;
 - ridge       least squares with a penalty;

@@ -90,15 +90,19 @@ def _kernel(u: Floats, v: Floats, products: float) -> Floats:
 
 
 def _trees(z: Floats, y: Floats, seed: int) -> Predict:
+    model = trees_there()(random_state=seed, max_features="sqrt", **TREES)
+    return model.fit(z, y).predict
+
+
+def trees_there() -> Any:
+    """scikit-learn's boosted trees; `RecipeError` where it is not installed."""
     try:
-        ensemble: Any = import_module("sklearn.ensemble")
+        return import_module("sklearn.ensemble").GradientBoostingRegressor
     except ImportError:
         raise RecipeError(
             'route.performance_predictor: the predictor "trees" needs scikit-learn, which is not '
             "installed; pip install 'prefdata[route]', or leave it out of predictors"
         ) from None
-    model = ensemble.GradientBoostingRegressor(random_state=seed, max_features="sqrt", **TREES)
-    return model.fit(z, y).predict
 
 
 @dataclass(frozen=True)

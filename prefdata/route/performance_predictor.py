@@ -23,7 +23,7 @@ from prefdata.route._budget import SIDES, Budget, check, expected_rows, open_row
 from prefdata.route._groups import By, prompt_of
 from prefdata.route._mixes import candidates, gains, slopes
 from prefdata.route._people import compared
-from prefdata.route._predictors import Kind, Tried, compare, fit
+from prefdata.route._predictors import Kind, Tried, compare, fit, trees_there
 from prefdata.route._proxy import Evaluate, Head, preference_head
 from prefdata.route._tags import tags_of, varying
 from prefdata.stage import Asks, Model
@@ -94,6 +94,8 @@ def performance_predictor(
             f"{min_rows}, predictors = {list(predictors)}; expected at least 10, at least 2, a "
             "share between 0 and 1, at least 1, and one or more"
         )
+    if "trees" in predictors:
+        trees_there()  # before anything is asked
     known = labelled(votes, annotator, label)
     seen = yield from gather(
         pairs_of(known, known["person"].to_numpy()), prompts, completions, None, None,

@@ -1,5 +1,6 @@
 """Mixes and what they are worth: planted worlds, exact least squares, leaving one out, a stage."""
 
+import sys
 from importlib import import_module
 
 import numpy as np
@@ -303,3 +304,10 @@ def test_a_performance_of_ones_own_takes_the_place_of_the_proxy():
     assert set(heard[0]["pair_id"]) == set(train["pair_id"])
     assert not set(made["completion_a"]) & hard
     assert named(told)["tag_gain tags:hard"] < 0
+
+
+def test_without_scikit_learn_trees_are_refused_before_anything_is_asked(monkeypatch):
+    votes, prompts, completions, _, _ = world(n=40, seen=30)
+    monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
+    with pytest.raises(RecipeError, match=r"needs scikit-learn.*or leave it out of predictors"):
+        next(performance_predictor(votes, prompts, completions, budget={"rows": 1}))

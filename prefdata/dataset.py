@@ -146,6 +146,7 @@ def build(
             "requests": requests,
             "tokens": tokens,
             "cost": edge.counts.cost,
+            "spent": count.spent,
             "sources": imported.rows,
             "audit": [str(finding) for finding in imported.audit],
             **({"nothing_made": count.nothing_made} if count.nothing_made else {}),

@@ -650,3 +650,25 @@ def test_a_difference_is_put_down_to_what_caused_it(folder: Path):
         "other votes by llm:@judge/helpfulness"
         in run("diff", first["name"], f"planted@{first['id']}").stdout
     )
+
+
+def test_check_exits_with_one_where_something_is_found(folder: Path):
+    built = answer("build", "recipe.toml")
+    checked = run("check", "planted", "--json")
+    found = json.loads(checked.stdout)
+    assert found["name"] == f"planted@{built['id']}"
+    assert checked.exit_code == (0 if found["passes"] else 1)
+    bad = [{"prompt": f"p {i}", "chosen": "same", "rejected": "same"} for i in range(3)]
+    (folder / "bad.jsonl").write_text("\n".join(map(json.dumps, bad)))
+    result = run("check", "bad.jsonl")
+    assert result.exit_code == 1
+    for wanted in ("identical", "error", "train row 0", "does not pass"):
+        assert wanted in result.stdout
+    assert run("check", "bad.jsonl", "--fail-on", "never").exit_code == 0
+    levels = {
+        each["check"]: each
+        for each in json.loads(run("check", "bad.jsonl", "--json").stdout)["findings"]
+    }
+    assert (levels["identical"]["level"], levels["identical"]["n"]) == ("error", 3)
+    assert run("check", "nothing/of/this").exit_code == 1
+    assert run("check", "bad.jsonl", "--fail-on", "perhaps").exit_code == 2

@@ -47,6 +47,7 @@ NEEDED: dict[str, dict[str, Any]] = {
 }
 FOR_ALL: dict[str, Any] = {
     "annotator": "human:nobody",
+    "budget": {"share": 0.5},
     "generator": "m",
     "judge": "helpfulness",
     "jury": "two.toml",

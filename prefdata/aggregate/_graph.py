@@ -71,14 +71,13 @@ def merged(
     """The comparisons of the same two added up, where they outnumber the ways to pick two."""
     if len(one) < n_items**2:
         return one, other, wins, losses
-    cell = np.minimum(one, other) * n_items + np.maximum(one, other)
-    turned, n = one > other, n_items**2
-    there = np.flatnonzero(np.bincount(cell, minlength=n))
-    low, high = (
-        np.bincount(cell, np.where(turned, *sides), n)[there].astype(np.float64, copy=False)
-        for sides in ((losses, wins), (wins, losses))
+    cell, n = one * n_items + other, n_items**2
+    won, lost, there = (
+        np.bincount(cell, each, n).astype(np.float64, copy=False).reshape(n_items, n_items)
+        for each in (wins, losses, None)
     )
-    return there // n_items, there % n_items, low, high
+    i, j = np.nonzero(np.triu(there + there.T))
+    return i, j, (won + lost.T)[i, j], (lost + won.T)[i, j]
 
 
 def components(one: Ints, other: Ints, n_items: int) -> Ints:
@@ -256,10 +255,15 @@ class Incidence:
         parts = np.zeros(len(one)), other.astype(np.int32), self.bounds
         self.upper = SPARSE.csr_array(parts, shape=(n_items, n_items))
         self.lower = self.upper.T
+        self.room = np.empty((2, len(one)))
 
     def apart(self, theta: Floats) -> Floats:
-        """theta_one - theta_other of each comparison."""
-        return theta[self.one] - theta[self.other]
+        """theta_one - theta_other of each comparison, in the same memory each time: where there are
+        many, new memory takes longer than the sums."""
+        made, spare = self.room
+        np.take(theta, self.one, out=made, mode="clip")
+        np.take(theta, self.other, out=spare, mode="clip")
+        return np.subtract(made, spare, out=made)
 
     def sums(self, values: Floats, sign: int = -1) -> Floats:
         """Of each item the values of comparisons where it is `one`, and `sign` times the others."""

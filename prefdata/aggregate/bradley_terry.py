@@ -149,8 +149,9 @@ class _Block:
         self.block, self.prior = block, prior
         self.graph = Incidence(block.one, block.other, len(block.items))
         won, lost = wins[block.rows], losses[block.rows]
-        self.lead, self.half = (won - lost) / 2, (won + lost) / 2
-        self.lead_of_items = self.graph.sums(self.lead)
+        self.half = (won + lost) / 2
+        self.expected = np.empty(len(won))
+        self.lead_of_items = self.graph.sums((won - lost) / 2)
         self.half_of_items = self.graph.sums(self.half, 1)
         # Where the likelihood is flat to the last bit no step can be told from noise.
         self.noise = 1e-15 * (2 * self.half_of_items + prior).reshape(-1, block.size).max(1)
@@ -170,10 +171,15 @@ class _Block:
     def slopes(self, theta: Floats) -> tuple[Floats, Floats, Floats]:
         """Observed less expected wins of each item, and the information of each comparison and of
         the prior on each item."""
-        t, own = np.tanh(self.graph.apart(theta / 2)), np.tanh(theta / 2)
-        expected = self.half * t
-        gradient = self.lead_of_items - self.graph.sums(expected) - self.prior * own
-        return gradient, (self.half - expected * t) / 2, self.prior * (1 - own**2) / 2
+        t, own = self.graph.apart(theta / 2), np.tanh(theta / 2)
+        np.tanh(t, out=t)
+        np.multiply(t, self.half, out=self.expected)
+        gradient = self.lead_of_items - self.graph.sums(self.expected) - self.prior * own
+        # (half - expected t) / 2, in the room of t.
+        np.multiply(t, self.expected, out=t)
+        np.subtract(self.half, t, out=t)
+        t /= 2
+        return gradient, t, self.prior * (1 - own**2) / 2
 
     def newton(self, theta: Floats) -> tuple[Floats, Floats]:
         """The step and the gradient, (components, items); a large step by conjugate gradients."""

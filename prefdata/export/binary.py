@@ -9,7 +9,9 @@ from typing import Literal
 import polars as pl
 
 from prefdata.errors import RecipeError, TableError, nearest
+from prefdata.estimate._named import named
 from prefdata.export._policy import Policy, Ties, kept
+from prefdata.export._tool_calls import ToolCalls, as_fields
 from prefdata.tables import (
     Completions,
     Format,
@@ -48,6 +50,7 @@ def binary(
     criterion: str | None = None,
     weights: str | None = None,
     format: Format = "conversational",
+    tool_calls: ToolCalls = "text",
     seed: int = 0,
 ) -> Rows:
     """One row a completion that has a label, by `completion_id`.
@@ -63,7 +66,8 @@ def binary(
     "conversational" keeps messages; "standard" gives plain strings and raises `TableError` on
     conversations of several messages. `weights` names a score about completions that is their
     `weight`, as "matching_weight" of order.matching_weights; one without it has none. `policy`,
-    `ties` and `seed` say which pairs count, as in export.pairwise.
+    `ties` and `seed` say which pairs count, and `tool_calls` how calls stand in messages, as in
+    export.pairwise.
 
     Source: Ethayarajh, Xu, Muennighoff, Jurafsky, Kiela (2024), KTO (desirable and undesirable
     completions, from pairs or from thresholded scores); TRL, dataset formats and types.
@@ -90,6 +94,8 @@ def binary(
     rows = check("binary", rows, where="export.binary")
     if format == "standard":
         rows = plain(rows, "prompt", "completion", where="export.binary")
+    elif tool_calls == "fields":
+        rows = as_fields(rows, "prompt", "completion")
     return Rows(rows)
 
 
@@ -97,14 +103,8 @@ def _scored(scores: Scores | None, name: str) -> pl.DataFrame:
     """A score about completions, as (completion_id, weight)."""
     if scores is None:
         raise TableError(f"export.binary: weights = {name!r}, but there are no scores")
-    about = scores.filter(pl.col("subject") == "completion")
-    there = about["score"].unique().to_list()
-    if there and name not in there:
-        raise TableError(
-            f"export.binary: no completion has a score {name!r}; {nearest(name, there)}"
-        )
-    own = about.filter(pl.col("score") == name).select("subject_id", weight="value")
-    return own.unique("subject_id", keep="none").rename({"subject_id": "completion_id"})
+    own = named(scores, name, where="export.binary", subject="completion")
+    return own.rename({"subject_id": "completion_id", "value": "weight"})
 
 
 def _refuse(by: By, threshold: float | None, quantile: float | None) -> None:

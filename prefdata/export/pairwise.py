@@ -12,6 +12,7 @@ import polars as pl
 from prefdata.errors import RecipeError, TableError
 from prefdata.estimate._named import named
 from prefdata.export._policy import Policy, Ties, kept
+from prefdata.export._tool_calls import ToolCalls, as_fields
 from prefdata.tables import Completions, Format, Pairs, Prompts, Rows, Scores, check, plain
 
 # What trainers call a score that they read, whichever model gave it.
@@ -30,6 +31,7 @@ def pairwise(
     columns: Sequence[str] = (),
     policy: Policy = "all",
     ties: Ties = "keep",
+    tool_calls: ToolCalls = "text",
     seed: int = 0,
 ) -> Rows:
     """One row a pair, by `pair_id`.
@@ -43,7 +45,8 @@ def pairwise(
     `ref_rejected_logps`, as TRL calls the reference's log-probabilities that it need not compute.
 
     `policy` is which pairs of a prompt have a row: "all", the one of the "widest" margin, or one at
-    "random" by `seed`. `ties` "drop" leaves out pairs whose soft label is 1/2.
+    "random" by `seed`. `ties` "drop" leaves out pairs whose soft label is 1/2. With `tool_calls`
+    "fields" messages have a field `tool_calls`; else what they call is text in their content.
 
     Raises `RecipeError` for a column that no pair's score has the name of, or several models gave.
 
@@ -59,6 +62,8 @@ def pairwise(
     rows = check("pairwise", rows, where="export.pairwise")
     if format == "standard":
         rows = plain(rows, "prompt", "chosen", "rejected", where="export.pairwise")
+    if format == "conversational" and tool_calls == "fields":
+        rows = as_fields(rows, "prompt", "chosen", "rejected")
     if not explicit_prompt:
         rows = rows.drop("prompt")
     if rows["margin"].null_count() == rows.height:

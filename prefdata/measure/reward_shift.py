@@ -12,7 +12,7 @@ Source: Jung et al. (2024), Binary Classifier Optimization for Large Language Mo
 import polars as pl
 
 from prefdata import tables
-from prefdata.errors import TableError, nearest
+from prefdata.estimate._named import named
 from prefdata.export.binary import By, binary
 from prefdata.tables import Completions, Measures, Pairs, Prompts, Ratings, Scores
 
@@ -38,15 +38,11 @@ def reward_shift(
     - `by`: what labels are made of, as in export.binary: "pairs" or "ratings".
     - `score`: the reward, a score about completions: `implicit_reward`, `reward`, ...
 
-    Raises `TableError` for a score that is not there.
+    Raises `RecipeError` for a score that is not there.
     """
-    where = "measure.reward_shift"
-    about = scores.filter(pl.col("subject") == "completion")
-    there = about["score"].unique().to_list()
-    if there and score not in there:
-        raise TableError(f"{where}: no completion has a score {score!r}; {nearest(score, there)}")
+    own = named(scores, score, where="measure.reward_shift", subject="completion")
+    own = own.rename({"subject_id": "completion_id"})
     labels = binary(prompts, completions, pairs, None, ratings, by=by)
-    own = about.filter(pl.col("score") == score).select(completion_id="subject_id", value="value")
     rows = labels.join(own, on="completion_id").sort("completion_id")
     means: list[float] = rows.group_by("label").agg(pl.col("value").mean())["value"].to_list()
     pooled = _mean(rows["value"].to_list())

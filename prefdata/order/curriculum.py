@@ -7,7 +7,8 @@ because others' are harder.
 
 import polars as pl
 
-from prefdata.errors import RecipeError, TableError, nearest
+from prefdata.errors import RecipeError, TableError
+from prefdata.estimate._named import named
 from prefdata.order._scored import scored
 from prefdata.tables import Pairs, Scores, digest
 
@@ -29,7 +30,7 @@ def curriculum(
       several models), greater is easier.
     - `seed`: what "random" is drawn from.
 
-    Raises `TableError` where no pair has what `by` names.
+    Raises `TableError` where no pair has a margin, `RecipeError` for a score that none has.
 
     Source: Pattnaik et al. (2024), Curry-DPO: Enhancing Alignment using Curriculum Learning &
     Ranked Preferences.
@@ -55,24 +56,11 @@ def _ease(pairs: Pairs, scores: Scores | None, by: str, seed: int, where: str) -
     names = ["ref_logp_chosen", "ref_logp_rejected"] if by == "logp_gap" else [by]
     if scores is None:
         raise RecipeError(f"{where}: by = {by!r}, but no stage before made scores")
-    about = scores.filter(pl.col("subject") == "pair")
-    found = [_named(about, name) for name in names]
-    for name, each in zip(names, found, strict=True):
-        if pairs.height and each.is_empty():
-            there = about["score"].unique().to_list()
-            raise TableError(f"{where}: no pair has a score {name!r}; {nearest(name, there)}")
-        if each["subject_id"].is_duplicated().any():
-            raise TableError(
-                f"{where}: several models gave the score {name!r}; write {name}@<model>"
-            )
-    values = [each.select(pair_id="subject_id", ease="value") for each in found]
+    values = [
+        named(scores, name, where=where).select(pair_id="subject_id", ease="value")
+        for name in names
+    ]
     if by != "logp_gap":
         return values[0]
     both = values[0].join(values[1], on="pair_id")
     return both.select("pair_id", ease=(pl.col("ease") - pl.col("ease_right")).abs())
-
-
-def _named(about: pl.DataFrame, name: str) -> pl.DataFrame:
-    score, _, model = name.partition("@")
-    named = about.filter(pl.col("score") == score)
-    return named.filter(pl.col("model") == model) if model else named

@@ -1,8 +1,8 @@
 """Tasks for Label Studio: the page, the tasks, and its annotations as answers.
 
 The prompt stands above, the two replies side by side beneath it, the answers under them (Label
-Studio gives them the keys 1, 2, 3 ...). All that models wrote is put in as data and shown as plain text: nothing of it is
-markup, a link or a template. The rubric is the project's instruction.
+Studio gives them the keys 1, 2, 3 ...). All that models wrote is put in as data and shown as plain
+text: nothing of it is markup, a link or a template. The rubric is the project's instruction.
 
 Source: the labeling configuration and the JSON format of https://labelstud.io.
 """

@@ -5,6 +5,7 @@ no times, no machine, no claim that was not counted or measured.
 """
 
 import json
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -13,8 +14,10 @@ import polars as pl
 
 from prefdata.tables import VALUES
 from prefdata.version.constitution import ABOUT, FIGURES, standing
+from prefdata.version.glance import first_preferred, longer_preferred
+from prefdata.version.licences import conflicts, unstated
 from prefdata.version.markdown import grid, interval, literal, number
-from prefdata.version.page import distributions
+from prefdata.version.page import has_page
 
 SIZES = {
     1_000: "n<1K",
@@ -34,8 +37,8 @@ LICENSES = {
 MEASURES_SHOWN = 40
 
 
-def card(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str:
-    """README.md for a version, from its manifest (without files) and its tables."""
+def card(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame], recipe: str = "") -> str:
+    """README.md for a version, from its manifest (without files), its tables and its recipe."""
     sections = [
         _metadata(manifest),
         f"# {manifest['name']}\n\n{_partial(manifest)}{_opening(manifest, frames)}",
@@ -46,6 +49,7 @@ def card(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str
         *_constitution(frames),
         f"## How far to trust it\n\n{_trust(manifest, frames)}",
         f"## Limitations\n\n{_limitations(manifest, frames)}",
+        *([f"## Recipe\n\n{_fenced(recipe)}"] if recipe.strip() else []),
     ]
     text = "\n\n".join(sections) + "\n"
     return "".join(c for c in text if c == "\n" or unicodedata.category(c) != "Cc")
@@ -141,8 +145,11 @@ def _making(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> 
         parts.append(grid(("stage", "table", "in", "out", "dropped"), rows))
     nothing: Mapping[str, str] = counts.get("nothing_made", {})
     parts += [f"`{stage}`: {why}." for stage, why in nothing.items()]
-    if distributions(frames):
-        parts.append("How scores are distributed, and what was dropped, is drawn in `report.html`.")
+    if has_page(frames):
+        parts.append(
+            "`report.html` draws it: from prompts to pairs, how sure labels are, agreement, "
+            "position and length, scores, cost, and pairs to page through."
+        )
     if "dropped" in frames:
         why = frames["dropped"].group_by("stage", "table", "reason").len("n")
         why = why.sort(pl.col("n"), "stage", "table", "reason", descending=[True, *[False] * 3])
@@ -165,7 +172,12 @@ def _sources(manifest: Mapping[str, Any]) -> str:
     if not licenses:
         return "No licence was stated for its sources."
     said = [f"`{source}` ({license})" for source, license in licenses.items()]
-    return f"Sources: {', '.join(said)}."
+    lines = [f"Sources: {', '.join(said)}."]
+    if bare := unstated(manifest):
+        named = ", ".join(f"`{source}`" for source in bare)
+        lines.append(f"> **No licence** is stated for {named}: ask before you pass it on.")
+    lines += [f"> **Licences conflict.** {literal(each)}." for each in conflicts(manifest)]
+    return "\n\n".join(lines)
 
 
 def _models(manifest: Mapping[str, Any]) -> str:
@@ -225,7 +237,26 @@ def _trust(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> s
             parts.append(f"{measures.height - shown.height:,} more in `measures.parquet`.")
     else:
         parts.append("Nothing was measured: neither agreement nor position bias is known.")
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *_moved(frames)])
+
+
+def _moved(frames: Mapping[str, pl.DataFrame]) -> list[str]:
+    """What each annotator's votes follow beside quality, as they can be counted."""
+    counted = {
+        "the side shown first": first_preferred(frames),
+        "the longer side": longer_preferred(frames),
+    }
+    rows = [
+        (each.of, what, f"{each.value:.1%}", " to ".join(f"{x:.1%}" for x in each.interval), each.n)
+        for what, shares in counted.items()
+        for each in shares
+    ]
+    if not rows:
+        return []
+    said = (
+        "Of votes that are no ties, how many are for the side shown first, and for the longer one:"
+    )
+    return [said, grid(("annotator", "prefers", "share", "95 % interval", "votes"), rows)]
 
 
 def _noise(noise: Mapping[str, Any]) -> str:
@@ -302,6 +333,13 @@ def _limitations(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
         share = unsure / frames["pairs"].height
         lines.append(f"{share:.1%} of the pairs have a soft label below 0.6: close to a coin.")
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _fenced(text: str) -> str:
+    """A text in a fence that is longer than any in it."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}toml\n{text.strip()}\n{fence}"
 
 
 def _words(said: Any) -> str:

@@ -139,7 +139,7 @@ def write(
     manifest["lineage"] = lineage(manifest)
     texts = {
         "recipe.toml": recipe_text,
-        "README.md": card(manifest, frames),
+        "README.md": card(manifest, frames, recipe_text),
         **({"report.html": shown} if (shown := page(manifest, frames)) else {}),
         **{f"judges/{judge}.toml": text for judge, text in judges.items()},
         **{f"juries/{jury}.toml": text for jury, text in juries.items()},

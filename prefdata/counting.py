@@ -28,6 +28,7 @@ class Counting:
     missing: dict[str, int] = field(default_factory=dict[str, int])
     nothing_made: dict[str, str] = field(default_factory=dict[str, str])
     funnel: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    spent: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
 
     def runs(self, run: Run, *, check: Callable[[], None]) -> Run:
         """`run`, announced; `check` raises where the build is to stop before another stage."""
@@ -70,12 +71,25 @@ class Counting:
         if reasons:
             self.unscored[stage.name] = reasons
         self.funnel += [_flow(stage, name, before, after) for name in rows if name != "dropped"]
+        self._spend(stage.name)
         gone = dropped(after).get(stage.name, 0)
         nothing = _nothing(stage, before, after)
         if nothing:
             self.nothing_made[stage.name] = nothing
         seconds = time.monotonic() - self.since
         self.watch(Made(stage.name, rows, gone, reasons, seconds, nothing))
+
+    def _spend(self, stage: str) -> None:
+        """Keep what a stage asked: requests, how many the ledger answered, tokens and cost."""
+        calls = list(self.calls.values())
+        if calls:
+            self.spent[stage] = {
+                "requests": sum(call.total for call in calls),
+                "cached": sum(call.cached for call in calls),
+                "tokens_in": sum(call.tokens_in for call in calls),
+                "tokens_out": sum(call.tokens_out for call in calls),
+                "cost": sum(call.cost for call in calls),
+            }
 
 
 def _flow(stage: PlannedStage, name: str, before: Tables, after: Tables) -> dict[str, Any]:

@@ -16,11 +16,12 @@ from prefdata.models.edge import Edge
 from prefdata.models.experience import Experience
 from prefdata.models.ledger import Ledger
 from prefdata.models.tokens import counter
+from prefdata.people.store import Store
 from prefdata.plan import Plan, plan
 from prefdata.plan import folder as export_folder
 from prefdata.recipe import Recipe
 from prefdata.rehearsal import rehearse
-from prefdata.stage import Ask
+from prefdata.stage import Ask, saving
 from prefdata.stopping import Stopped, graceful
 from prefdata.tables import Votes
 from prefdata.version.stored import data_folder
@@ -91,7 +92,7 @@ def build(
     counts = {name: frame.height for name, frame in imported.tables.items()}
     watch(Imported(counts, imported.quarantined.height, tuple(map(str, imported.audit))))
     folder = data_folder(data)
-    start = _start(planned, imported.tables)
+    start = _start(planned, imported.tables, folder)
     budget = recipe.budget if budget is None else budget
     max_requests = recipe.max_requests if max_requests is None else max_requests
     count = Counting(planned.stages, watch)
@@ -133,6 +134,7 @@ def build(
         recipe.name,
         tables=tables,
         exports=exports,
+        savings={export_folder(each): saving(each.function) for each in planned.exports},
         recipe_text=recipe.text or recipe.to_toml(),
         resolved=planned.resolved,
         judges={name: judge.to_toml() for name, judge in planned.judges.items()},
@@ -144,6 +146,7 @@ def build(
             "requests": requests,
             "tokens": tokens,
             "cost": edge.counts.cost,
+            "spent": count.spent,
             "sources": imported.rows,
             "audit": [str(finding) for finding in imported.audit],
             **({"nothing_made": count.nothing_made} if count.nothing_made else {}),
@@ -217,10 +220,11 @@ def estimate(
     Asks nothing, spends nothing, writes nothing.
     """
     planned, imported = _begin(recipe, changes, limit, strict)
-    with Ledger(data_folder(data) / "ledger") as ledger:
+    folder = data_folder(data)
+    with Ledger(folder / "ledger") as ledger:
         asked = forecast(
             planned,
-            _start(planned, imported.tables),
+            _start(planned, imported.tables, folder),
             find=None if fresh else ledger.find,
             experience=Experience().see(ledger.sample(LEARNED)),
             count=counter,
@@ -250,8 +254,15 @@ def _roles(planned: Plan, expected: Sequence[Forecast]) -> list[str]:
     return sorted({model.role for stage in stages for model in stage.models})
 
 
-def _start(planned: Plan, imported: Tables) -> Tables:
-    """The tables before the first stage: imported pairs are pairs unless a stage makes some."""
-    if not planned.pairs_are_imported:
-        return imported
-    return {**imported, "pairs": sources.as_pairs(Votes(imported["votes"]))}
+def _start(planned: Plan, imported: Tables, data: Path) -> Tables:
+    """The tables before the first stage.
+
+    Imported pairs are pairs unless a stage makes some; what people answered is there for a stage
+    that reads it.
+    """
+    start = dict(imported)
+    if planned.pairs_are_imported:
+        start["pairs"] = sources.as_pairs(Votes(imported["votes"]))
+    if any("annotations" in stage.contract.sees for stage in planned.stages):
+        start["annotations"] = Store(data, planned.recipe.name).annotations()
+    return start

@@ -182,7 +182,7 @@ def _part(name: str, frame: pl.DataFrame, tables: Tables, n: int) -> pl.Series:
     """The part that each row belongs to, from the digits of its prompt's id; null: all parts."""
     if "prompt_id" in frame.columns:
         prompt = frame["prompt_id"]
-    elif name in ("scores", "rationales", "assignments"):
+    elif name in ("scores", "rationales", "assignments", "annotations"):
         id_column = {"scores": "subject_id", "rationales": "pair_id"}.get(name, "completion_a")
         prompt = frame.select(id_column).join(
             _homes(tables), left_on=id_column, right_on="id", how="left", maintain_order="left"

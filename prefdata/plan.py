@@ -22,6 +22,7 @@ from prefdata.errors import JudgeError, RecipeError, nearest
 from prefdata.judge import Judge, Jury
 from prefdata.judge import jury as juries
 from prefdata.kinship import Asking, refuse_relatives, stated
+from prefdata.models.weights import is_path
 from prefdata.recipe import Recipe, StageSpec, explain, find_stage, stages
 from prefdata.stage import Contract, Model, Stage, contract
 from prefdata.version.splits import checked
@@ -156,7 +157,7 @@ def resolve_models(recipe: Recipe) -> dict[str, Model]:
 
 def _served(model: str) -> str:
     """A served name as it is; of a path to weights, its last part."""
-    return Path(model).name if model.startswith(("/", "./", "../", "~")) else model
+    return Path(model).name if is_path(model) else model
 
 
 def _resolve(
@@ -292,8 +293,8 @@ def _check_flow(
     *,
     pairs_are_imported: bool,
 ) -> None:
-    """Every table that a stage reads is made by a source or an earlier stage."""
-    have = {*sources.tables_made(recipe.sources, recipe.folder), "dropped"}
+    """Every table that a stage reads is made by a source, an earlier stage or people."""
+    have = {*sources.tables_made(recipe.sources, recipe.folder), "annotations", "dropped"}
     if pairs_are_imported:
         have.add("pairs")
     for stage in (*planned, *exports):

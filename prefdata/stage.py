@@ -154,6 +154,34 @@ def _answered(wanted: Requests, ask: Ask) -> Responses:
     return Responses(answers)
 
 
+def _nothing(parts: Mapping[str, tables.Rows]) -> Mapping[str, str]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Saving:
+    """How the rows of an export are saved beside their Arrow folder, as its file says.
+
+    `SAVED_AS = "jsonl"` (or "parquet") also writes a file a split; `PARTED_BY = "stage"` parts the
+    training split by a column into splits `<column>_<value>`; `beside(parts)`, of the rows by
+    split, gives further files, name to text.
+    """
+
+    saved_as: str = ""
+    parted_by: str = ""
+    beside: Callable[[Mapping[str, tables.Rows]], Mapping[str, str]] = _nothing
+
+
+def saving(stage: Stage) -> Saving:
+    """How an export's file says that it is saved."""
+    module = sys.modules[stage.__module__]
+    return Saving(
+        getattr(module, "SAVED_AS", ""),
+        getattr(module, "PARTED_BY", ""),
+        getattr(module, "beside", _nothing),
+    )
+
+
 @dataclass(frozen=True)
 class Contract:
     """What a stage's signature says: the tables it reads and writes, and its options."""

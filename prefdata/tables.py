@@ -30,6 +30,7 @@ Likelihoods = NewType("Likelihoods", pl.DataFrame)
 Rationales = NewType("Rationales", pl.DataFrame)
 Principles = NewType("Principles", pl.DataFrame)
 Assignments = NewType("Assignments", pl.DataFrame)
+Annotations = NewType("Annotations", pl.DataFrame)
 Measures = NewType("Measures", pl.DataFrame)
 Dropped = NewType("Dropped", pl.DataFrame)
 Requests = NewType("Requests", pl.DataFrame)
@@ -40,7 +41,7 @@ Rows = NewType("Rows", pl.DataFrame)
 # In the order of the pipeline: a row refers only to tables before its own.
 _TABLES = (
     "prompts completions samples ratings votes rankings strengths pairs scores likelihoods "
-    "rationales principles assignments measures dropped"
+    "rationales principles assignments annotations measures dropped"
 )
 TABLES: tuple[str, ...] = tuple(_TABLES.split())
 

@@ -383,7 +383,9 @@ def test_hostile_texts_are_shown_and_not_obeyed(
     )
     run("build", "pairs.toml")
     monkeypatch.setenv("COLUMNS", columns)
-    drawn = run("show", "hostile", "--pairs", "5").stdout
+    pairs = answer("show", "hostile", "--pairs", "5")["pairs"]
+    told = "".join(run("explain", "--full", pair["pair_id"]).stdout for pair in pairs)
+    drawn = run("show", "hostile", "--pairs", "5").stdout + told
     obeyed = [c for c in drawn if c != "\n" and unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp")]
     assert not obeyed
     assert "[bold red]markup[/bold red]" in " ".join(drawn.split()) or columns == "40"
@@ -592,3 +594,81 @@ def test_what_lies_beside_versions_does_not_hide_them(folder: Path):
     result = run("show", "planted")
     assert result.exit_code == 1
     assert "votes is damaged" in " ".join(result.stderr.split())
+
+
+def test_a_row_tells_its_story_by_a_version_or_alone(folder: Path):
+    built = answer("build", "recipe.toml")
+    pairs = pl.read_parquet(Path(built["path"]) / "pairs.parquet")
+    row = pairs["pair_id"][0]
+    told = answer("explain", f"planted@{built['id']}", row)
+    assert (told["fate"], told["kind"]) == ("kept", "pair")
+    assert {each["side"] for each in told["completions"]} == {"chosen", "rejected"}
+    assert all(each["samples"] for each in told["completions"])
+    assert len(told["votes"]) >= 2
+    assert [each["fate"] for each in told["stages"]] == ["made"]
+    assert answer("explain", row[:10]) == told
+    drawn = run("explain", "planted", row).stdout
+    for wanted in (row, "chosen is preferred", "@judge/helpfulness", "in the views pairwise"):
+        assert wanted in drawn
+    failed = run("explain", "planted", "0000zz")
+    assert failed.exit_code == 1
+    assert "no prompt, completion or pair" in failed.stderr
+    assert run("explain", "a", "b", "c").exit_code == 2
+
+
+def test_tags_name_versions_and_gc_removes_only_what_it_is_told_to(folder: Path):
+    first = answer("build", "recipe.toml", "--limit", "3")
+    second = answer("build", "recipe.toml", "--limit", "4")
+    third = answer("build", "recipe.toml")
+    assert answer("tag", f"planted@{first['id']}", "v1")["tags"] == {"v1": first["id"]}
+    assert answer("show", "planted@v1")["tags"] == ["v1"]
+    assert "v1" in run("list").stdout
+    assert run("tag", "planted", "v1").exit_code == 1
+    assert "--move" in run("tag", "planted", "v1").stderr
+    listed = answer("gc")
+    assert (listed["removable"], listed["removed"]) == ([f"planted@{second['id']}"], [])
+    assert len(answer("list")["versions"]) == 3
+    assert "can be removed" in run("gc").stdout
+    assert answer("gc", "--remove")["removed"] == [f"planted@{second['id']}"]
+    assert {each["id"] for each in answer("list")["versions"]} == {first["id"], third["id"]}
+    assert "Nothing can be removed" in run("gc").stdout
+    assert answer("tag", "planted", "v1", "--delete")["was"] == first["id"]
+    assert answer("tag", "planted")["tags"] == {}
+
+
+def test_a_difference_is_put_down_to_what_caused_it(folder: Path):
+    first = answer("build", "recipe.toml")
+    second = answer("build", *BUT, "models.judge.accuracy=0.6")
+    found = answer("diff", f"planted@{first['id']}", f"planted@{second['id']}")
+    changed = sum(len(found[name]) for name in ("added", "removed", "flipped", "moved"))
+    assert changed
+    assert sum(each["n"] for each in found["reasons"]) == changed
+    by_votes = [each for each in found["reasons"] if each["reason"] == "votes"]
+    assert by_votes
+    assert all("model models.judge.identity" in each["behind"] for each in by_votes)
+    assert (
+        "other votes by llm:@judge/helpfulness"
+        in run("diff", first["name"], f"planted@{first['id']}").stdout
+    )
+
+
+def test_check_exits_with_one_where_something_is_found(folder: Path):
+    built = answer("build", "recipe.toml")
+    checked = run("check", "planted", "--json")
+    found = json.loads(checked.stdout)
+    assert found["name"] == f"planted@{built['id']}"
+    assert checked.exit_code == (0 if found["passes"] else 1)
+    bad = [{"prompt": f"p {i}", "chosen": "same", "rejected": "same"} for i in range(3)]
+    (folder / "bad.jsonl").write_text("\n".join(map(json.dumps, bad)))
+    result = run("check", "bad.jsonl")
+    assert result.exit_code == 1
+    for wanted in ("identical", "error", "train row 0", "does not pass"):
+        assert wanted in result.stdout
+    assert run("check", "bad.jsonl", "--fail-on", "never").exit_code == 0
+    levels = {
+        each["check"]: each
+        for each in json.loads(run("check", "bad.jsonl", "--json").stdout)["findings"]
+    }
+    assert (levels["identical"]["level"], levels["identical"]["n"]) == ("error", 3)
+    assert run("check", "nothing/of/this").exit_code == 1
+    assert run("check", "bad.jsonl", "--fail-on", "perhaps").exit_code == 2

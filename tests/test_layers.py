@@ -13,7 +13,7 @@ from prefdata.recipe import VERBS
 
 PACKAGE = Path(prefdata.__file__).parent
 STAGE_MAY_IMPORT = {
-    *("numpy", "scipy", "polars", "sklearn", "torch"),
+    *("numpy", "scipy", "polars", "sklearn", "torch", "typing_extensions"),
     *("jsonschema", "referencing", "py3langid"),  # of annotate._checks
 }
 STAGE_MAY_IMPORT_OF_PREFDATA = {"tables", "stage", "judge", "errors", *VERBS}

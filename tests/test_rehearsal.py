@@ -30,6 +30,7 @@ JUDGES = {
     "vibes": "principles",
 }
 NEEDED: dict[str, dict[str, Any]] = {
+    "aggregate.ranked_pairing": {"baseline": "nobody"},
     "aggregate.social_choice": {"rule": "borda"},
     "aggregate.temperature_scaling": {"annotators": ["llm:a"], "against": ["human:b"]},
     "annotate.debate": {"models": ["m"]},
@@ -41,10 +42,12 @@ NEEDED: dict[str, dict[str, Any]] = {
     "pair.flip": {"share": 0.1},
     "select.label_error": {"share": 0.1},
     "select.lowest_score": {"score": "ln_ches", "keep": 0.5},
+    "select.score_select": {"score": "distilled", "count": 1},
     "select.margin": {"min_margin": 0.1},
 }
 FOR_ALL: dict[str, Any] = {
     "annotator": "human:nobody",
+    "budget": {"share": 0.5},
     "generator": "m",
     "judge": "helpfulness",
     "jury": "two.toml",

@@ -1,6 +1,6 @@
 """The graph of who was compared with whom: its components, and linear algebra on each of them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,7 @@ MOST = 1 << 26
 class Block:
     """Components of one size, their items numbered from 0, component after component.
 
-    `rows` are the comparisons within them, and `one` and `other` their items.
+    `rows` are the comparisons within them, by `one`, and `one` and `other` their items.
     """
 
     items: Ints
@@ -65,28 +65,19 @@ def sorting(values: Ints, n: int) -> Ints:
     return np.argsort(values.astype(np.uint16) if n <= 1 << 16 else values, kind="stable")
 
 
-def _by_row(row: Ints, column: Ints, n: int) -> tuple[Ints, NDArray[np.int32], NDArray[np.int32]]:
-    """The order by rows, and the columns and bounds of the rows in it."""
-    order = sorting(row, n)
-    indptr = np.zeros(n + 1, np.int32)
-    np.cumsum(np.bincount(row, minlength=n), out=indptr[1:])
-    return order, column[order].astype(np.int32), indptr
-
-
 def merged(
     one: Ints, other: Ints, wins: Floats, losses: Floats, n_items: int
 ) -> tuple[Ints, Ints, Floats, Floats]:
     """The comparisons of the same two added up, where they outnumber the ways to pick two."""
     if len(one) < n_items**2:
         return one, other, wins, losses
-    cell = np.minimum(one, other) * n_items + np.maximum(one, other)
-    turned, n = one > other, n_items**2
-    there = np.flatnonzero(np.bincount(cell, minlength=n))
-    low, high = (
-        np.bincount(cell, np.where(turned, *sides), n)[there].astype(np.float64, copy=False)
-        for sides in ((losses, wins), (wins, losses))
+    cell, n = one * n_items + other, n_items**2
+    won, lost, there = (
+        np.bincount(cell, each, n).astype(np.float64, copy=False).reshape(n_items, n_items)
+        for each in (wins, losses, None)
     )
-    return there // n_items, there % n_items, low, high
+    i, j = np.nonzero(np.triu(there + there.T))
+    return i, j, (won + lost.T)[i, j], (lost + won.T)[i, j]
 
 
 def components(one: Ints, other: Ints, n_items: int) -> Ints:
@@ -96,8 +87,12 @@ def components(one: Ints, other: Ints, n_items: int) -> Ints:
 
 def groups(left: Ints, right: Ints, n_items: int, connection: str) -> tuple[int, Ints]:
     """How many components arrows from left to right make, and that of each item."""
-    # As coordinates: the search would never end where an arrow stands twice in a row.
-    graph = SPARSE.coo_array((np.ones(len(left)), (left, right)), shape=(n_items, n_items))
+    arrows = np.sort(left * n_items + right)
+    # Each once: the search would never end where an arrow stands twice.
+    arrows = arrows[np.diff(arrows, prepend=-1) > 0]
+    bounds = np.searchsorted(arrows, np.arange(n_items + 1) * n_items)
+    there = np.ones(len(arrows)), arrows % max(n_items, 1), bounds
+    graph = SPARSE.csr_array(there, shape=(n_items, n_items))
     count, label = GRAPHS.connected_components(graph, connection=connection)
     return count, label.astype(np.int64)
 
@@ -111,8 +106,9 @@ def one_sided(
     components and the first items of one that has several groups; None where there is none.
     """
     n_items, n_weak = len(component), len(np.unique(component))
-    winner = np.concatenate([one[wins > 0], other[losses > 0]])
-    loser = np.concatenate([other[wins > 0], one[losses > 0]])
+    won, lost = np.flatnonzero(wins > 0), np.flatnonzero(losses > 0)
+    winner = np.concatenate([one[won], other[lost]])
+    loser = np.concatenate([other[won], one[lost]])
     n_strong, strong = groups(winner, loser, n_items, "strong")
     if n_strong == n_weak:
         return None
@@ -127,17 +123,17 @@ def blocks(component: Ints, one: Ints, other: Ints) -> Iterator[Block]:
     order = np.lexsort((component, size))
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
-    size, rows = size[order], sorting(place[one], len(order))
-    first = place[one[rows]]
+    size, first, second = size[order], place[one], place[other]
+    rows = sorting(first, len(order))
+    first, second = first[rows], second[rows]
     start = 0
     while start < len(order):
         k = int(size[start])
         same = int(np.searchsorted(size, k, side="right")) - start
         many = min(same, k * max(1, STACK // k**2)) if k <= SMALL else k
-        low, high = np.searchsorted(first, [start, start + many])
-        mine = rows[low:high]
+        mine = slice(*np.searchsorted(first, [start, start + many]))
         items = order[start : start + many]
-        yield Block(items, k, mine, place[one[mine]] - start, place[other[mine]] - start)
+        yield Block(items, k, rows[mine], first[mine] - start, second[mine] - start)
         start += many
 
 
@@ -246,20 +242,38 @@ def _inverse(matrix: Floats) -> Floats:
     return (lower + np.tril(lower, -1).T)[None]
 
 
-class Laplacian:
-    """x -> sum_k each[k] (x_one - x_other), for weights that change on comparisons that do not."""
+class Incidence:
+    """From strengths of items to differences of comparisons, and back to sums by item.
+
+    Comparisons stand in the order of `one`, as those of a `Block` do.
+    """
 
     def __init__(self, one: Ints, other: Ints, n_items: int) -> None:
-        self.n = n_items
-        self.one, self.other = one, other
-        row, column = np.concatenate([one, other]), np.concatenate([other, one])
-        order, self.indices, self.indptr = _by_row(row, column, n_items)
-        self.take = order % max(len(one), 1)
+        self.one, self.other, self.n = one, other, n_items
+        self.bounds = np.searchsorted(one, np.arange(n_items + 1)).astype(np.int32)
+        self.there = np.flatnonzero(np.diff(self.bounds))
+        parts = np.zeros(len(one)), other.astype(np.int32), self.bounds
+        self.upper = SPARSE.csr_array(parts, shape=(n_items, n_items))
+        self.lower = self.upper.T
+        self.room = np.empty((2, len(one)))
 
-    def off_diagonal(self, each: Floats) -> Any:
-        data = -each[self.take]
-        return SPARSE.csr_array((data, self.indices, self.indptr), shape=(self.n, self.n))
+    def apart(self, theta: Floats) -> Floats:
+        """theta_one - theta_other of each comparison, in the same memory each time: where there are
+        many, new memory takes longer than the sums."""
+        made, spare = self.room
+        np.take(theta, self.one, out=made, mode="clip")
+        np.take(theta, self.other, out=spare, mode="clip")
+        return np.subtract(made, spare, out=made)
 
-    def diagonal(self, each: Floats) -> Floats:
-        of_both = np.bincount(self.one, each, self.n) + np.bincount(self.other, each, self.n)
-        return of_both.astype(np.float64, copy=False)
+    def sums(self, values: Floats, sign: int = -1) -> Floats:
+        """Of each item the values of comparisons where it is `one`, and `sign` times the others."""
+        made = sign * np.bincount(self.other, values, self.n).astype(np.float64, copy=False)
+        if len(self.there):
+            made[self.there] += np.add.reduceat(values, self.bounds[self.there])
+        return made
+
+    def laplacian(self, each: Floats, more: Floats) -> tuple[Callable[[Floats], Floats], Floats]:
+        """x -> sum_k each[k] (x_one - x_other), and `more` times x, and the diagonal of that."""
+        diagonal = self.sums(each, 1) + more
+        self.upper.data = self.lower.data = each
+        return lambda x: diagonal * x - self.upper @ x - self.lower @ x, diagonal

@@ -18,7 +18,7 @@ from prefdata.aggregate._criteria import weigh
 from prefdata.aggregate._graph import numbers
 from prefdata.aggregate._tally import SIDES, about, coded, preferences, shares, with_prompts
 from prefdata.errors import RecipeError
-from prefdata.tables import Completions, Ratings, Scores, Strengths, Votes, pair_ids
+from prefdata.tables import Completions, Ratings, Scores, Strengths, Votes
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
@@ -237,8 +237,8 @@ def aggregated(
             value=pl.Series(value, dtype=pl.Float64), stderr=pl.lit(None, pl.Float64)
         )
         strengths = with_prompts(shares(pairs), votes, completions, estimator)
-        ids = pair_ids(pairs["completion_a"], pairs["completion_b"])
         rows: list[pl.DataFrame] = [preferences(pairs, estimator)]
+        ids = rows[0]["subject_id"]
         rows += [about("pair", ids, n, v, estimator) for n, v in fitted.of_items.items()]
         return strengths, Scores(pl.concat([*rows, *_of_annotators(labels, fitted, estimator)]))
     assert ratings is not None

@@ -17,7 +17,7 @@ from scipy.special import expit, log_expit
 from prefdata.aggregate import _graph
 from prefdata.aggregate._conjugate import solved
 from prefdata.aggregate._criteria import weigh
-from prefdata.aggregate._graph import Floats, Ints, Laplacian
+from prefdata.aggregate._graph import Floats, Incidence, Ints
 from prefdata.aggregate._tally import about, preferences, with_prompts
 from prefdata.errors import ConvergenceError, RecipeError
 from prefdata.tables import Completions, Scores, Strengths, Votes, pair_ids
@@ -75,7 +75,8 @@ class _World:
 
     def __init__(self, counts: Counts, n_items: int, prior: float, law: Law) -> None:
         self.counts, self.n, self.prior, self.law = counts, n_items, prior, law
-        self.graph = Laplacian(counts.one, counts.other, n_items)
+        self.order = _graph.sorting(counts.one, n_items)
+        self.graph = Incidence(counts.one[self.order], counts.other[self.order], n_items)
 
     def slopes(self, x: Floats) -> Slopes:
         """Of each comparison, and last of the prior's votes: as many ties as decisions."""
@@ -102,17 +103,16 @@ class _World:
     def newton(self, x: Floats, s: Slopes, gradient: Floats) -> Floats:
         """The Newton step, by conjugate gradients over strengths and parameter together."""
         c, each = self.counts, s.curvature[:-1]
-        of_items = self.graph.diagonal(each) + self.of_prior(x)
-        off = self.graph.off_diagonal(each)
+        of_items, diagonal = self.graph.laplacian(each[self.order], self.of_prior(x))
         mixed = s.mixed[:-1]
         border = np.bincount(c.one, mixed, self.n) - np.bincount(c.other, mixed, self.n)
         corner = max(float(s.of_parameter.sum()), 1e-300)
 
         def times(v: Floats) -> Floats:
-            items = of_items * v[:-1] + off @ v[:-1] + border * v[-1]
+            items = of_items(v[:-1]) + border * v[-1]
             return np.append(items, border @ v[:-1] + corner * v[-1])
 
-        diagonal = np.append(np.maximum(of_items, 1e-300), corner)
+        diagonal = np.append(np.maximum(diagonal, 1e-300), corner)
         if self.prior == 0:
             gradient = np.append(gradient[:-1] - gradient[:-1].mean(), gradient[-1])
         return solved(times, gradient, diagonal)

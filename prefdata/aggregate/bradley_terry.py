@@ -13,7 +13,7 @@ from scipy.special import expit
 
 from prefdata.aggregate import _graph, _positions
 from prefdata.aggregate._conjugate import solved
-from prefdata.aggregate._graph import SMALL, Block, Floats, Ints, Laplacian
+from prefdata.aggregate._graph import SMALL, Block, Floats, Incidence, Ints
 from prefdata.aggregate._tally import preferences, tally, with_prompts
 from prefdata.errors import ConvergenceError, RecipeError
 from prefdata.tables import Completions, Scores, Strengths, Votes
@@ -68,14 +68,11 @@ def fit_bradley_terry(
     component = _graph.components(one, other, n_items)
     if prior == 0:
         _check_optimum(one, other, wins, losses, component)
-    theta = np.zeros(n_items)
-    iterations = 0
+    theta, residual, iterations = np.zeros(n_items), 0.0, 0
     for block in _graph.blocks(component, one, other):
-        found, steps = _maximise(block, wins, losses, prior, tolerance, max_iterations)
+        found, left, steps = _maximise(block, wins, losses, prior, tolerance, max_iterations)
         theta[block.items] = found
-        iterations = max(iterations, steps)
-    _, gradient = _slopes(one, other, wins, losses, theta, prior)
-    residual = float(np.abs(gradient).max(initial=0.0))
+        residual, iterations = max(residual, left), max(iterations, steps)
     strengths, mean = _graph.centred(theta, component)
     return Fit(strengths, -mean, component, residual, iterations)
 
@@ -91,7 +88,8 @@ def standard_errors(
     theta = fit.strengths - fit.anchor
     p = expit(theta[one] - theta[other])
     each = (wins + losses) * p * (1 - p)
-    errors = _graph.standard_errors(fit.component, one, other, each, _of_prior(theta, prior))
+    of_prior = 2 * prior * expit(theta) * expit(-theta)
+    errors = _graph.standard_errors(fit.component, one, other, each, of_prior)
     return errors[:2]
 
 
@@ -114,86 +112,88 @@ def _maximise(
     prior: float,
     tolerance: float,
     max_iterations: int,
-) -> tuple[Floats, int]:
-    """Strengths of a block's items on the scale where the prior's opponent has 0, and steps."""
-    won, lost = wins[block.rows], losses[block.rows]
-    theta = _start(block, won, lost, prior)
-    live, rest = np.arange(len(theta)).reshape(-1, block.size), block
-    large = Laplacian(block.one, block.other, len(theta)) if block.size > SMALL else None
-    votes, noise = won + lost, _noise(block, won + lost, prior)
+) -> tuple[Floats, float, int]:
+    """Strengths of a block's items on the scale where the prior's opponent has 0, the residual and
+    the steps."""
+    whole = _Block(block, wins, losses, prior)
+    theta = whole.start()
+    live, rest = np.arange(len(theta)).reshape(-1, block.size), whole
     for iteration in range(1, max_iterations + 1):
-        here = theta[live.ravel()]
-        p, gradient = _slopes(rest.one, rest.other, won, lost, here, prior)
-        each = votes * p * (1 - p)
-        of_prior = _of_prior(here, prior)
-        if large is None:
-            matrix = _graph.information(rest, each, of_prior)
-            step = np.linalg.solve(matrix, gradient.reshape(-1, block.size, 1))[:, :, 0]
-        else:
-            step = _solve_large(large, each, of_prior, gradient)[None]
+        step, gradient = rest.newton(theta[live.ravel()])
         low, high = step.min(1), step.max(1)
         if prior > 0:
             low, high = np.minimum(low, 0), np.maximum(high, 0)
         reach = np.maximum(high - low, 1e-300)
         theta[live] += step * (np.log1p(reach) / reach)[:, None]
-        kept = (reach > tolerance) & (np.abs(gradient).reshape(live.shape).max(1) > noise)
+        kept = (reach > tolerance) & (np.abs(gradient).max(1) > rest.noise)
         if not kept.any():
-            return theta, iteration
+            return theta, float(np.abs(whole.slopes(theta)[0]).max()), iteration
         if not kept.all():
-            live, rest = live[kept], rest.only(kept)
-            won, lost, noise = wins[rest.rows], losses[rest.rows], noise[kept]
-            votes = won + lost
-    _, gradient = _slopes(
-        block.one, block.other, wins[block.rows], losses[block.rows], theta, prior
-    )
+            live, rest = live[kept], _Block(rest.block.only(kept), wins, losses, prior)
+    residual = float(np.abs(whole.slopes(theta)[0]).max())
     raise ConvergenceError(
-        f"Bradley-Terry did not converge: residual {np.abs(gradient).max():.3g} votes after "
-        f"{max_iterations} iterations in {len(live)} components, first with items "
-        f"{rest.items[:3].tolist()}; allow more iterations or give a larger prior"
+        f"Bradley-Terry did not converge: residual {residual:.3g} votes after {max_iterations} "
+        f"iterations in {len(live)} components, first with items "
+        f"{rest.block.items[:3].tolist()}; allow more iterations or give a larger prior"
     )
 
 
-def _noise(block: Block, votes: Floats, prior: float) -> Floats:
-    """Of each component the gradient of which no step can be told from rounding: the likelihood is
-    flat to the last bit."""
-    of_one = np.bincount(block.one, votes, minlength=len(block.items))
-    return 1e-15 * (of_one + prior).reshape(-1, block.size).max(1)
+class _Block:
+    """The likelihood of a block, and with it that of the prior.
 
+    With t = tanh(d / 2) of the difference d, P(one wins) is (1 + t) / 2: all that is needed is how
+    many more votes one won than lost, and how many there were.
+    """
 
-def _start(block: Block, wins: Floats, losses: Floats, prior: float) -> Floats:
-    """The log odds of each item's share of wins: near the optimum where all meet all."""
-    n = len(block.items)
-    won = np.bincount(block.one, wins, n) + np.bincount(block.other, losses, n)
-    lost = np.bincount(block.one, losses, n) + np.bincount(block.other, wins, n)
-    odds = (won + prior + 0.5) / (lost + prior + 0.5)
-    return np.log(odds) * (block.size - 1) / block.size
+    def __init__(self, block: Block, wins: Floats, losses: Floats, prior: float) -> None:
+        self.block, self.prior = block, prior
+        self.graph = Incidence(block.one, block.other, len(block.items))
+        won, lost = wins[block.rows], losses[block.rows]
+        self.half = (won + lost) / 2
+        self.expected = np.empty(len(won))
+        self.lead_of_items = self.graph.sums((won - lost) / 2)
+        self.half_of_items = self.graph.sums(self.half, 1)
+        # Where the likelihood is flat to the last bit no step can be told from noise.
+        self.noise = 1e-15 * (2 * self.half_of_items + prior).reshape(-1, block.size).max(1)
 
+    def start(self) -> Floats:
+        """Near the optimum where all meet all: the log odds of each item's share of wins, spread
+        by what meeting opponents of many strengths takes from them.
 
-def _slopes(
-    one: Ints, other: Ints, wins: Floats, losses: Floats, theta: Floats, prior: float
-) -> tuple[Floats, Floats]:
-    """P(one wins) of each comparison, and observed less expected wins of each item."""
-    p = expit(theta[one] - theta[other])
-    more = wins - (wins + losses) * p
-    n = len(theta)
-    of_votes = np.bincount(one, more, n) - np.bincount(other, more, n)
-    return p, of_votes - prior * np.tanh(theta / 2)
+        Over normal z of variance v the mean of sigmoid(x - z) is sigmoid(x / sqrt(1 + pi v / 8)).
+        """
+        k, even = self.block.size, self.half_of_items + self.prior + 0.5
+        odds = np.log((even + self.lead_of_items) / (even - self.lead_of_items)).reshape(-1, k)
+        of_opponents = odds.var(1, keepdims=True) * max(k - 2, 0) / k
+        wider = 1 / np.sqrt(np.maximum(1 - np.pi / 8 * of_opponents, 0.25))
+        return (odds * wider * (k - 1) / k).ravel()
 
+    def slopes(self, theta: Floats) -> tuple[Floats, Floats, Floats]:
+        """Observed less expected wins of each item, and the information of each comparison and of
+        the prior on each item."""
+        t, own = self.graph.apart(theta / 2), np.tanh(theta / 2)
+        np.tanh(t, out=t)
+        np.multiply(t, self.half, out=self.expected)
+        gradient = self.lead_of_items - self.graph.sums(self.expected) - self.prior * own
+        # (half - expected t) / 2, in the room of t.
+        np.multiply(t, self.expected, out=t)
+        np.subtract(self.half, t, out=t)
+        t /= 2
+        return gradient, t, self.prior * (1 - own**2) / 2
 
-def _of_prior(theta: Floats, prior: float) -> Floats:
-    """The information of the prior on each strength."""
-    return 2 * prior * expit(theta) * expit(-theta)
-
-
-def _solve_large(graph: Laplacian, each: Floats, of_prior: Floats, gradient: Floats) -> Floats:
-    """A Newton step by conjugate gradients."""
-    diagonal = graph.diagonal(each) + of_prior
-    off = graph.off_diagonal(each)
-
-    if not of_prior.any():
-        # What rounding leaves along the ones has no solution, and would be sought for ever.
-        gradient = gradient - gradient.mean()
-    return solved(lambda x: diagonal * x + off @ x, gradient, diagonal)
+    def newton(self, theta: Floats) -> tuple[Floats, Floats]:
+        """The step and the gradient, (components, items); a large step by conjugate gradients."""
+        gradient, each, of_prior = self.slopes(theta)
+        k = self.block.size
+        by_component = gradient.reshape(-1, k)
+        if k <= SMALL:
+            matrix = _graph.information(self.block, each, of_prior)
+            return np.linalg.solve(matrix, by_component[:, :, None])[:, :, 0], by_component
+        if not self.prior:
+            # What rounding leaves along the ones has no solution, and would be sought for ever.
+            gradient = gradient - gradient.mean()
+        times, diagonal = self.graph.laplacian(each, of_prior)
+        return solved(times, gradient, diagonal).reshape(-1, k), by_component
 
 
 def bradley_terry(

@@ -15,6 +15,7 @@ import numpy as np
 
 from prefdata.aggregate._em import FLOOR, Found, log_sum, maximise
 from prefdata.aggregate._labels import (
+    TIE,
     A,
     B,
     Fitted,
@@ -139,7 +140,8 @@ def dawid_skene(
       in [0, 1]; on ratings the posterior mean grade, in [0, 1], averaged over criteria by weight,
       `stderr` being the posterior's standard deviation.
     - `scores`: on votes for each compared two `preference`, P(the smaller completion_id is better)
-      with half of P(equally good), in [0, 1]; it has no `stderr`, being a posterior itself. On
+      with half of P(equally good), in [0, 1]; it has no `stderr`, being a posterior itself. With
+      `true_ties` also `tie`, P(equally good). On
       ratings `grade/<criterion>`, the most probable grade, in [0, 1]. For each annotator
       `estimated_accuracy`, the mean over classes of P(label is the class), in [0, 1]; on votes
       `position_effect`, how much more often it names the first than the second, in [-1, 1], mean
@@ -192,7 +194,8 @@ def dawid_skene(
             max_iterations=max_iterations,
             where=where,
         )
-        return Fitted(found.posterior, _of_annotators(labels, found, abstentions), {})
+        ties = {"tie": found.posterior[:, TIE]} if labels.symmetric and true_ties else {}
+        return Fitted(found.posterior, _of_annotators(labels, found, abstentions), ties)
 
     def read_votes(votes: Votes) -> Labels:
         return labels_of_votes(

@@ -4,7 +4,8 @@ The principles are listed by number where the judge's own criterion would stand,
 in the reply. A principle in the list is a text of others: it is one line, and harmless.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from math import ceil
 
 import polars as pl
 
@@ -21,6 +22,19 @@ def check(judge: Judge, per_call: int, stage: str) -> None:
     judge.must_be("pairwise", stage, instead=', such as "principles"')
     if per_call < 1:
         raise RecipeError(f"{stage}: per_call = {per_call}; it is at least 1")
+
+
+def with_lists(rows: pl.DataFrame, ids: Sequence[str], most: int) -> list[pl.DataFrame]:
+    """The rows with `listed`, once for each of the lists of at most so many ids."""
+    lists = [pl.Series([some], dtype=pl.List(pl.String)) for some in chunked(ids, most)]
+    return [rows.with_columns(listed=pl.lit(some).first()) for some in lists]
+
+
+def chunked(ids: Sequence[str], most: int) -> list[Sequence[str]]:
+    """The ids in as few lists of at most so many as there can be, all about equally long."""
+    n_lists = max(1, ceil(len(ids) / most))
+    size = max(1, ceil(len(ids) / n_lists))
+    return [ids[start : start + size] for start in range(0, len(ids), size)]
 
 
 def ask_by_principle(

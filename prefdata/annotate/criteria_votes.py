@@ -14,7 +14,7 @@ abstention).
 import polars as pl
 
 from prefdata import tables
-from prefdata.annotate._by_principle import ask_by_principle, check
+from prefdata.annotate._by_principle import ask_by_principle, check, with_lists
 from prefdata.annotate._showing import Orders, shown
 from prefdata.judge import Judge
 from prefdata.stage import Asks, Model
@@ -67,9 +67,7 @@ def criteria_votes(
     listed: list[pl.DataFrame] = []
     for (draw,), mine in rows.group_by("draw", maintain_order=True):
         ordered = sorted(known, key=lambda each: digest("principles", seed, draw, each))
-        for start in range(0, len(ordered), per_call):
-            chunk = pl.Series([ordered[start : start + per_call]], dtype=pl.List(pl.String))
-            listed.append(mine.with_columns(listed=pl.lit(chunk).first()))
+        listed += with_lists(mine, ordered, per_call)
     if not listed:
         return Votes(tables.empty("votes"))
     heard = yield from ask_by_principle(pl.concat(listed), known, judge, model, reask=reask)

@@ -29,6 +29,10 @@ def flag(name: str, text: str) -> Any:
 RecipeName = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A bundled recipe's name, or the path of a file.")
 ]
+VersionName = Annotated[
+    str,
+    typer.Argument(metavar="NAME[@ID]", help="A version, also NAME@TAG; alone, the newest."),
+]
 Json = Annotated[bool, flag("--json", "End with one JSON object on standard output.")]
 Data = Annotated[
     Path | None,

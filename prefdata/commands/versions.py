@@ -1,16 +1,16 @@
-"""`prefdata list`, `prefdata show`, `prefdata diff` and `prefdata annotated-pairs`."""
+"""`prefdata list`, `show`, `explain`, `diff` and `annotated-pairs`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from prefdata.commands.common import VERSIONS, Data, Json, reported
+from prefdata.commands.common import VERSIONS, Data, Json, VersionName, flag, reported
 
 
 def add_to(app: typer.Typer) -> None:
     app.command("list", rich_help_panel=VERSIONS)(list_versions)
-    for command in (show, diff):
+    for command in (show, explain, diff):
         app.command(rich_help_panel=VERSIONS)(command)
     app.command("annotated-pairs", rich_help_panel=VERSIONS)(annotated_pairs)
 
@@ -32,9 +32,7 @@ def list_versions(
 
 
 def show(
-    version: Annotated[
-        str, typer.Argument(metavar="NAME[@ID]", help="A version; without an id, the newest.")
-    ],
+    version: VersionName,
     pairs: Annotated[int, typer.Option("--pairs", "-n", min=0, help="How many pairs to show.")] = 3,
     data: Data = None,
     as_json: Json = False,
@@ -51,13 +49,43 @@ def show(
             preview.draw_version(found, pairs, write.out())
 
 
-def diff(
-    before: Annotated[str, typer.Argument(metavar="A", help="NAME[@ID].")],
-    after: Annotated[str, typer.Argument(metavar="B", help="NAME[@ID].")],
+def explain(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME[@ID]] ROW",
+            help="The id of a pair, completion or prompt, or its start; without a version, in "
+            "whichever newest version has it.",
+        ),
+    ],
+    whole: Annotated[bool, flag("--full", "Cut no text off.")] = False,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """Say which pairs two versions differ in, and which judge, model or option caused it."""
+    """Tell the whole story of one row: its texts, every vote and reason, why it is there or not."""
+    if len(words) > 2:
+        raise typer.BadParameter("give NAME[@ID] and a row, or a row alone")
+    with reported(as_json):
+        from prefdata.screen import story as screen
+        from prefdata.screen import write
+        from prefdata.version import find
+        from prefdata.version.story import anywhere, story
+
+        *named, row = words
+        told = story(find(data, named[0]), row) if named else anywhere(data, row)
+        if as_json:
+            write.print_json(told)
+        else:
+            screen.draw_story(told, write.out(), whole=whole)
+
+
+def diff(
+    before: Annotated[str, typer.Argument(metavar="A", help="NAME[@ID] or NAME@TAG.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="NAME[@ID] or NAME@TAG.")],
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Say which pairs two versions differ in, and which judge, model, option or votes caused it."""
     with reported(as_json):
         from prefdata.screen import preview, write
         from prefdata.version import find
@@ -71,9 +99,7 @@ def diff(
 
 
 def annotated_pairs(
-    version: Annotated[
-        str, typer.Argument(metavar="NAME[@ID]", help="A version; without an id, the newest.")
-    ],
+    version: VersionName,
     path: Annotated[Path, typer.Argument(metavar="FILE", help="The .json to write.")],
     default: Annotated[
         str | None,

@@ -65,16 +65,16 @@ def gather(
     parts: list[Floats] = []
     if traits:
         texts = _texts(rows, completions)
-        parts.append(_scaled(_by_completion(rows, _traits(texts)), each_column=True))
-        parts.append(_scaled(_by_completion(rows, spelling(texts)), each_column=False))
+        parts.append(scaled(_by_completion(rows, counted(texts)), each_column=True))
+        parts.append(scaled(_by_completion(rows, spelling(texts)), each_column=False))
     if model is not None:
         vectors = yield from _embedded(rows, prompts, completions, model, with_prompt)
         apart = _by_completion(rows, vectors)
-        parts.append(_scaled(apart, each_column=apart.shape[1] < 64))
+        parts.append(scaled(apart, each_column=apart.shape[1] < 64))
     if margins:
-        parts.append(_scaled(_scored(rows, scores, margins), each_column=True))
+        parts.append(scaled(_scored(rows, scores, margins), each_column=True))
     if annotators:
-        parts.append(_scaled(_voted(rows, votes, annotators), each_column=True))
+        parts.append(scaled(_voted(rows, votes, annotators), each_column=True))
     parts = [part for part in parts if part.size]
     x = np.hstack(parts) if parts else np.zeros((rows.height, 0))
     block = np.repeat(np.arange(len(parts)), [part.shape[1] for part in parts]).astype(np.int64)
@@ -112,7 +112,7 @@ def _texts(rows: pl.DataFrame, completions: Completions) -> pl.DataFrame:
     return _wanted(rows, completions).select("completion_id", text=content.list.join("\n"))
 
 
-def _traits(texts: pl.DataFrame) -> pl.DataFrame:
+def counted(texts: pl.DataFrame) -> pl.DataFrame:
     """What can be counted in each text."""
     frame = texts.with_columns(
         words=pl.col("text").str.to_lowercase().str.extract_all(r"[\p{L}\p{N}']+"),
@@ -228,7 +228,7 @@ def _voted(rows: pl.DataFrame, votes: Votes | None, annotators: Sequence[str]) -
     return np.stack(made, 1)
 
 
-def _scaled(part: Floats, *, each_column: bool) -> Floats:
+def scaled(part: Floats, *, each_column: bool) -> Floats:
     """A root mean square of 1 for each column, or for the block: a, b swapped, it stays the same.
 
     The columns of an embedding keep their proportions.

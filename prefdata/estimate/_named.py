@@ -1,26 +1,61 @@
-"""Finding a score about pairs by its name."""
+"""Scores by their names: how to find one, and how to make some."""
+
+from collections.abc import Mapping
 
 import polars as pl
 
 from prefdata.errors import RecipeError, nearest
 
 
-def named(scores: pl.DataFrame, score: str, *, where: str) -> pl.DataFrame:
-    """The pairs' `subject_id` and `value` of the score `name`, or `name@model`.
+def named(scores: pl.DataFrame, score: str, *, where: str, subject: str = "pair") -> pl.DataFrame:
+    """`subject_id` and `value` of the score `name`, or `name@model`, of pairs or other subjects.
 
-    Raises `RecipeError` for one that no pair has, though others are there, or that several models
-    gave.
+    Raises `RecipeError` for one that none of them has, though other scores are there, for a model
+    that did not give it, and for one that several models gave.
     """
     name, _, model = score.partition("@")
-    about = scores.filter((pl.col("subject") == "pair") & (pl.col("score") == name))
-    if about.is_empty() and scores.height:
-        there = scores["score"].unique().to_list()
-        raise RecipeError(f"{where}: no pair has a score {name!r}; {nearest(name, there)}")
+    about = scores.filter(pl.col("subject") == subject)
+    found = about.filter(pl.col("score") == name)
+    if found.is_empty() and scores.height:
+        there = about["score"].unique().to_list()
+        raise RecipeError(f"{where}: no {subject} has a score {name!r}; {nearest(name, there)}")
+    models = found["model"].drop_nulls().unique().sort().to_list()
     if model:
-        about = about.filter(pl.col("model") == model)
-    if about["subject_id"].is_duplicated().any():
-        models = ", ".join(sorted(str(each) for each in about["model"].unique()))
+        found = found.filter(pl.col("model") == model)
+        if found.is_empty() and scores.height:
+            raise RecipeError(
+                f"{where}: no {subject} has a score {name!r} by {model!r}; {nearest(model, models)}"
+            )
+    if found["subject_id"].is_duplicated().any():
         raise RecipeError(
-            f"{where}: the score {name!r} is by {models}; say which, as in {name}@<model>"
+            f"{where}: the score {name!r} is by {', '.join(models)}; say whose, as in "
+            f"{name}@{models[0]}"
         )
-    return about.select("subject_id", "value")
+    return found.select("subject_id", "value")
+
+
+def scores_of(
+    subject: str,
+    rows: pl.DataFrame,
+    values: Mapping[str, str | pl.Expr | pl.Series],
+    *,
+    model: str,
+    request_id: str | None = None,
+) -> pl.DataFrame:
+    """Rows of `scores` by a model, about what `<subject>_id` of `rows` names.
+
+    `values` are its scores' names with the columns that hold them, null where there is none, and
+    `request_id` is the column with the request that they came from.
+    """
+    asked = pl.lit(None, pl.String) if request_id is None else pl.col(request_id)
+    return pl.concat(
+        rows.select(
+            subject_id=f"{subject}_id",
+            subject=pl.lit(subject),
+            score=pl.lit(name),
+            model=pl.lit(model),
+            value=value,
+            request_id=asked,
+        ).drop_nulls("value")
+        for name, value in values.items()
+    )

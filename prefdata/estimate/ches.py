@@ -23,7 +23,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from prefdata import tables
+from prefdata.errors import TableError
 from prefdata.estimate._edit_distance import edit_distance
+from prefdata.estimate._named import scores_of
 from prefdata.estimate._sides import ask_about, parts
 from prefdata.estimate.log_likelihood import END, scored
 from prefdata.stage import Asks, Model
@@ -69,6 +71,8 @@ def ches(
     - `likelihoods`: give also the scores of estimate.log_likelihood, of the completions that are in
       pairs. A model that gives both reads each completion once for the two.
 
+    Raises `TableError` for states that cannot be of one model.
+
     Source: Razin et al. (2025), Unintentional Unalignment: Likelihood Displacement in Direct
     Preference Optimization; the defaults are those of their code.
     """
@@ -86,28 +90,20 @@ def ches(
         sides = pl.concat([part["chosen_id"], part["rejected_id"]]).unique().implode()
         shown = Completions(completions.filter(pl.col("completion_id").is_in(sides)))
         means, lasts, tokens, *rest = yield from ask_about(prompts, shown, model, wants)
-        made.append(_scored(part, means, lasts, tokens))
+        made.append(_scored(part, means, lasts, tokens, model))
         also += [scored(said, part, model) for said in rest]
     if not made:
         return Scores(tables.empty("scores")), Measures(tables.empty("measures"))
     rows = pl.concat(made)
-    scores = [
-        rows.filter(pl.col(name).is_not_null()).select(
-            subject_id="pair_id",
-            subject=pl.lit("pair"),
-            score=pl.lit(name),
-            model=pl.lit(model.name),
-            value=name,
-            request_id="request_id",
-        )
-        for name in SCORES
-    ]
+    scores = scores_of(
+        "pair", rows, {name: name for name in SCORES}, model=model.name, request_id="request_id"
+    )
     measures = rows.select(
         pl.corr(name, pl.col("n_rejected") - pl.col("n_chosen")).fill_nan(None).alias(name)
         for name in SCORES[:2]
     )
     # A completion may be in several parts.
-    return Scores(pl.concat([*scores, *also]).unique(maintain_order=True)), Measures(
+    return Scores(pl.concat([scores, *also]).unique(maintain_order=True)), Measures(
         measures.unpivot(variable_name="subject").with_columns(
             measure=pl.lit("length_correlation"), n=pl.lit(rows.height)
         )
@@ -124,7 +120,7 @@ def similarity(
 
 
 def _scored(
-    pairs: Pairs, means: pl.DataFrame, lasts: pl.DataFrame, tokens: pl.DataFrame
+    pairs: Pairs, means: pl.DataFrame, lasts: pl.DataFrame, tokens: pl.DataFrame, model: Model
 ) -> pl.DataFrame:
     """The pairs both sides of which are known, with their scores and lengths."""
     known = (
@@ -140,7 +136,7 @@ def _scored(
         at = place.rename({"completion_id": f"{side}_id", "at": side})
         rows = rows.join(at, on=f"{side}_id", maintain_order="left")
     chosen, rejected = (rows[side].to_numpy() for side in ("chosen", "rejected"))
-    mean, last = (_matrix(known[name]) for name in VECTORS)
+    mean, last = (_matrix(known[name], model) for name in VECTORS)
     n = known["n"].to_numpy()
     whole, normed = similarity(mean[chosen], mean[rejected], n[chosen], n[rejected])
     product = np.einsum("pw,pw->p", last[chosen], last[rejected])
@@ -163,5 +159,12 @@ def _edits(known: pl.DataFrame, chosen: Ints, rejected: Ints) -> list[float | No
     return [-edit_distance(a, b) / max(len(a), len(b)) if a and b else None for a, b in both]
 
 
-def _matrix(vectors: pl.Series) -> Floats:
-    return vectors.explode().to_numpy().reshape(len(vectors), -1)
+def _matrix(vectors: pl.Series, model: Model) -> Floats:
+    widths = vectors.list.len().unique().sort().to_list()
+    if len(widths) > 1:
+        raise TableError(
+            f"estimate.ches: {model.name} gave states of {widths[0]} and of {widths[-1]} numbers, "
+            "which are those of several models under one name; give it a revision, or ask again "
+            "with --fresh"
+        )
+    return vectors.explode().to_numpy().reshape(len(vectors), *(widths or [0]))

@@ -10,6 +10,7 @@ from typing import Literal
 
 import polars as pl
 
+from prefdata.estimate._named import scores_of
 from prefdata.estimate._sides import ask_about, beside
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Pairs, Prompts, Scores
@@ -57,33 +58,15 @@ def scored(said: pl.DataFrame, pairs: Pairs | None, model: Model) -> pl.DataFram
     known = said.filter(pl.col("number").is_not_null() & (n > 0)).select(
         "completion_id", "request_id", "number", mean=pl.col("number") / n, n=n.cast(pl.Float64)
     )
-    made = [
-        _named(known, "completion", name, model, "completion_id", column, "request_id")
-        for name, column in _NAMES.items()
-    ]
+    made = [scores_of("completion", known, _NAMES, model=model.name, request_id="request_id")]
     if pairs is not None:
         rows = beside(pairs, known)
         for side in ("chosen", "rejected"):
-            names = {
-                f"ref_logp_{side}": "number",
-                f"ref_logp_{side}_per_token": "mean",
-                f"n_tokens_{side}": "n",
+            values = {
+                f"ref_logp_{side}": f"number_{side}",
+                f"ref_logp_{side}_per_token": f"mean_{side}",
+                f"n_tokens_{side}": f"n_{side}",
             }
-            made += [
-                _named(rows, "pair", name, model, "pair_id", f"{at}_{side}", f"request_id_{side}")
-                for name, at in names.items()
-            ]
+            request = f"request_id_{side}"
+            made.append(scores_of("pair", rows, values, model=model.name, request_id=request))
     return pl.concat(made)
-
-
-def _named(
-    rows: pl.DataFrame, subject: str, score: str, model: Model, key: str, value: str, request: str
-) -> pl.DataFrame:
-    return rows.select(
-        subject_id=key,
-        subject=pl.lit(subject),
-        score=pl.lit(score),
-        model=pl.lit(model.name),
-        value=value,
-        request_id=request,
-    )

@@ -22,6 +22,7 @@ from scipy.stats import norm, t
 
 from prefdata import tables
 from prefdata.errors import RecipeError
+from prefdata.estimate._named import scores_of
 from prefdata.estimate._sides import beside
 from prefdata.tables import Completions, Pairs, Samples, Scores
 
@@ -64,15 +65,7 @@ def on_policyness(
     rows = known.with_columns(z=pl.Series(_z(known), dtype=pl.Float64)).filter(
         pl.col("z").is_not_nan()
     )
-    made = [
-        rows.select(
-            subject_id="completion_id",
-            subject=pl.lit("completion"),
-            score=pl.lit("on_policy_z"),
-            model=pl.lit(who),
-            value="z",
-        )
-    ]
+    made = [scores_of("completion", rows, {"on_policy_z": "z"}, model=who)]
     if pairs is not None:
         both = beside(pairs, rows.select("completion_id", "z", "logp"))
         off = [(pl.col(f"z_{side}") < OFF_POLICY).cast(pl.Int8) for side in ("chosen", "rejected")]
@@ -80,16 +73,7 @@ def on_policyness(
             "log_gradient_ratio": pl.col("logp_chosen") - pl.col("logp_rejected"),
             "policy_scenario": (1 + 2 * off[0] + off[1]).cast(pl.Float64),
         }
-        made += [
-            both.select(
-                subject_id="pair_id",
-                subject=pl.lit("pair"),
-                score=pl.lit(name),
-                model=pl.lit(who),
-                value=value,
-            )
-            for name, value in values.items()
-        ]
+        made.append(scores_of("pair", both, values, model=who))
     return Scores(tables.union("scores", scores, *made, where="estimate.on_policyness"))
 
 

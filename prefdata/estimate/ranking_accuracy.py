@@ -24,8 +24,8 @@ from scipy.special import expit, logit
 
 from prefdata import tables
 from prefdata.errors import RecipeError
-from prefdata.estimate._named import named
-from prefdata.measure._wilson import wilson
+from prefdata.estimate._named import named, scores_of
+from prefdata.measure._means import means, with_groups
 from prefdata.tables import Measures, Pairs, Prompts, Scores
 
 Floats = NDArray[np.floating[Any]]
@@ -81,16 +81,9 @@ def ranking_accuracy(
         "ranked_right": (raw >= 0).astype(float),
         "ranked_right_per_token": (normed >= 0).astype(float),
     }
-    made = [
-        rows.select(
-            subject_id="pair_id",
-            subject=pl.lit("pair"),
-            score=pl.lit(name),
-            model=pl.lit(who),
-            value=pl.Series(value),
-        )
-        for name, value in values.items()
-    ]
+    made = scores_of(
+        "pair", rows, {name: pl.Series(value) for name, value in values.items()}, model=who
+    )
     hits = {
         ("ranking_accuracy", who): values["ranked_right"],
         ("ranking_accuracy_per_token", who): values["ranked_right_per_token"],
@@ -98,13 +91,12 @@ def ranking_accuracy(
     for each in betas:
         right = (idealised(raw, share, each) > 0).astype(float)
         hits["idealised_ranking_accuracy", f"{who}, beta {each:g}"] = right
-    group = rows["group"].rank("dense").to_numpy().astype(np.int64) - 1
     measures = [
-        {"measure": name, "subject": subject, "n": rows.height, **_mean(hit, group)}
+        means(rows.select("group", subject=pl.lit(subject), hit=pl.Series(hit)), "hit", name)
         for (name, subject), hit in hits.items()
     ]
-    both = tables.union("scores", scores, *made, where="estimate.ranking_accuracy")
-    return Scores(both), Measures(pl.DataFrame(measures))
+    both = tables.union("scores", scores, made, where="estimate.ranking_accuracy")
+    return Scores(both), Measures(pl.concat(measures))
 
 
 def difficulty(margin: Floats, beta: float) -> Floats:
@@ -121,9 +113,7 @@ def _known(
     pairs: Pairs, prompts: Prompts, scores: Scores, model: str | None
 ) -> tuple[pl.DataFrame, str]:
     """Pairs with their log-probabilities and group, and the name of the model."""
-    group = prompts.select("prompt_id", group=pl.coalesce("group", "prompt_id"))
-    rows = pairs.sort("pair_id").join(group, on="prompt_id", how="left", maintain_order="left")
-    rows = rows.with_columns(pl.coalesce("group", "pair_id"))
+    rows = with_groups(pairs.sort("pair_id"), prompts)
     for name in (*RAW, *NORMALISED):
         wanted = f"{name}@{model}" if model else name
         known = named(scores, wanted, where="estimate.ranking_accuracy")
@@ -136,16 +126,3 @@ def _known(
         )
     whose = scores.filter(pl.col("score") == RAW[0])["model"]
     return rows, model or str(whose.first())
-
-
-def _mean(hit: Floats, group: NDArray[np.int64]) -> dict[str, float | None]:
-    """A share with its error and Wilson's interval, rows of one group not being independent."""
-    mean = float(hit.mean())
-    sums = np.bincount(group, hit - mean)
-    n_groups = len(sums)
-    if n_groups < 2:
-        return {"value": mean, "stderr": None, "low": None, "high": None}
-    error = float(np.sqrt((sums**2).sum() * n_groups / (n_groups - 1)) / len(hit))
-    n = mean * (1 - mean) / error**2 if error else n_groups
-    low, high = wilson(mean, float(n))
-    return {"value": mean, "stderr": error, "low": low, "high": high}

@@ -54,7 +54,7 @@ def judged(
     level: float,
     most: float,
 ) -> pl.DataFrame:
-    """The axes as principles, best first, with the `reason` why one is not kept."""
+    """The axes with what is counted of each, best first, and the `reason` why one is not kept."""
     ids = sorted(axes)
     scores = scores_of(rows, votes, ids)
     n = max(rows.height, 1)
@@ -96,12 +96,7 @@ def judged(
     decided = pl.col("for") + pl.col("against")
     invalid_at_most = pl.min_horizontal(pl.col("invalid"), pl.col("n") - decided)
     return frame.with_columns(
-        invalid=invalid_at_most,
-        abstain=pl.col("n") - decided - invalid_at_most,
-        agreement=pl.col("for") / pl.col("n"),
-        accuracy=pl.when(decided > 0).then(pl.col("for") / decided),
-        relevance=decided / pl.col("n"),
-        rank=pl.col("reason").is_null().cum_sum().cast(pl.Int64),
+        invalid=invalid_at_most, abstain=pl.col("n") - decided - invalid_at_most
     )
 
 

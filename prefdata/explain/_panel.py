@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from prefdata import tables
-from prefdata.annotate._by_principle import ask_by_principle
+from prefdata.annotate._by_principle import ask_by_principle, with_lists
 from prefdata.explain import _tally
 from prefdata.explain._tally import AGAINST, FOR, UNASKED, Bools, Cells, Combine
 from prefdata.judge import Judge
@@ -97,9 +97,7 @@ class Panel:
         parts: list[pl.DataFrame] = []
         for places, members in sorted(listed.items()):
             ids = [self.ids[order[place]] for place in places]
-            for start in range(0, len(ids), self.per_call):
-                chunk = pl.Series([ids[start : start + self.per_call]], dtype=pl.List(pl.String))
-                parts.append(rows[members].with_columns(listed=pl.lit(chunk).first()))
+            parts += with_lists(rows[members], ids, self.per_call)
         if not parts:
             return np.full(want.shape, UNASKED, np.int8), tables.empty("votes")
         shown = pl.concat(parts).with_columns(

@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import special
 
-from prefdata.tables import schema
+from prefdata.explain._standing import COUNTS
 
 Cells = NDArray[np.int8]
 Ints = NDArray[np.int64]
@@ -54,10 +54,8 @@ def combined(draws: list[Cells], how: Combine) -> Cells:
 
 def counts(cells: Cells) -> pl.DataFrame:
     """`for, against, abstain, invalid` of each principle, in the order of the columns."""
-    names = {"for": FOR, "against": AGAINST, "abstain": SILENT, "invalid": INVALID}
-    return pl.DataFrame(
-        {name: (cells == kind).sum(0).astype(np.int64) for name, kind in names.items()}
-    )
+    kinds = zip(COUNTS, (FOR, AGAINST, SILENT, INVALID), strict=True)
+    return pl.DataFrame({name: (cells == kind).sum(0).astype(np.int64) for name, kind in kinds})
 
 
 def hopeless(cells: Cells, least: float, error: float) -> Bools:
@@ -87,16 +85,3 @@ def verdicts(counted: pl.DataFrame, least: float) -> pl.Series:
         .then(pl.lit("too rarely for: "))
     )
     return counted.select(pl.concat_str(why, said).alias("reason")).to_series()
-
-
-def as_principles(ranked: pl.DataFrame) -> pl.DataFrame:
-    """Rows of `principles`, the first of rank 1, from their counts."""
-    n_for, against = pl.col("for"), pl.col("against")
-    told = n_for + against
-    n = told + pl.col("abstain") + pl.col("invalid")
-    return ranked.with_columns(
-        agreement=n_for / n,
-        accuracy=pl.when(told > 0).then(n_for / told),
-        relevance=told / n,
-        rank=pl.int_range(1, pl.len() + 1),
-    ).select(*schema("principles").columns)

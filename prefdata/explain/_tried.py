@@ -9,6 +9,7 @@ import polars as pl
 from prefdata import tables
 from prefdata.explain import _tally
 from prefdata.explain._panel import Panel
+from prefdata.explain._standing import as_principles
 from prefdata.explain._tally import AGAINST, FOR, INVALID, SILENT, Cells
 from prefdata.judge import Judge
 from prefdata.measure._means import means
@@ -89,7 +90,7 @@ class Tried:
             {"principle_id": [digest("principle", t) for t in texts], "principle": list(texts)},
             {"principle_id": pl.String, "principle": pl.String},
         )
-        return _tally.as_principles(pl.concat([named, _tally.counts(cells)], how="horizontal"))
+        return as_principles(pl.concat([named, _tally.counts(cells)], how="horizontal"))
 
     def measures(self, texts: Sequence[str]) -> pl.DataFrame:
         """Accuracy and coverage with intervals, over prompt groups."""

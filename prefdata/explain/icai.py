@@ -7,7 +7,8 @@
    speaks for. In every draw the principles stand in another order.
 4. *Filter*: with n the comparisons of a principle, it is kept if it is more often for than against
    the label, for in at least `min_relevance` n, and mostly readable.
-5. *Cap*: at most `max_principles`, ranked by for - against.
+5. *Cap*: at most `max_principles`, ranked by for - against: of the best 1.5 times as many, the
+   worse of the two that are most alike gives way until so many are left.
 
 Whichever completion is first is balanced twice. In the first draw the chosen one is first in just
 half of the comparisons, and each later draw turns the order round. So a judge that follows the
@@ -19,15 +20,20 @@ comparison that earlier draws have settled, which changes nothing. And principle
 a part of the comparisons once a test tells that they would not be kept; the chance that this drops
 one that would have been is at most `error` for each.
 
+The preset "lean" asks in fewer calls: it proposes at most three times as many as it votes on, asks
+for long lists at once, and votes twice. Since the second draw turns the places round, what two
+draws agree on does not follow the place; three in random places stand the same way round in one of
+four comparisons.
+
 Source: Findeis et al. 2024, "Inverse Constitutional AI: Compressing Preferences into Principles";
 prompts in our own words. Preset "paper" is that of its experiments, "current" that of its later
-code.
+code, "lean" is ours.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from math import ceil
+from typing import Literal, NamedTuple
 
-import numpy as np
 import polars as pl
 
 from prefdata import tables
@@ -37,6 +43,7 @@ from prefdata.explain import _cluster, _tally
 from prefdata.explain._asking import ask_lists, by_label, question
 from prefdata.explain._labelled import Apart, labelled, marks, with_held_out
 from prefdata.explain._panel import Panel, first_by_seed
+from prefdata.explain._standing import as_principles
 from prefdata.explain._tally import Combine
 from prefdata.judge import Form, Judge
 from prefdata.judge.form import Texts
@@ -55,14 +62,30 @@ from prefdata.tables import (
 
 SCOPE = "all"
 
-Preset = Literal["current", "paper"]
+Preset = Literal["current", "paper", "lean"]
+
+
+class Search(NamedTuple):
+    """What a preset asks.
+
+    `asked`: the questions about each pair, each for `per_question` principles. `draws`: how often a
+    comparison is voted on; `per_call`: by at most so many principles in a call. `spare`: so many
+    principles are proposed for each that is voted on; None: all comparisons are asked about.
+    """
+
+    asked: tuple[str, ...]
+    per_question: int
+    draws: int
+    per_call: int
+    spare: float | None = None
+
 
 _GENERAL = "what the preferred reply does, says or is like that the other is not"
 _BAD = "what is bad about the other reply that the preferred one does not do"
-# What is asked of each pair, how many principles at a time, how often a comparison is voted on.
-PRESETS: Mapping[Preset, tuple[tuple[str, ...], int, int]] = {
-    "current": ((_GENERAL,), 3, 3),
-    "paper": ((_GENERAL, _BAD), 2, 1),
+PRESETS: Mapping[Preset, Search] = {
+    "current": Search((_GENERAL,), 3, draws=3, per_call=40),
+    "paper": Search((_GENERAL, _BAD), 2, draws=1, per_call=40),
+    "lean": Search((_GENERAL,), 3, draws=2, per_call=120, spare=3.0),
 }
 _SYSTEM = "You find the rules by which somebody prefers one reply to another."
 # Comparisons before the first test; each later test is after twice as many.
@@ -86,7 +109,7 @@ def icai(
     clusters: int | None = None,
     draws: int | None = None,
     combine: Combine = "unanimous",
-    per_call: int = 40,
+    per_call: int | None = None,
     min_relevance: float = 0.1,
     max_principles: int | None = None,
     error: float = 0.01,
@@ -108,38 +131,43 @@ def icai(
         ties, "principles-plain" does not.
     model: who votes.
     proposer: who proposes; null: `model`.
-    embedder: one that embeds the principles; null: only doubles are dropped.
+    embedder: one that embeds the principles; null: they are told apart by their words.
     preset: "current": one question a pair for three principles, three draws; "paper": two, one of
-        them for what is bad about the other reply, for two principles each, and one draw.
+        them for what is bad about the other reply, for two principles each, and one draw; "lean":
+        one question as "current" and two draws, in fewer and longer calls.
     held_out: the share of prompt groups that is kept aside, in [0, 1).
     apart: "group"; or "comparison", where a few prompts have all of them: single comparisons are
         then kept aside.
-    max_proposed_from: principles are proposed from so many comparisons at most; null: all.
+    max_proposed_from: principles are proposed from so many comparisons at most; null: from all, or
+        with "lean" from as many as give three proposals for each of `clusters`.
     clusters: principles that stay before voting; null: 4 n^(2/3) for n comparisons, which is about
         what the source takes for each of its datasets.
     draws: votes on each comparison; null: the preset's.
     combine: how draws become one: "unanimous" or "majority".
-    per_call: at most so many principles in one call.
+    per_call: at most so many principles in one call; null: 40, or 120 with "lean".
     min_relevance: the least share of comparisons that a principle is for, in [0, 1].
-    max_principles: keep at most so many: of the best 1.5 times as many, the best of each cluster.
+    max_principles: keep at most so many; null: all.
     error: the chance that an early test drops a principle that would be kept, at most; 0: no tests.
     reask: ask once more, with the complaint, where a reply cannot be read.
     seed: what orders and the part that is held out come from.
     """
+    search = PRESETS[preset]
+    per_call = search.per_call if per_call is None else per_call
+    draws = search.draws if draws is None else draws
     check(judge, per_call, "explain.icai")
     _check(held_out, min_relevance, error, max_principles, clusters, draws, max_proposed_from)
-    asked, per_pair, usual = PRESETS[preset]
-    draws = usual if draws is None else draws
     rows = with_held_out(labelled(pairs, prompts, completions), held_out, apart, seed)
     train = rows.filter(~pl.col("held_out"))
 
-    writer = proposer or model
+    n_clusters = clusters or max(1, round(4 * train.height ** (2 / 3)))
+    if max_proposed_from is None and search.spare is not None:
+        a_pair = len(search.asked) * search.per_question
+        max_proposed_from = ceil(search.spare * n_clusters / a_pair)
     shown = first_by_seed(train, max_proposed_from, seed)
-    proposed = yield from _proposals(shown, asked, per_pair, writer, reask)
+    proposed = yield from _proposals(shown, search, proposer or model, reask)
     texts = _cluster.distinct(proposed)
     vectors = yield from _cluster.embedded(texts, embedder)
-    n_clusters = clusters or max(1, round(4 * train.height ** (2 / 3)))
-    voted = _cluster.one_of_each(texts, vectors, n_clusters)
+    voted = _cluster.one_of_each(texts, vectors, n_clusters, proposed)
     known = {digest("principle", text): text for text in voted}
 
     panel = Panel(judge, model, known, per_call, reask, seed)
@@ -151,7 +179,11 @@ def icai(
     ranked = counted.with_columns(reason=why).sort(
         [pl.col("reason").is_not_null(), pl.col("against") - pl.col("for"), "principle_id"]
     )
-    kept = _capped(ranked.filter(pl.col("reason").is_null()), max_principles, vectors)
+    kept = ranked.filter(pl.col("reason").is_null())
+    if max_principles is not None:
+        best = kept["principle"].head(int(1.5 * max_principles)).to_list()
+        most = _cluster.unlike(best, vectors, max_principles)
+        kept = kept.filter(pl.col("principle").is_in(most))
     gone = ranked.join(kept, on="principle_id", how="anti", maintain_order="left")
 
     aside = rows.filter("held_out")
@@ -159,7 +191,7 @@ def icai(
     _, outside = yield from panel.only(ids).vote(aside, draws, combine, 0.0, 0.0, [aside.height])
     numbers = (len(proposed), len(texts), len(voted), kept.height)
     return (
-        Principles(_tally.as_principles(kept)),
+        Principles(as_principles(kept)),
         Votes(pl.concat([votes, outside])),
         Scores(marks(pairs, rows, "icai_held_out")),
         Measures(_measures(numbers, (shown.height, shown.height, train.height, train.height))),
@@ -188,15 +220,16 @@ def _check(
         raise RecipeError(f"explain.icai: error = {error}; it is at least 0 and below 0.5")
 
 
-def _proposals(
-    rows: pl.DataFrame, asked: Sequence[str], per_pair: int, model: Model, reask: bool
-) -> Asks[list[str]]:
+def _proposals(rows: pl.DataFrame, search: Search, model: Model, reask: bool) -> Asks[list[str]]:
     """What the model says to each question about each comparison, where it can be read."""
     if rows.is_empty():
         return []
-    form = Form({"principles": Texts(per_pair)}, "none", TOKENS_A_PRINCIPLE * per_pair)
+    n = search.per_question
+    form = Form({"principles": Texts(n)}, "none", TOKENS_A_PRINCIPLE * n)
     questions = [
-        question(_SYSTEM, _task(about), shown, form) for about in asked for shown in by_label(rows)
+        question(_SYSTEM, _task(about), shown, form)
+        for about in search.asked
+        for shown in by_label(rows)
     ]
     return (yield from ask_lists(form, questions, model, reask=reask))
 
@@ -217,22 +250,6 @@ def _looks(n: int) -> Iterator[int]:
         yield look
         look *= 2
     yield n
-
-
-def _capped(
-    kept: pl.DataFrame, most: int | None, vectors: Mapping[str, _cluster.Floats]
-) -> pl.DataFrame:
-    """At most so many, in their order: of the best, the earliest of each cluster."""
-    if most is None or kept.height <= most:
-        return kept
-    texts = kept["principle"].to_list()
-    if any(text not in vectors for text in texts):
-        return kept.head(most)
-    best = kept.head(int(1.5 * most))
-    of = _cluster.clusters(np.stack([vectors[text] for text in best["principle"]]), most)
-    return best.with_columns(pl.Series("cluster", of)).unique(
-        "cluster", keep="first", maintain_order=True
-    )
 
 
 def _measures(numbers: Sequence[int], of: Sequence[int]) -> pl.DataFrame:

@@ -25,13 +25,14 @@ from typing import Any
 import polars as pl
 
 from prefdata import tables
-from prefdata.annotate._by_principle import ask_by_principle, check
+from prefdata.annotate._by_principle import ask_by_principle, check, with_lists
 from prefdata.errors import RecipeError, nearest
 from prefdata.explain import _cluster
 from prefdata.explain._asking import ask_lists
 from prefdata.explain._axes import consistency, held_out_measures, judged
 from prefdata.explain._labelled import labelled, with_held_out
 from prefdata.explain._predict import check_folds
+from prefdata.explain._standing import as_principles
 from prefdata.judge import Form, Judge
 from prefdata.judge.form import Texts
 from prefdata.judge.transcript import asking, fence, transcript
@@ -128,8 +129,8 @@ def vibes(
     train, aside = rows.filter(~pl.col("held_out")), rows.filter("held_out")
     proposed = yield from _proposals(train, proposed_from, proposer or model, reask, seed)
     texts = _cluster.distinct(proposed)
-    vectors = yield from _cluster.embedded(texts, embedder)
     # Where they are not embedded the most frequent stay.
+    vectors = (yield from _cluster.embedded(texts, embedder)) if embedder else {}
     often = Counter(map(_cluster.plain, proposed))
     unlike = _cluster.one_of_each(texts, vectors, max_axes)
     unlike = sorted(unlike, key=lambda text: (-often[_cluster.plain(text)], text))[:max_axes]
@@ -148,7 +149,7 @@ def vibes(
     ]
     told = pl.concat([votes, outside]).select(*tables.schema("votes").columns)
     return (
-        Principles(kept.select(*tables.schema("principles").columns)),
+        Principles(as_principles(kept)),
         Votes(told),
         Measures(tables.typed(Measures, pl.concat(measured, how="diagonal_relaxed"))),
         Dropped(_dropped(found.filter(pl.col("reason").is_not_null()))),
@@ -242,17 +243,13 @@ def _votes(
     ids = sorted(axes)
     parts: list[pl.DataFrame] = []
     a, b = pl.col("said_a"), pl.col("said_b")
-    for start in range(0, len(ids), per_call):
-        chunk = pl.Series([ids[start : start + per_call]], dtype=pl.List(pl.String))
-        for a_first in (True, False):
-            said = (a, b) if a_first else (b, a)
-            parts.append(
-                rows.select(
-                    "prompt_id", "completion_a", "completion_b", "prompt",
-                    said_first=said[0], said_second=said[1], a_first=pl.lit(a_first),
-                    draw=pl.lit(0, pl.Int64), listed=pl.lit(chunk).first(),
-                )
-            )  # fmt: skip
+    for a_first in (True, False):
+        said = (a, b) if a_first else (b, a)
+        shown = rows.select(
+            "prompt_id", "completion_a", "completion_b", "prompt", said_first=said[0],
+            said_second=said[1], a_first=pl.lit(a_first), draw=pl.lit(0, pl.Int64),
+        )  # fmt: skip
+        parts += with_lists(shown, ids, per_call)
     if not parts or rows.is_empty():
         return tables.empty("votes").with_columns(principle_id=pl.lit(None, pl.String))
     heard = yield from ask_by_principle(pl.concat(parts), axes, judge, model, reask=reask)

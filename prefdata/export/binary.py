@@ -9,6 +9,9 @@ from typing import Literal
 import polars as pl
 
 from prefdata.errors import RecipeError, TableError, nearest
+from prefdata.estimate._named import named
+from prefdata.export._policy import Policy, Ties, kept
+from prefdata.export._tool_calls import ToolCalls, as_fields
 from prefdata.tables import (
     Completions,
     Format,
@@ -16,6 +19,7 @@ from prefdata.tables import (
     Prompts,
     Ratings,
     Rows,
+    Scores,
     Strengths,
     check,
     one_estimator,
@@ -34,14 +38,20 @@ def binary(
     pairs: Pairs | None = None,
     strengths: Strengths | None = None,
     ratings: Ratings | None = None,
+    scores: Scores | None = None,
     *,
     by: By = "pairs",
     contradictions: Literal["majority", "drop"] = "majority",
+    policy: Policy = "all",
+    ties: Ties = "keep",
     threshold: float | None = None,
     quantile: float | None = None,
     estimator: str | None = None,
     criterion: str | None = None,
+    weights: str | None = None,
     format: Format = "conversational",
+    tool_calls: ToolCalls = "text",
+    seed: int = 0,
 ) -> Rows:
     """One row a completion that has a label, by `completion_id`.
 
@@ -54,7 +64,10 @@ def binary(
     `quantile` q in (0, 0.5]: the q highest are true, the q lowest false, the others have no label.
     `estimator` names whose strengths are taken and is required when there are several. `format`
     "conversational" keeps messages; "standard" gives plain strings and raises `TableError` on
-    conversations of several messages.
+    conversations of several messages. `weights` names a score about completions that is their
+    `weight`, as "matching_weight" of order.matching_weights; one without it has none. `policy`,
+    `ties` and `seed` say which pairs count, and `tool_calls` how calls stand in messages, as in
+    export.pairwise.
 
     Source: Ethayarajh, Xu, Muennighoff, Jurafsky, Kiela (2024), KTO (desirable and undesirable
     completions, from pairs or from thresholded scores); TRL, dataset formats and types.
@@ -64,7 +77,7 @@ def binary(
         raise TableError(f'export.binary: by = "{by}", but no stage made the table {by}')
     _refuse(by, threshold, quantile)
     if by == "pairs":
-        labels = _from_pairs(Pairs(source), contradictions)
+        labels = _from_pairs(kept(Pairs(source), policy, ties, seed), contradictions)
     elif by == "strengths":
         taken = one_estimator(Strengths(source), estimator, where="export.binary")
         values = taken.select("completion_id", value=pl.col("strength"))
@@ -74,10 +87,24 @@ def binary(
         labels = _from_values(values, 0.5 if threshold is None else threshold, quantile)
     rows = labels.join(completions, on="completion_id", how="left")
     rows = rows.join(prompts.select("prompt_id", "prompt"), on="prompt_id", how="left")
+    if weights is not None:
+        rows = rows.drop("weight", strict=False).join(
+            _scored(scores, weights), on="completion_id", how="left"
+        )
     rows = check("binary", rows, where="export.binary")
     if format == "standard":
         rows = plain(rows, "prompt", "completion", where="export.binary")
+    elif tool_calls == "fields":
+        rows = as_fields(rows, "prompt", "completion")
     return Rows(rows)
+
+
+def _scored(scores: Scores | None, name: str) -> pl.DataFrame:
+    """A score about completions, as (completion_id, weight)."""
+    if scores is None:
+        raise TableError(f"export.binary: weights = {name!r}, but there are no scores")
+    own = named(scores, name, where="export.binary", subject="completion")
+    return own.rename({"subject_id": "completion_id", "value": "weight"})
 
 
 def _refuse(by: By, threshold: float | None, quantile: float | None) -> None:

@@ -4,6 +4,8 @@
 strength (to nine significant digits) share the smaller rank, as in 1, 2, 2, 4, and stand by id.
 """
 
+from typing import Literal
+
 import polars as pl
 
 from prefdata.errors import RecipeError, TableError
@@ -28,13 +30,16 @@ def listwise(
     *,
     estimator: str | None = None,
     min_completions: int = 2,
+    ties: Literal["share", "order", "drop"] = "share",
     format: Format = "conversational",
 ) -> Rows:
     """One row a prompt, by `prompt_id`, with `completion_ids` in the order of `completions`.
 
     `estimator` names whose strengths are taken and is required when there are several. A prompt
-    with fewer than `min_completions` of them has no row. `format` "conversational" keeps messages;
-    "standard" gives plain strings and raises `TableError` on conversations of several messages.
+    with fewer than `min_completions` of them has no row. `ties` "order" gives completions of equal
+    strength the ranks of their order by id; "drop" keeps the first of them only. `format`
+    "conversational" keeps messages; "standard" gives plain strings and raises `TableError` on
+    conversations of several messages.
 
     Raises `RecipeError` for a `min_completions` below 1.
 
@@ -52,10 +57,14 @@ def listwise(
             f"first {lost.sort()[0]}"
         )
     place = pl.col("strength").round_sig_figs(DIGITS).rank("min", descending=True)
+    ranked = said.with_columns(place.over("prompt_id").cast(pl.Int64).alias("rank"))
+    ranked = ranked.sort("prompt_id", "rank", "completion_id")
+    if ties == "drop":
+        ranked = ranked.unique(["prompt_id", "rank"], keep="first", maintain_order=True)
+    if ties != "share":
+        ranked = ranked.with_columns(rank=pl.int_range(1, pl.len() + 1).over("prompt_id"))
     lists = (
-        said.with_columns(place.over("prompt_id").cast(pl.Int64).alias("rank"))
-        .sort("prompt_id", "rank", "completion_id")
-        .group_by("prompt_id", maintain_order=True)
+        ranked.group_by("prompt_id", maintain_order=True)
         .agg(
             pl.col("completion").alias("completions"),
             pl.col("strength").alias("scores"),

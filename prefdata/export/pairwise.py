@@ -9,7 +9,10 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from prefdata.errors import RecipeError, TableError, nearest
+from prefdata.errors import RecipeError, TableError
+from prefdata.estimate._named import named
+from prefdata.export._policy import Policy, Ties, kept
+from prefdata.export._tool_calls import ToolCalls, as_fields
 from prefdata.tables import Completions, Format, Pairs, Prompts, Rows, Scores, check, plain
 
 # What trainers call a score that they read, whichever model gave it.
@@ -26,6 +29,10 @@ def pairwise(
     format: Format = "conversational",
     explicit_prompt: bool = True,
     columns: Sequence[str] = (),
+    policy: Policy = "all",
+    ties: Ties = "keep",
+    tool_calls: ToolCalls = "text",
+    seed: int = 0,
 ) -> Rows:
     """One row a pair, by `pair_id`.
 
@@ -37,6 +44,12 @@ def pairwise(
     `ref_logp_chosen` and `ref_logp_rejected`, of whichever model, are called `ref_chosen_logps` and
     `ref_rejected_logps`, as TRL calls the reference's log-probabilities that it need not compute.
 
+    `policy` is which pairs of a prompt have a row: "all", the one of the "widest" margin, or one at
+    "random" by `seed`. `ties` "drop" leaves out pairs whose soft label is 1/2. With `tool_calls`
+    "fields" messages have a field `tool_calls`; else what they call is text in their content.
+
+    Raises `RecipeError` for a column that no pair's score has the name of, or several models gave.
+
     Source: TRL, dataset formats and types (preference, explicit and implicit prompt).
     """
     if format == "standard" and not explicit_prompt:
@@ -44,10 +57,13 @@ def pairwise(
             "export.pairwise: plain strings need a column prompt, since how to join two strings is "
             'not given; use explicit_prompt = true or format = "conversational"'
         )
+    pairs = kept(pairs, policy, ties, seed)
     rows = _with_messages(prompts, completions, pairs, explicit_prompt)
     rows = check("pairwise", rows, where="export.pairwise")
     if format == "standard":
         rows = plain(rows, "prompt", "chosen", "rejected", where="export.pairwise")
+    if format == "conversational" and tool_calls == "fields":
+        rows = as_fields(rows, "prompt", "chosen", "rejected")
     if not explicit_prompt:
         rows = rows.drop("prompt")
     if rows["margin"].null_count() == rows.height:
@@ -56,7 +72,12 @@ def pairwise(
         name = TRL.get(wanted.partition("@")[0], wanted)
         if name in rows.columns:
             raise RecipeError(f"export.pairwise: the row has a column {name!r} of its own already")
-        values = _score(scores, wanted).rename({wanted: name})
+        if scores is None:
+            raise RecipeError(
+                f"export.pairwise: the column {wanted!r} is wanted, but no stage made scores"
+            )
+        values = named(scores, wanted, where="export.pairwise")
+        values = values.rename({"subject_id": "pair_id", "value": name})
         rows = rows.join(values, on="pair_id", how="left", maintain_order="left")
     return Rows(rows)
 
@@ -84,24 +105,3 @@ def _with_messages(
         said = answers.rename({"completion_id": f"{side}_id", "answer": side})
         rows = rows.join(said, on=f"{side}_id", how="left")
     return rows.drop("annotator", "split", strict=False)
-
-
-def _score(scores: Scores | None, column: str) -> pl.DataFrame:
-    """The scores about pairs that a column name picks, as (pair_id, column)."""
-    name, _, model = column.partition("@")
-    about = pl.DataFrame(scores) if scores is not None else None
-    if about is None:
-        raise TableError(f"export.pairwise: column {column!r} is wanted, but there are no scores")
-    about = about.filter(pl.col("subject") == "pair")
-    picked = about.filter(pl.col("score") == name)
-    if picked.is_empty() and about.height:
-        there = about["score"].unique().to_list()
-        raise TableError(f"export.pairwise: no pair has a score {name!r}; {nearest(name, there)}")
-    if model:
-        picked = picked.filter(pl.col("model") == model)
-    if picked["subject_id"].is_duplicated().any():
-        models = ", ".join(sorted(str(each) for each in picked["model"].unique()))
-        raise TableError(
-            f"export.pairwise: score {name!r} was measured with {models}; write {name}@<model>"
-        )
-    return picked.select(pl.col("subject_id").alias("pair_id"), pl.col("value").alias(column))

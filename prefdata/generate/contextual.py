@@ -5,7 +5,9 @@ confirms.
    of them a reasonable criterion by which it is the better one.
 2. *Scenarios*: for each criterion it describes who asks, so that the criterion follows from it and
    is not named. It does not see the completions.
-3. *Check*: each context is put into the prompt, and a judge compares the two completions under it,
+3. *Profiles*: of people who are described beforehand, the same for all prompts, the judge is asked
+   for each which completion they would prefer; one who prefers either makes two contexts.
+4. *Check*: each context is put into the prompt, and a judge compares the two completions under it,
    in both orders. It must prefer the intended one both times, under both contexts of the two.
 
 Contexts come in twos with opposite labels, or not at all: who reads no context is right in exactly
@@ -17,38 +19,25 @@ Source: Pitis et al. 2024, "Improving Context-Aware Preference Modeling for Lang
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import polars as pl
 
 from prefdata import tables
 from prefdata.annotate._showing import shown
-from prefdata.annotate.pairwise import votes_on
 from prefdata.errors import RecipeError
 from prefdata.explain._wording import place_in
+from prefdata.generate._in_context import TOLD, TWO, Kind, Place, in_context, judged
+from prefdata.generate._profiles import picked
 from prefdata.judge import Form, Judge, ask
 from prefdata.judge.form import Text
-from prefdata.judge.transcript import asking, fence, harmless, transcript
+from prefdata.judge.transcript import asking, fence, transcript
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Dropped, Messages, Pairs, Prompts, Votes
 
-Kind = Literal["criterion", "scenario"]
-Place = Literal["system", "before", "after"]
-
 # What a tag of a prompt begins with whose prompt holds a context.
 TAG = "context:"
-_SAID = {
-    "criterion": "For this prompt one reply is better than another by this measure alone:",
-    "scenario": "About the one who asks:",
-}
 _SYSTEM = "You find out for whom, and by what measure, each of two replies is the better one."
 _FORM = Form({"first": Text(300), "second": Text(300)}, "none", 200)
-_TWO = ["completion_a", "completion_b"]
-_TOLD = {
-    **dict.fromkeys(("prompt_id", *_TWO, "kind"), pl.String),
-    "prefers_a": pl.Boolean,
-    **dict.fromkeys(("text", "fault", "request_id"), pl.String),
-}
 
 
 def contextual(
@@ -60,6 +49,7 @@ def contextual(
     judge: Judge,
     checker: Model | None = None,
     kinds: Sequence[Kind] = ("criterion", "scenario"),
+    profiles: Sequence[str] = (),
     place: Place = "system",
     max_pairs: int | None = 1,
     reask: bool = True,
@@ -67,12 +57,12 @@ def contextual(
 ) -> Asks[tuple[Prompts, Completions, Votes, Dropped]]:
     """All prompts and completions, with those in context, and votes on these.
 
-    A prompt in context has the tag `context:criterion` or `context:scenario`, and the source, user
-    and group of the one that it is made from (which becomes a group, named by its id, if it has
-    none). Both completions stand under it once more. The label that was asked for is a vote of
-    `llm:<model>/contextual`, `a_first` unknown; those that confirm it are the judge's. Where there
-    are pairs, contexts are made for these, else for pairs of completions of each prompt; none are
-    made for prompts that have one.
+    A prompt in context has the tag `context:` and the kind of context, and the source, user and
+    group of the one that it is made from (which becomes a group, named by its id, if it has none).
+    Both completions stand under it once more. The label that was asked for is a vote of
+    `llm:<model>/contextual`, `a_first` unknown; those that confirm it are the judge's, on whom
+    alone the label of a profile rests. Where there are pairs, contexts are made for these, else
+    for pairs of completions of each prompt; none are made for prompts that have one.
 
     Two contexts that cannot be read, are equal, say where a reply stood, name the criterion in a
     scenario, or are not confirmed are no prompts; `dropped` has why, under
@@ -81,8 +71,9 @@ def contextual(
     model: who finds contexts.
     judge: a pairwise judge that goes by what a prompt says, such as "in-context".
     checker: who is asked as the judge; null: `model`.
-    kinds: which contexts become prompts: "criterion", "scenario". Scenarios are made of criteria,
-        which are asked for in any case.
+    kinds: which contexts become prompts: "criterion", "scenario", "profile". Scenarios are made of
+        criteria, which are then asked for in any case.
+    profiles: descriptions of people, for the kind "profile": two at least, that differ in taste.
     place: where the context stands: "system", a message of its own, so that it can be told apart;
         "before" or "after" the text of the prompt's last message.
     max_pairs: where there are no pairs, at most so many of each prompt, by a cyclic design; null:
@@ -93,33 +84,47 @@ def contextual(
     judge.must_be("pairwise", "generate.contextual", instead=', such as "in-context"')
     if not kinds:
         raise RecipeError("generate.contextual: kinds = []; name at least one")
+    if ("profile" in kinds) != (len(profiles) > 1):
+        raise RecipeError(
+            f'generate.contextual: the kind "profile" and two or more profiles go together; there '
+            f"are {len(profiles)}, and kinds = {list(kinds)}"
+        )
     bare = pl.col("tags").list.eval(pl.element().str.starts_with(TAG)).list.any()
     seeds = Prompts(prompts.filter(~bare.fill_null(False)))
     rows = shown(
         seeds, completions, orders="random", draws=1, max_pairs=max_pairs, seed=seed,
         stage="generate.contextual", pairs=pairs,
     )  # fmt: skip
-    criteria = yield from _found(rows, "criterion", _about_replies(rows), model, reask)
-    told = [criteria] if "criterion" in kinds else []
+    who = checker or model
+    told = [pl.DataFrame(schema=TOLD)]
+    if "profile" in kinds:
+        told.append(
+            (yield from picked(rows, profiles, seeds, completions, place, judge, who, reask, seed))
+        )
+    criteria = pl.DataFrame(schema=TOLD)
+    if {"criterion", "scenario"} & {*kinds}:
+        criteria = yield from _found(rows, "criterion", _about_replies(rows), model, reask)
+    if "criterion" in kinds:
+        told.append(criteria)
     if "scenario" in kinds:
         sound = criteria.filter(pl.col("fault").is_null())
-        both = sound.group_by(_TWO).agg(
+        both = sound.group_by(TWO).agg(
             a=pl.col("text").filter("prefers_a").first(),
             b=pl.col("text").filter(~pl.col("prefers_a")).first(),
         )
-        again = rows.join(both, on=_TWO, maintain_order="left")
+        again = rows.join(both, on=TWO, maintain_order="left")
         scenarios = yield from _found(again, "scenario", _about_people(again), model, reask)
         told.append(_not_naming(scenarios, sound))
     named = pl.concat(told)
-    made = _in_context(named.filter(pl.col("fault").is_null()), seeds, completions, place)
-    judged = yield from _judged(made, judge, checker or model, reask)
-    named = named.join(_refuted(made, judged), on=[*_TWO, "kind"], how="left")
+    made = in_context(named.filter(pl.col("fault").is_null()), seeds, completions, place)
+    verdicts = yield from judged(made, judge, who, reask)
+    named = named.join(_refuted(made, verdicts), on=[*TWO, "kind"], how="left")
     named = named.with_columns(fault=pl.coalesce("fault", "refuted"))
-    kept = made.join(named.filter(pl.col("fault").is_null()), on=[*_TWO, "kind"], how="semi")
+    kept = made.join(named.filter(pl.col("fault").is_null()), on=[*TWO, "kind"], how="semi")
     return (
         Prompts(_with_prompts(prompts, kept)),
         Completions(_with_completions(completions, kept)),
-        Votes(_votes(kept, judged, model, judge)),
+        Votes(_votes(kept, verdicts, model, judge)),
         Dropped(_dropped(named)),
     )
 
@@ -182,8 +187,8 @@ def _found(
 ) -> Asks[pl.DataFrame]:
     """The two contexts of each row, and what is wrong with either of them."""
     if rows.is_empty():
-        return pl.DataFrame(schema=_TOLD)
-    asked = rows.select("prompt_id", *_TWO, "draw", "a_first")
+        return pl.DataFrame(schema=TOLD)
+    asked = rows.select("prompt_id", *TWO, "draw", "a_first")
     asked = asked.with_columns(tables.conversations("messages", messages))
     heard = yield from ask([(_FORM, asked)], model, reask=reask)
     unread = pl.concat_str(pl.lit("cannot be read: "), "unscored")
@@ -193,7 +198,7 @@ def _found(
         text=pl.col("raw").str.replace_all(r"\s+", " ").str.strip_chars(),
     )
     plain = pl.col("text").str.to_lowercase().str.strip_chars(" .!")
-    equal = plain.n_unique().over(_TWO) == 1
+    equal = plain.n_unique().over(TWO) == 1
     placed = pl.Series("placed", [place_in(text or "") for text in told["text"]], pl.String)
     told = told.with_columns(placed).with_columns(
         fault=pl.when(pl.col("unscored").is_not_null())
@@ -203,83 +208,24 @@ def _found(
         .when(pl.col("placed").is_not_null())
         .then(pl.concat_str(pl.lit("says where a reply stood: "), "placed"))
     )
-    return _of_both(told.select(_TOLD.keys())).sort(*_TWO, "prefers_a")
+    return _of_both(told.select(TOLD.keys())).sort(*TWO, "prefers_a")
 
 
 def _of_both(told: pl.DataFrame) -> pl.DataFrame:
     """A fault of one context is one of both: alone it would have a label that can be guessed."""
-    first = pl.col("fault").drop_nulls().min().over(*_TWO, "kind")
+    first = pl.col("fault").drop_nulls().min().over(*TWO, "kind")
     return told.with_columns(fault=pl.coalesce("fault", first))
 
 
 def _not_naming(scenarios: pl.DataFrame, criteria: pl.DataFrame) -> pl.DataFrame:
-    criterion = criteria.select(*_TWO, "prefers_a", criterion="text")
-    told = scenarios.join(criterion, on=[*_TWO, "prefers_a"], how="left", maintain_order="left")
+    criterion = criteria.select(*TWO, "prefers_a", criterion="text")
+    told = scenarios.join(criterion, on=[*TWO, "prefers_a"], how="left", maintain_order="left")
     low = (pl.col(name).str.to_lowercase() for name in ("text", "criterion"))
     scenario, named = (text.str.strip_chars(" .!") for text in low)
     names = pl.when(scenario.str.contains(named, literal=True)).then(
         pl.lit("the scenario names its criterion")
     )
-    return _of_both(told.with_columns(fault=pl.coalesce("fault", names)).select(_TOLD.keys()))
-
-
-def _in_context(
-    told: pl.DataFrame, seeds: Prompts, completions: Completions, place: Place
-) -> pl.DataFrame:
-    """A row a context, with its prompt and completions: `context_id`, `new_a` < `new_b`, ..."""
-    rows = told.join(seeds, on="prompt_id", maintain_order="left").drop("reference")
-    for side in ("a", "b"):
-        texts = completions.select(
-            pl.col("completion_id").alias(f"completion_{side}"),
-            pl.col("completion").alias(f"said_{side}"),
-        )
-        rows = rows.join(texts, on=f"completion_{side}", maintain_order="left")
-    said = rows.select("prompt", "kind", "text").rows()
-    turns = [_placed(prompt, kind, text, place) for prompt, kind, text in said]
-    rows = rows.with_columns(tables.conversations("context", turns))
-    rows = rows.with_columns(tables.prompt_ids(rows["context"]).alias("context_id"))
-    for side in ("a", "b"):
-        ids = tables.completion_ids(rows["context_id"], rows[f"said_{side}"])
-        rows = rows.with_columns(ids.alias(f"id_{side}"))
-    kept = pl.col("id_a") < pl.col("id_b")
-    turned = {
-        "new_a": ("id_a", "id_b"),
-        "new_b": ("id_b", "id_a"),
-        "text_a": ("said_a", "said_b"),
-        "text_b": ("said_b", "said_a"),
-    }
-    return rows.with_columns(
-        pl.when(kept).then(one).otherwise(other).alias(name)
-        for name, (one, other) in turned.items()
-    ).with_columns(preference=(pl.col("prefers_a") == kept).cast(pl.Float64))
-
-
-def _placed(prompt: Messages, kind: Kind, text: str, place: Place) -> list[dict[str, str]]:
-    context = f"{_SAID[kind]} {harmless(text)}"
-    turns = [dict(turn) for turn in prompt]
-    if place == "system":
-        return [{"role": "system", "content": context}, *turns]
-    parts = [context, turns[-1]["content"]]
-    turns[-1]["content"] = "\n\n".join(parts if place == "before" else reversed(parts))
-    return turns
-
-
-def _judged(made: pl.DataFrame, judge: Judge, model: Model, reask: bool) -> Asks[Votes]:
-    if made.is_empty():
-        return Votes(tables.empty("votes"))
-    orders = pl.DataFrame({"a_first": [True, False]})
-    a, b = pl.col("text_a"), pl.col("text_b")
-    rows = made.join(orders, how="cross").select(
-        pl.col("context_id").alias("prompt_id"),
-        pl.col("new_a").alias("completion_a"),
-        pl.col("new_b").alias("completion_b"),
-        pl.lit(0, pl.Int64).alias("draw"),
-        "a_first",
-        pl.col("context").alias("prompt"),
-        pl.when("a_first").then(a).otherwise(b).alias("said_first"),
-        pl.when("a_first").then(b).otherwise(a).alias("said_second"),
-    )
-    return (yield from votes_on(rows, judge=judge, model=model, reask=reask))
+    return _of_both(told.with_columns(fault=pl.coalesce("fault", names)).select(TOLD.keys()))
 
 
 def _refuted(made: pl.DataFrame, judged: Votes) -> pl.DataFrame:
@@ -287,11 +233,11 @@ def _refuted(made: pl.DataFrame, judged: Votes) -> pl.DataFrame:
     votes = judged.select(new_a="completion_a", new_b="completion_b", said="preference")
     rows = made.join(votes, on=["new_a", "new_b"], how="left")
     meant = pl.when(pl.col("preference") == 1).then("said").otherwise(1 - pl.col("said"))
-    counts = rows.group_by(*_TWO, "kind").agg(
+    counts = rows.group_by(*TWO, "kind").agg(
         n=pl.len(), silent=pl.col("said").null_count(), confirmed=(meant > 0.5).sum()
     )
     return counts.select(
-        *_TWO,
+        *TWO,
         "kind",
         refuted=pl.when(pl.col("confirmed") < pl.col("n")).then(
             pl.format(
@@ -342,16 +288,16 @@ def _votes(kept: pl.DataFrame, judged: Votes, model: Model, judge: Judge) -> pl.
         criterion=pl.lit(judge.criteria[0].name),
         draw=pl.lit(0, pl.Int64),
     )
-    confirming = judged.join(labels, on=_TWO, how="semi")
+    confirming = judged.join(labels, on=TWO, how="semi")
     return tables.union("votes", labels, confirming, where="generate.contextual")
 
 
 def _dropped(named: pl.DataFrame) -> pl.DataFrame:
     gone = named.filter(pl.col("fault").is_not_null())
-    reasons = gone.group_by(*_TWO, "kind").agg(reason=pl.col("fault").min())
+    reasons = gone.group_by(*TWO, "kind").agg(reason=pl.col("fault").min())
     rows = reasons.select(
         pl.lit("prompts").alias("table"),
-        pl.concat_str(*_TWO, "kind", separator=" ").alias("key"),
+        pl.concat_str(*TWO, "kind", separator=" ").alias("key"),
         pl.lit("generate.contextual").alias("stage"),
         "reason",
     )

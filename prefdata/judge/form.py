@@ -5,8 +5,9 @@ obeys, the second question after a bad reply and what is accepted all come from 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal, NamedTuple, Protocol, cast
 
 from prefdata.judge import verdict
@@ -16,6 +17,7 @@ from prefdata.tables import Messages
 
 Reason = Literal["first", "last", "none"]
 
+LONGEST = 300  # characters of a text in a list
 _REPEATED = 2000  # characters of a reply that are shown again with the complaint
 
 
@@ -81,13 +83,14 @@ class Texts:
 
     @property
     def schema(self) -> dict[str, Any]:
-        items = {"type": "string", "minLength": 1, "maxLength": 300}
+        items = {"type": "string", "minLength": 1, "maxLength": LONGEST}
         return {"type": "array", "items": items, "minItems": 1, "maxItems": self.most}
 
     def accepts(self, value: object) -> bool:
         if not isinstance(value, list) or not 1 <= len(value) <= self.most:  # pyright: ignore[reportUnknownArgumentType]
             return False
-        return all(isinstance(each, str) and each.strip() for each in value)  # pyright: ignore[reportUnknownVariableType]
+        one = Text(LONGEST)
+        return all(one.accepts(each) for each in cast(list[object], value))
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ class Form:
         """The sentence that says what a well-formed reply is."""
         values = {key: field.wording for key, field in self.keys.items()}
         fields = self._keyed(values, "one sentence")
-        keys = "; ".join(f"{json.dumps(key)}: {value}" for key, value in fields.items())
+        keys = "; ".join(f"{key}: {value}" for key, value in _named(fields))
         once = " No value twice." if self.distinct else ""
         return f"Reply only with JSON with the key{'s' * (len(fields) > 1)} {keys}.{once}"
 
@@ -189,6 +192,18 @@ class Form:
             return verdict.OFF_SCALE
         repeated = self.distinct and len({judged[key] for key in self.keys}) < len(self.keys)
         return verdict.REPEATED if repeated else None
+
+
+def _named(fields: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """How a prompt names the keys, with what each holds: many numbers that hold the same, once."""
+    for (value, is_number), run in groupby(
+        fields.items(), lambda each: (each[1], each[0].isdecimal())
+    ):
+        names = [json.dumps(key) for key, _ in run]
+        if is_number and len(names) > 2:
+            yield f"{names[0]} to {names[-1]}, each", value
+        else:
+            yield from ((name, value) for name in names)
 
 
 def _worth(field: Field, value: Any) -> float | None:

@@ -13,11 +13,13 @@ Source: Cochran 1977, "Sampling Techniques" (a ratio of sums over clusters); Wil
 Graubard 1998 for the number of independent rows.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
 from scipy import special
 
+from prefdata.errors import nearest
 from prefdata.measure._wilson import wilson
 from prefdata.tables import Prompts
 
@@ -41,7 +43,10 @@ NO_ERROR = 1e-6
 
 def with_groups(votes: pl.DataFrame, prompts: Prompts | None) -> pl.DataFrame:
     """The rows with `group`: their prompt's, else the prompt, else what they are about."""
-    sides = [name for name in ("completion_a", "completion_b", "completion_id") if name in votes]
+    kinds = (("completion_a", "completion_b", "completion_id"), ("chosen_id", "rejected_id"))
+    sides = next(
+        (there for kind in kinds if (there := [n for n in kind if n in votes])), list[str]()
+    )
     own = pl.coalesce(
         pl.concat_str(pl.lit("prompt "), "prompt_id"),
         pl.concat_str(pl.lit("sides "), *sides, separator=" "),
@@ -103,6 +108,22 @@ def means(
         note=pl.when(pl.col("groups") == 1).then(pl.lit(ONE_GROUP)).otherwise(pl.lit(note)),
         n=pl.col("n").fill_null(0),
     )
+
+
+def unheard(measure: str, gold: str, judges: Sequence[str], there: Sequence[str]) -> pl.DataFrame:
+    """Rows without a value, with the reason, of judges who cannot be held against gold.
+
+    Because they, or gold, are not among those who voted. A vote may be missing for a good reason,
+    such as that a check dropped all, so this ends no build.
+    """
+    lost = {name: f"no votes of {name!r}; {nearest(name, there)}" for name in (gold, *judges)}
+    rows = [
+        {"measure": measure, "subject": judge, "note": lost[each], "n": 0}
+        for judge in judges
+        for each in [judge if gold in there else gold]
+        if each not in there
+    ]
+    return pl.DataFrame(rows, COLUMNS)
 
 
 def two_names(one: str, other: str) -> pl.Expr:

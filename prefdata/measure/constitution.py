@@ -1,7 +1,9 @@
 """Does a constitution explain the labels, or does the search that found it explain any labels?
 
+It may be from any search (`explain.icai`, `explain.critiq`) or imported with its votes.
+
 *Reconstruction* is how often an annotator prefers the chosen completion, on the pairs that the
-search looked at and on those it did not see (score `icai_held_out`). With the votes of
+search looked at and on those it did not see (a score such as `icai_held_out`). With the votes of
 `annotate.constitution`, with and without rules, and of anybody else, they stand side by side.
 
 *The null*: the best of many candidates agrees with any labels. With c_up in {1, 0, -1} what
@@ -28,8 +30,8 @@ from numpy.typing import NDArray
 from scipy import special
 
 from prefdata import tables
-from prefdata.errors import RecipeError
-from prefdata.explain._labelled import labels
+from prefdata.errors import RecipeError, nearest
+from prefdata.explain._labelled import Apart, labels
 from prefdata.explain._tally import UNASKED, Cells, Combine, cells_of, combined
 from prefdata.measure._means import means
 from prefdata.tables import Measures, Pairs, Principles, Prompts, Scores, Votes
@@ -38,7 +40,9 @@ SCOPE = "all"
 
 SPECIAL: Any = special
 Floats = NDArray[np.float64]
-HELD_OUT = "icai_held_out"
+# How the scores end that mark the pairs that a search did not see.
+HELD_OUT = "_held_out"
+SUBJECT = "constitution"
 
 
 def constitution(
@@ -48,6 +52,8 @@ def constitution(
     prompts: Prompts,
     scores: Scores | None = None,
     *,
+    held_out: str | None = None,
+    apart: Apart = "group",
     min_relevance: float = 0.1,
     combine: Combine = "unanimous",
     draws: int = 1000,
@@ -60,21 +66,28 @@ def constitution(
     - `principle_accuracy_held_out`: for / (for + against) of a kept principle on held-out pairs,
       with `principle_p` and `principle_q`; subject: the principle's annotator.
     - `constitution_agreement`, `constitution_null` (the 95th percentile of the null) and
-      `constitution_p`; subject "icai". A constitution counts only above its null. Where votes were
-      stopped early (`error` of `explain.icai`), the null has seen fewer votes of what was stopped,
-      so it is a little too low: stop nothing to have it exactly.
+      `constitution_p`; subject "constitution". A constitution counts only above its null. Where
+      votes were stopped early (`error` of `explain.icai`), the null has seen fewer votes of what
+      was stopped, so it is a little too low: stop nothing to have it exactly. `n`: the comparisons
+      on which principles voted.
 
-    `n` counts comparisons. Without the score `icai_held_out` all pairs are taken as looked at.
+    `n` counts comparisons. Without a score that marks pairs as held out all are taken as looked at.
 
     Options:
+    - `held_out`: the score that is 1 for the pairs that the search did not see; null: the one whose
+      name ends in "_held_out".
+    - `apart`: what is independent of what: "group", the prompt groups; or "comparison", where a few
+      prompts have all comparisons.
     - `min_relevance`, `combine`: as in `explain.icai`.
     - `draws`: label permutations; p is never below 1 / (1 + draws).
     - `seed`: of the permutations.
     """
     if draws < 19:
         raise RecipeError(f"measure.constitution: draws = {draws}; p < 0.05 needs at least 19")
-    rows = _with_held_out(labels(pairs, prompts), pairs, scores)
+    rows = _with_held_out(labels(pairs, prompts), pairs, scores, held_out)
     both = ["completion_a", "completion_b"]
+    if apart == "comparison":
+        rows = rows.with_columns(group=pl.concat_str(both, separator=" "))
     told = votes.join(rows.select(*both, "group", "a_chosen", "held_out"), on=both)
     by_principle = pl.col("annotator").str.starts_with("principle:")
     search = _search(
@@ -84,10 +97,23 @@ def constitution(
     return tables.typed(Measures, pl.concat(made, how="diagonal"))
 
 
-def _with_held_out(rows: pl.DataFrame, pairs: Pairs, scores: Scores | None) -> pl.DataFrame:
+def _with_held_out(
+    rows: pl.DataFrame, pairs: Pairs, scores: Scores | None, score: str | None
+) -> pl.DataFrame:
     if scores is None:
         return rows.with_columns(held_out=False)
-    marked = scores.filter(pl.col("score") == HELD_OUT, pl.col("value") == 1)
+    there = scores.filter(pl.col("subject") == "pair")["score"].unique().to_list()
+    marks = sorted(name for name in there if name.endswith(HELD_OUT))
+    if score is None and len(marks) > 1:
+        raise RecipeError(
+            f"measure.constitution: pairs are held out by {', '.join(marks)}; name one as held_out"
+        )
+    if score is not None and there and score not in there:
+        raise RecipeError(
+            f"measure.constitution: no pair has a score {score!r}; {nearest(score, there)}"
+        )
+    name = score or "".join(marks)
+    marked = scores.filter(pl.col("score") == name, pl.col("value") == 1)
     both = ["completion_a", "completion_b"]
     aside = pairs.join(marked, left_on="pair_id", right_on="subject_id", how="semi")
     known = tables.with_sides(aside).select(both).unique().with_columns(held_out=True)
@@ -112,16 +138,15 @@ def _reconstruction(votes: pl.DataFrame) -> pl.DataFrame:
 
 
 def _cells(rows: pl.DataFrame, votes: pl.DataFrame, names: list[str], combine: Combine) -> Cells:
-    """What each principle says of each comparison, draws combined."""
+    """What each principle says of each comparison, draws and orders combined."""
     both = ["completion_a", "completion_b"]
     places = dict(zip(names, range(len(names)), strict=True))
     at = votes.join(rows.select(*both).with_row_index("row"), on=both).with_columns(
         column=pl.col("annotator").replace_strict(places, return_dtype=pl.Int64)
     )
     shape = (rows.height, len(names))
-    by_draw = [
-        cells_of(mine, shape) for _, mine in sorted(at.group_by("draw"), key=lambda each: each[0])
-    ]
+    once = at.sort("draw", "a_first").group_by("draw", "a_first", maintain_order=True)
+    by_draw = [cells_of(mine, shape) for _, mine in once]
     return combined(by_draw, combine) if by_draw else np.full(shape, UNASKED, np.int8)
 
 
@@ -137,13 +162,15 @@ def _search(
     rows = rows.filter(~pl.col("held_out"))
     names = sorted(votes["annotator"].unique())
     cells = _cells(rows, votes.filter(~pl.col("held_out")), names, combine)
+    seen = (cells != UNASKED).any(1)
+    rows, cells = rows.filter(pl.Series(seen, dtype=pl.Boolean)), cells[seen]
     toward = np.where(np.abs(cells) == 1, cells, 0).astype(np.float64)
     asked = (cells != UNASKED).sum(0)
     group = rows["group"].rank("dense").to_numpy().astype(np.int64) - 1
     measures = ("constitution_agreement", "constitution_null", "constitution_p")
     most, n = principles.height, rows.height
-    if not most or not names:
-        note = "no principle was kept" if names else "no votes of principles"
+    if not most or not n:
+        note = "no principle was kept" if n else "no votes of principles"
         values: list[float | None] = [None] * 3
     else:
         random = np.random.default_rng(seed)
@@ -154,9 +181,11 @@ def _search(
         p = (1 + sum(each >= real for each in null)) / (1 + draws)
         values = [real, float(np.quantile(null, 0.95)), p]
         note = f"the {most} best of {len(names)} candidates, {draws} permutations"
+        if 0.5 ** len(np.unique(group)) > 0.05:
+            note += f"; {len(np.unique(group))} groups turn in too few ways for a small p"
     return pl.DataFrame(
         [
-            {"measure": measure, "subject": "icai", "value": value, "note": note, "n": n}
+            {"measure": measure, "subject": SUBJECT, "value": value, "note": note, "n": n}
             for measure, value in zip(measures, values, strict=True)
         ],
         {
@@ -215,7 +244,7 @@ def _alone(told: pl.DataFrame, principles: Principles, combine: Combine) -> pl.D
             pl.lit(measure).alias("measure"),
             "subject",
             value=pl.Series(value, dtype=pl.Float64),
-            note=pl.lit(f"sign test over prompt groups, {len(names)} principles"),
+            note=pl.lit(f"sign test over groups, {len(names)} principles"),
             n="n",
         )
         for measure, value in (("principle_p", p), ("principle_q", _benjamini_hochberg(p)))

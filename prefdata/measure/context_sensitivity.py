@@ -18,8 +18,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from prefdata.errors import RecipeError, nearest
-from prefdata.measure._means import means, with_groups
+from prefdata.measure._means import means, unheard, with_groups
 from prefdata.tables import Completions, Measures, Prompts, Votes
 
 SCOPE = "all"
@@ -48,15 +47,11 @@ def context_sensitivity(
     - `annotator`: whose votes are the labels, such as "llm:<model>/contextual"; ties are none.
     - `judges`: who is measured; null: all others.
 
-    Raises `RecipeError` for an annotator who did not vote.
+    Where an annotator has no vote at all both are null, and the note says whose votes are missing.
     """
     decided = votes.filter(pl.col("preference").is_not_null())
     there = votes["annotator"].unique().sort().to_list()
-    for name in [annotator, *(judges or ())] if there else ():
-        if name not in there:
-            raise RecipeError(
-                f"measure.context_sensitivity: no votes of {name!r}; {nearest(name, there)}"
-            )
+    others = [name for name in there if name != annotator] if judges is None else list(judges)
     in_context = prompts.filter(
         pl.col("tags").list.eval(pl.element().str.starts_with("context:")).list.any()
     )
@@ -66,7 +61,6 @@ def context_sensitivity(
     )
     label = each.filter((pl.col("annotator") == annotator) & (pl.col("preference") != 0.5))
     label = label.select(*_UNIT, a_meant=pl.col("preference") > 0.5)
-    others = [name for name in there if name != annotator] if judges is None else list(judges)
     judged = each.filter(pl.col("annotator").is_in(others)).join(label, on=_UNIT)
     rows = with_groups(_with_texts(judged, completions), prompts).with_columns(
         subject=pl.col("annotator"),
@@ -85,12 +79,16 @@ def context_sensitivity(
         )
         .with_columns(turned=(pl.col("towards") - pl.col("away")).round(12))
     )
-    subjects = pl.DataFrame({"subject": others}, {"subject": pl.String})
+    names = ("context_accuracy", "context_sensitivity")
+    silent = [unheard(name, annotator, others, there) for name in names]
+    heard = pl.DataFrame({"subject": others}, {"subject": pl.String})
+    heard = heard.filter(~pl.col("subject").is_in(silent[0]["subject"].implode()))
     return Measures(
         pl.concat(
             [
-                means(rows, "right", "context_accuracy", subjects),
-                means(both, "turned", "context_sensitivity", subjects, low=-1.0),
+                means(rows, "right", names[0], heard),
+                means(both, "turned", names[1], heard, low=-1.0),
+                *silent,
             ]
         )
     )

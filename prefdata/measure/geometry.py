@@ -17,8 +17,8 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from prefdata.errors import RecipeError, nearest
-from prefdata.measure._likelihoods import draws, number, of_completions
+from prefdata.estimate._named import named
+from prefdata.measure._likelihoods import averages, draws, number, of_completions
 from prefdata.measure._means import means, with_groups
 from prefdata.tables import Completions, Measures, Pairs, Prompts, Samples, Scores
 
@@ -52,6 +52,10 @@ def geometry(
     - `likelihood_score_correlation`, `length_score_correlation`: Spearman's of the score with log
       ref(y) and with the number of tokens, the mean over prompts, in [-1, 1].
     - `on_policy_share`: of the sides of the pairs, those that a policy drew, in [0, 1].
+    - `data_age`: of these, the mean number of policies that came after the latest that drew it: 0
+      where all are of the last one.
+    - `reuse_count`: in how many pairs a completion is that is in any, the mean, at least 1. The
+      higher, the more often training sees it again without a fresh sample.
     - `collect_on_policy`: 1 where fresh samples are advised, else 0; the note says why.
 
     The subject is the reference; intervals are over groups of prompts.
@@ -60,7 +64,8 @@ def geometry(
     - `reference`: the generator whose samples are the reference model's.
     - `score`: the score of completions; `name@model` where several models gave it.
     - `model`: the reference's name in `scores`; default that of the generator.
-    - `policies`: the generators that are the policy to be trained.
+    - `policies`: the generators that are the policy to be trained, from its first state to its
+      last.
 
     Raises `RecipeError` for a score, model or generator that is not there.
     """
@@ -80,8 +85,12 @@ def geometry(
         means(by_prompt, "rank", "reference_rank_of_best"),
         _advice(mass, along, reference),
     ]
-    if policies and pairs is not None:
-        made.append(_on_policy(pairs, samples, prompts, policies, reference, where))
+    if pairs is not None:
+        sides = _sides(pairs, prompts).with_columns(subject=pl.lit(reference))
+        made.append(_reuse(sides))
+        if policies:
+            own = [draws(samples, prompts, each, where=where) for each in policies]
+            made += _freshness(sides, [each["completion_id"].unique() for each in own])
     return Measures(pl.concat(made).sort("measure", "subject"))
 
 
@@ -98,25 +107,11 @@ def _candidates(
     for name in ("logp", "n_tokens"):
         known = of_completions(scores, name, model, where=where).rename({"value": name})
         rows = rows.join(known, on="completion_id")
-    rows = rows.join(_of_score(scores, score, where), on="completion_id")
+    of_score = named(scores, score, subject="completion", where=where)
+    rows = rows.join(of_score.select(completion_id="subject_id", score="value"), on="completion_id")
     place = pl.min_horizontal((pl.len() / BEST_OF).ceil() - 1, pl.len() - 1).cast(pl.Int64)
     peak = pl.col("score").sort(descending=True).get(place)
     return rows.sort("prompt_id", "completion_id").with_columns(peak=peak.over("prompt_id"))
-
-
-def _of_score(scores: Scores, score: str, where: str) -> pl.DataFrame:
-    name, _, by = score.partition("@")
-    about = scores.filter(pl.col("subject") == "completion")
-    found = about.filter(pl.col("score") == name)
-    if by:
-        found = found.filter(pl.col("model") == by)
-    if found.is_empty() and scores.height:
-        there = about["score"].unique().sort().to_list()
-        raise RecipeError(f"{where}: no completion has a score {score!r}; {nearest(name, there)}")
-    if found["subject_id"].is_duplicated().any():
-        models = ", ".join(sorted(str(each) for each in found["model"].unique()))
-        raise RecipeError(f"{where}: {name!r} is by {models}; say which, as in {name}@<model>")
-    return found.select(completion_id="subject_id", score="value")
 
 
 def _by_prompt(rows: pl.DataFrame) -> pl.DataFrame:
@@ -150,20 +145,26 @@ def _advice(mass: pl.DataFrame, along: pl.DataFrame, reference: str) -> pl.DataF
     return number("collect_on_policy", reference, 1.0, n, why)
 
 
-def _on_policy(
-    pairs: Pairs,
-    samples: Samples,
-    prompts: Prompts | None,
-    policies: Sequence[str],
-    reference: str,
-    where: str,
-) -> pl.DataFrame:
-    own = [draws(samples, prompts, each, where=where)["completion_id"] for each in policies]
+def _sides(pairs: Pairs, prompts: Prompts | None) -> pl.DataFrame:
+    """`completion_id, prompt_id, group`: a row for each side of each pair."""
     sides = pl.concat(
         pairs.select("prompt_id", completion_id=f"{side}_id") for side in ("chosen", "rejected")
     )
-    is_own = pl.col("completion_id").is_in(pl.concat(own).unique().implode())
-    rows = with_groups(sides, prompts).with_columns(
-        own=is_own.cast(pl.Float64), subject=pl.lit(reference)
-    )
-    return means(rows, "own", "on_policy_share")
+    return with_groups(sides, prompts)
+
+
+def _reuse(sides: pl.DataFrame) -> pl.DataFrame:
+    each = sides.group_by("subject", "group", "completion_id").agg(n=pl.len().cast(pl.Float64))
+    return averages(each, "n", "reuse_count")
+
+
+def _freshness(sides: pl.DataFrame, drawn: Sequence[pl.Series]) -> list[pl.DataFrame]:
+    """The share of sides that a policy drew, and how many policies came after it."""
+    is_by = [pl.col("completion_id").is_in(each.implode()) for each in reversed(drawn)]
+    age = pl.coalesce(pl.when(its).then(float(at)) for at, its in enumerate(is_by))
+    rows = sides.with_columns(age=age)
+    own = pl.col("age").is_not_null().cast(pl.Float64)
+    return [
+        means(rows.with_columns(own=own), "own", "on_policy_share"),
+        averages(rows, "age", "data_age"),
+    ]

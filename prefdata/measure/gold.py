@@ -24,8 +24,7 @@ from typing import Any, Literal
 import polars as pl
 from scipy import special
 
-from prefdata.measure._effects import refuse_unknown
-from prefdata.measure._means import COLUMNS, means, side, two_names, with_groups
+from prefdata.measure._means import means, side, two_names, unheard, with_groups
 from prefdata.tables import Measures, Prompts, Votes
 
 SCOPE = "all"
@@ -60,30 +59,28 @@ def gold(
       as independent; where prompts repeat, trust the interval of the difference.
 
     `stderr`, `low` and `high` are those of means over groups of prompts. An annotator without a
-    comparison in common with gold has no row.
+    comparison in common with gold has no row. Where gold, or one of `judges`, has no vote at all,
+    `gold_accuracy` is null and the note says whose votes are missing.
 
     Options:
     - `annotator`: whose votes are gold.
     - `judges`: the annotators to measure; default all others.
     - `unscored`: what an unscored vote is: left out, or wrong (as benchmarks count it), which
       makes a judge that often fails no better than it is of use.
-
-    Raises `RecipeError` where nobody of that name voted.
     """
-    refuse_unknown(votes, [annotator, *(judges or ())], "measure.gold")
+    there = votes["annotator"].unique().sort().to_list()
+    named = [name for name in there if name != annotator] if judges is None else list(judges)
     right = (
         votes.filter(pl.col("annotator") == annotator)
         .drop_nulls("preference")
         .group_by(_UNIT)
         .agg(side=side(pl.col("preference")))
     )
-    others = votes.filter(pl.col("annotator") != annotator)
-    if judges is not None:
-        others = others.filter(pl.col("annotator").is_in(list(judges)))
+    others = votes.filter(pl.col("annotator").is_in(named), pl.col("annotator") != annotator)
     units = _against(with_groups(others, prompts).join(right, on=_UNIT), unscored)
     decided = units.filter(pl.col("side") != 0)
     made = [
-        pl.DataFrame(schema=COLUMNS),
+        unheard("gold_accuracy", annotator, named, there),
         means(decided, "hit", "gold_accuracy"),
         means(units, "same", "gold_verdict_accuracy"),
         means(decided.filter("both"), "every", "gold_both_orders"),

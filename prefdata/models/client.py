@@ -23,6 +23,7 @@ BLANK: Mapping[str, Any] = {
     "finish_reason": None,
     "error": None,
 }
+NOT_FINITE = "the model's numbers are not finite"
 
 
 class Client(Protocol):
@@ -92,5 +93,18 @@ def response(request_id: str, **values: Any) -> dict[str, Any]:
 
 
 def responses(rows: Iterable[Mapping[str, Any]]) -> Responses:
-    """Rows of responses as their table."""
-    return Responses(pl.DataFrame(list(rows), schema=tables.schema("responses").dtypes))
+    """Rows of responses as their table. What is no finite number is no answer but an error."""
+    frame = pl.DataFrame(list(rows), schema=tables.schema("responses").dtypes)
+    is_sound = frame.select(
+        pl.col("number").is_finite().fill_null(True)
+        & pl.col("vector").list.eval(pl.element().is_finite()).list.all().fill_null(True)
+    ).to_series()
+    if is_sound.all():
+        return Responses(frame)
+    answer = [name for name in BLANK if BLANK[name] is None and name != "error"]
+    return Responses(
+        frame.with_columns(
+            *(pl.when(is_sound).then(pl.col(name)).alias(name) for name in answer),
+            error=pl.when(is_sound).then("error").otherwise(pl.lit(NOT_FINITE)),
+        )
+    )

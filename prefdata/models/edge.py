@@ -25,6 +25,7 @@ from prefdata.models.costs import cost, worst
 from prefdata.models.ledger import Ledger
 from prefdata.models.purse import LIMITS, Purse
 from prefdata.models.spec import ModelSpec
+from prefdata.stage import request_id
 from prefdata.tables import Requests, Responses
 
 # So many requests without a single answer are no coincidence.
@@ -311,6 +312,20 @@ class Edge:
             self._refuse_priceless(role)
             if role not in self._identities:
                 self._identities[role] = self.specs[role].identity()
+                self._refuse_changed(role, wanted)
+
+    def _refuse_changed(self, role: str, wanted: Requests) -> None:
+        """`ModelError` where requests are for other weights than those that are there now.
+
+        Their answers would be kept, and found ever after, as those of the weights before.
+        """
+        one = wanted.filter(pl.col("model") == role).row(0, named=True)
+        what = (one[name] for name in ("want", "messages", "completion", "options", "draw"))
+        if request_id(self._identities[role], *what) != one["request_id"]:
+            raise ModelError(
+                f"the model {role!r} is not the one that was planned for: its weights or settings "
+                "changed meanwhile; build again"
+            )
 
     def _refuse_priceless(self, role: str) -> None:
         if self._is_budgeted and self.specs[role].prices is None:

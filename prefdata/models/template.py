@@ -3,12 +3,14 @@
 A model without a template reads `PLAIN`: each turn is its role and a colon on one line, its text on
 the next, and a blank line. A completion that is one turn of the assistant begins where the
 model would begin to write. Another one, a turn of the user or several turns, stands where the
-template puts it, and its tokens are those from its first word to its last, with whatever the
-template writes between its turns.
+template puts it, with whatever the template writes between its turns. Its text is what the template
+makes of it, since that is what is trained on: some strip what is said.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, cast
 
 from prefdata.errors import ModelError
@@ -17,6 +19,9 @@ PLAIN = (
     "{% for turn in messages %}{{ turn['role'] | capitalize }}:\n{{ turn['content'] }}\n\n"
     "{% endfor %}{% if add_generation_prompt %}Assistant:\n{% endif %}"
 )
+# Stands for a content whose place is looked for: two signs that no writing has.
+MARK = "\ue0f1\ue0f2"
+RECENT = 8
 Turns = Sequence[Mapping[str, str]]
 # Whether a completion's tokens have its end among them: not; the token that ends its last turn; or
 # all that the template writes after it, as trainers have it that read whole conversations.
@@ -47,6 +52,9 @@ class Template:
         # A template writes its own first token; before plain text it is put as the tokenizer would.
         self._lead: list[int] = [begin] if begin is not None and first[:1] == [begin] else []
         self._pieces: dict[int, str] = {}
+        # Requests about one text follow each other.
+        self._written = lru_cache(RECENT)(self._render)
+        self._encoded = lru_cache(RECENT)(self._tokens)
 
     @property
     def is_own(self) -> bool:
@@ -107,35 +115,40 @@ class Template:
     def _around(
         self, messages: Turns, completion: Turns, end: End, extra: Mapping[str, Any] | None
     ) -> tuple[str, str, list[int]]:
-        """The text before a completion, its own, and the tokens of its end if they are wanted."""
-        first, last = completion[0]["content"], completion[-1]["content"]
-        end = end if self._own else bool(end)  # what `PLAIN` writes after a turn is no end of text
-        alone = len(completion) == 1 and completion[0]["role"] == "assistant"
-        if alone and not end:
-            return self._write(messages, True, extra), first, []
-        whole = self._write([*messages, *completion], False, extra)
-        if alone and end == "template":
-            return self._behind(self._write(messages, True, extra), whole)
-        last = last if last in whole else last.strip()  # some templates strip what is said
-        stop = whole.rfind(last) + len(last)
-        tail = self._ending(whole[stop:]) if end is True else []
-        if alone:
-            return self._write(messages, True, extra), first, tail
-        start = whole.find(first.strip(), _common(whole, self._write(messages, False, extra)))
-        if not first.strip() or start < 0 or stop < start:
-            raise Unreadable("the chat template changes the completion: its tokens cannot be told")
-        return whole[:start], whole[start : None if end == "template" else stop], tail
+        """The text before a completion, its own, and the tokens of its end if they are wanted.
 
-    def _behind(self, before: str, whole: str) -> tuple[str, str, list[int]]:
-        """What stands in a whole conversation after the text that asks the model to write."""
+        Its own is what the template makes of it: some strip what is said, or put a blank before it.
+        """
+        end = end if self._own else bool(end)  # what `PLAIN` writes after a turn is no end of text
+        before, rest = self._beside(messages, completion, extra)
+        whole = self._write([*messages, *completion], False, extra)
+        tail = self._ending(rest) if end is True else []
+        if alone := len(completion) == 1 and completion[0]["role"] == "assistant":
+            before = self._write(messages, True, extra)
+        start, stop = len(before), len(whole) - len(rest)
+        if whole.startswith(before) and whole.endswith(rest) and start <= stop:
+            return before, whole[start : None if end == "template" else stop], tail
+        if alone and end != "template":
+            return before, completion[0]["content"], tail
         at = _common(whole, before)
-        if at < len(before):
-            raise Unreadable(
-                "the chat template writes a completion elsewhere than where the model begins to "
-                f"write: at sign {at} the model is asked with {before[at : at + 20]!r}, the "
-                f"completion stands after {whole[at : at + 20]!r}"
-            )
-        return before, whole[at:], []
+        raise Unreadable(
+            "the chat template writes a completion elsewhere than where it would begin: at sign "
+            f"{at} the text before it has {before[at : at + 20]!r}, the whole conversation "
+            f"{whole[at : at + 20]!r}"
+        )
+
+    def _beside(
+        self, messages: Turns, completion: Turns, extra: Mapping[str, Any] | None
+    ) -> tuple[str, str]:
+        """What the template writes before a completion's first content and after its last."""
+        ends = (0, len(completion) - 1)
+        marked = [
+            {**turn, "content": MARK} if at in ends else turn for at, turn in enumerate(completion)
+        ]
+        pieces = self._write([*messages, *marked], False, extra).split(MARK)
+        if len(pieces) != len(set(ends)) + 1:
+            raise Unreadable("the chat template changes the completion: its tokens cannot be told")
+        return pieces[0], pieces[-1]
 
     def _ending(self, rest: str) -> list[int]:
         """The tokens up to the first special one of what a template writes after a turn."""
@@ -150,18 +163,28 @@ class Template:
         return [] if finish is None else [finish]
 
     def _write(self, messages: Turns, ask: bool, extra: Mapping[str, Any] | None) -> str:
+        turns = tuple((turn["role"], turn["content"]) for turn in messages)
+        return self._written(turns, ask, json.dumps(extra or {}))
+
+    def _render(self, turns: Sequence[tuple[str, str]], ask: bool, extra: str) -> str:
         plain = {} if self._own else {"chat_template": PLAIN}
-        turns = [dict(turn) for turn in messages]
         try:
             return self._tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=ask, **plain, **(extra or {})
+                [{"role": role, "content": content} for role, content in turns],
+                tokenize=False,
+                add_generation_prompt=ask,
+                **plain,
+                **json.loads(extra),
             )
         except Exception as error:  # a template is a program of the model's maker
             said = " ".join(str(error).split())[:300]
             raise Unreadable(f"the chat template refuses the messages: {said}") from error
 
     def _encode(self, text: str) -> list[int]:
-        return self._lead + self._tokenizer.encode(text, add_special_tokens=False)
+        return [*self._lead, *self._encoded(text)]
+
+    def _tokens(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
 
 
 def ending(options: Mapping[str, Any]) -> End:

@@ -82,7 +82,7 @@ def _of_weights(spec: ModelSpec) -> TokenCounter | None:
 
 
 def _of_hub_cache(spec: ModelSpec) -> TokenCounter | None:
-    if "/" not in spec.model or spec.model.startswith(("/", ".", "~")):
+    if "/" not in spec.model or weights.is_path(spec.model):
         return None
     hub: Any = importlib.import_module("huggingface_hub")
     found = hub.try_to_load_from_cache(spec.model, "tokenizer.json", revision=spec.revision)

@@ -35,9 +35,24 @@ def locate(spec: "ModelSpec") -> Path | None:
 
 
 def folder(name: str) -> Path | None:
-    """The path that a name is; None where it names something of the model hub."""
+    """The path that a name is; None where it names something of the model hub.
+
+    Raises `RecipeError` for a path at which nothing is.
+    """
     path = Path(name).expanduser()
-    return path if path.exists() else None
+    if path.exists():
+        return path
+    if is_path(name):
+        raise RecipeError(
+            f"there is no model at {name}: expected a folder or file of weights, or the name of a "
+            "model of the hub"
+        )
+    return None
+
+
+def is_path(name: str) -> bool:
+    """Whether a model's name can be nothing but a path."""
+    return name.startswith(("/", "./", "../", "~"))
 
 
 def _packaged(name: str) -> Path:

@@ -16,6 +16,7 @@ from prefdata.tables import VALUES
 from prefdata.version import Version
 from prefdata.version.card import some_of_each, unscored
 from prefdata.version.diff import Diff
+from prefdata.version.samples import READ, sample_pairs, tally
 
 SIDE_BY_SIDE = 100  # columns from which chosen and rejected stand beside each other
 PROMPT_LINES = 6
@@ -26,44 +27,9 @@ Messages = Sequence[Mapping[str, str]]
 
 
 def shown_pairs(version: Version, n: int) -> list[dict[str, Any]]:
-    """`n` pairs with their texts and votes, from the surest to the least sure, evenly spread."""
-    pairs = version.table("pairs").sort(
-        ["soft_label", "margin", "pair_id"], descending=[True, True, False], nulls_last=True
-    )
-    last = pairs.height - 1
-    places = sorted({round(i * last / max(n - 1, 1)) for i in range(min(n, pairs.height))})
-    chosen = pairs[places]
-    prompts = version.table("prompts").join(chosen, on="prompt_id", how="semi")
-    sides = pl.concat([chosen["chosen_id"], chosen["rejected_id"]]).unique().implode()
-    completions = version.table("completions").filter(pl.col("completion_id").is_in(sides))
-    asked = dict(prompts.select("prompt_id", "prompt").iter_rows())
-    said = dict(completions.select("completion_id", "completion").iter_rows())
-    votes = version.table("votes").filter(
-        pl.col("completion_a").is_in(sides) & pl.col("completion_b").is_in(sides)
-    )
-    return [
-        {
-            **row,
-            "place": place + 1,
-            "prompt": asked.get(row["prompt_id"]),
-            "chosen": said.get(row["chosen_id"]),
-            "rejected": said.get(row["rejected_id"]),
-            "votes": _votes(votes, row["chosen_id"], row["rejected_id"]),
-        }
-        for place, row in zip(places, chosen.to_dicts(), strict=True)
-    ]
-
-
-def _votes(votes: pl.DataFrame, chosen: str, rejected: str) -> dict[str, int]:
-    """How the votes on two completions fell; an unscored vote fell nowhere."""
-    a, b = sorted((chosen, rejected))
-    mine = votes.filter((pl.col("completion_a") == a) & (pl.col("completion_b") == b))
-    side = pl.col("preference") if a == chosen else 1 - pl.col("preference")
-    counts = mine.select(
-        chosen=(side > 0.5).sum(), rejected=(side < 0.5).sum(), tie=(side == 0.5).sum(),
-        unscored=side.null_count(),
-    )  # fmt: skip
-    return {name: n for name, n in counts.row(0, named=True).items() if n}
+    """`n` pairs with their texts and how votes fell, from the surest to the least sure."""
+    frames = {name: version.table(name) for name in READ}
+    return [{**pair, "votes": tally(pair["votes"])} for pair in sample_pairs(frames, n)]
 
 
 def _unscored(version: Version) -> list[dict[str, Any]]:
@@ -230,7 +196,7 @@ def loading(version: Version, view: str) -> list[str]:
 
 
 def draw_diff(found: Diff, on: Console) -> None:
-    """How two versions differ, what caused it first."""
+    """How two versions differ, what caused it first, then pairs by what changed of them."""
     on.print(write.text(found.before, "bold"), "→", write.text(found.after, "bold"))
     on.print()
     causes = [write.text(f"  {cause}") for cause in found.causes]
@@ -241,9 +207,18 @@ def draw_diff(found: Diff, on: Console) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_column()
     table.add_column(justify="right")
-    for name, style in (("added", "green"), ("removed", "red"), ("flipped", "yellow")):
+    for name, style in (
+        ("added", "green"), ("removed", "red"), ("flipped", "yellow"), ("moved", "cyan"),
+    ):  # fmt: skip
         ids: Sequence[str] = getattr(found, name)
+        if name == "moved":
+            table.add_row("kept", write.count(found.kept), "")
+        label = "  of these, with another label" if name == "moved" else name
         more = f"{', '.join(ids[:3])}{', …' if len(ids) > 3 else ''}"
-        table.add_row(write.text(name, style), write.count(len(ids)), write.text(more, "dim"))
-    table.add_row("kept", write.count(found.kept), "")
+        table.add_row(write.text(label, style), write.count(len(ids)), write.text(more, "dim"))
     on.print(table)
+    if found.reasons:
+        on.print("\nwhat changed of these pairs, and what can have led to it")
+    for reason in found.reasons:
+        first = f"{reason.first[0]}{', …' if reason.n > 1 else ''}"
+        on.print(write.text(f"  {reason}  "), write.text(f"({first})", "dim"), sep="")

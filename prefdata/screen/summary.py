@@ -11,6 +11,7 @@ from prefdata.dataset import Built
 from prefdata.errors import VersionError, nearest
 from prefdata.screen import write
 from prefdata.version import Version, data_folder, listed
+from prefdata.version.garbage import Garbage, size
 
 
 def draw_built(built: Built, on: Console) -> None:
@@ -83,6 +84,7 @@ def _version(version: Version) -> dict[str, Any]:
     return {
         "name": version.name,
         "id": version.id,
+        "tags": version.tags,
         "created": version.created,
         "path": str(version.path),
         "tables": {name: each["rows"] for name, each in manifest["tables"].items()},
@@ -99,7 +101,7 @@ def draw_versions(found: Sequence[Mapping[str, Any]], data: Path | None, on: Con
         where = f"There is no version in {data_folder(data)} yet."
         on.print(write.text(where), "Build one: prefdata build quickstart")
         return
-    table = write.table("version", "made (UTC)", "pairs#", "rows#", "size#", "exports", "")
+    table = write.table("version", "made (UTC)", "pairs#", "rows#", "size#", "tags", "exports", "")
     table.columns[0].no_wrap = True
     for entry in found:
         table.add_row(
@@ -108,7 +110,29 @@ def draw_versions(found: Sequence[Mapping[str, Any]], data: Path | None, on: Con
             write.count(entry["tables"].get("pairs", 0)),
             write.count(sum(entry["tables"].values())),
             write.size(entry["bytes"]),
+            write.text(", ".join(entry["tags"]), "bold cyan"),
             write.text(", ".join(entry["exports"])),
             write.text("partial" if entry["partial"] else "", "yellow"),
         )
     on.print(table)
+
+
+def draw_garbage(found: Garbage, n_bytes: int, *, removed: bool, on: Console) -> None:
+    """What was or can be removed, and what stays and why."""
+    sizes = {} if removed else {each.ref: write.size(size(each.path)) for each in found.removable}
+    table = write.table("version", "size#", "")
+    table.columns[0].no_wrap = True
+    for version in found.removable:
+        fate = "removed" if removed else "can be removed"
+        table.add_row(write.text(version.ref), sizes.get(version.ref, ""), write.text(fate, "red"))
+    for version, why in found.kept:
+        table.add_row(write.text(version.ref, "bold"), "", write.text(f"stays: {why}", "dim"))
+    for path in found.left_over:
+        table.add_row(write.text(path.name), "", write.text("left by a build that ended", "red"))
+    on.print(table)
+    n = len(found.removable) + len(found.left_over)
+    if not n:
+        on.print("Nothing can be removed.")
+    else:
+        said = "freed" if removed else "can be freed; to remove, add --remove"
+        on.print(write.text(f"{write.size(n_bytes)} {said}"))

@@ -4,7 +4,7 @@ import polars as pl
 
 from prefdata.errors import RecipeError
 from prefdata.estimate._named import named
-from prefdata.tables import Pairs, Scores
+from prefdata.tables import Dropped, Pairs, Scores
 
 SCOPE = "all"  # a share is one of all pairs
 
@@ -16,9 +16,10 @@ def lowest_score(
     score: str,
     keep: float | None = None,
     count: int | None = None,
-) -> Pairs:
-    """Keep the pairs with the lowest values of a score, unchanged. A pair without it is not kept.
+) -> tuple[Pairs, Dropped]:
+    """Keep the pairs with the lowest values of a score, unchanged.
 
+    A pair without the score is not kept, and `dropped` says that it had none.
     Of equal values the smaller pair_id is kept, so nothing depends on the order of rows.
 
     With `score = "ln_ches"` and `keep = 0.05` it is the filter of the paper: it *keeps* the lowest
@@ -44,6 +45,18 @@ def lowest_score(
         )
     values = named(scores, score, where="select.lowest_score")
     values = values.filter(pl.col("subject_id").is_in(pairs["pair_id"].implode()))
+    if values.is_empty() and pairs.height:
+        raise RecipeError(
+            f"select.lowest_score: none of {pairs.height} pairs has a score {score!r}, and all "
+            "would be dropped; look at what its stage was answered"
+        )
     n = count if count is not None else max(1, int((keep or 0) * values.height + 1e-9))
     lowest = values.sort("value", "subject_id").head(n)["subject_id"]
-    return Pairs(pairs.filter(pl.col("pair_id").is_in(lowest.implode())))
+    unscored = pairs.join(values, left_on="pair_id", right_on="subject_id", how="anti")
+    dropped = unscored.select(
+        pl.lit("pairs").alias("table"),
+        pl.col("pair_id").alias("key"),
+        pl.lit("select.lowest_score").alias("stage"),
+        pl.lit(f"it has no score {score!r}").alias("reason"),
+    )
+    return Pairs(pairs.filter(pl.col("pair_id").is_in(lowest.implode()))), Dropped(dropped)

@@ -7,6 +7,9 @@ text, as everywhere here). Of no type, the default annotator is the source's own
 (`annotator = ...`), any other a human. `no_pref_reason` "tie" and "both" are ties, any other says
 why there is no vote.
 
+The texts of principles are kept, with how they fare: as `metadata` says where we wrote it, else
+counted against the default annotator and ranked by for - against.
+
 Source: Findeis et al. 2025, "Feedback Forensics", and the writer of `inverse-cai`.
 """
 
@@ -16,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from prefdata.errors import SourceError
+from prefdata.explain._standing import COUNTS
 from prefdata.sources.chunk import as_json
 from prefdata.sources.spec import SourceSpec
 from prefdata.tables import digest
@@ -45,13 +49,23 @@ def begins_one(line: bytes) -> bool:
 
 def rows_of(spec: SourceSpec, whole: Any) -> Iterator[Row | tuple[str, str]]:
     """The rows of a decoded file; of one that is none, why, and what stands there as JSON."""
+    metadata, annotators, comparisons = _parts(spec, whole)
+    default = metadata.get("default_annotator")
+    known = {id: _who(id, entry, default) for id, entry in annotators.items()}
+    for comparison in comparisons:
+        yield from _comparison(comparison, known)
+
+
+def _parts(spec: SourceSpec, whole: Any) -> tuple[Row, Row, list[Any]]:
+    """Metadata, annotators and comparisons."""
     if not isinstance(whole, dict) or not set(KEYS) <= cast(Row, whole).keys():
         raise SourceError(
             f"{spec.where} begins like AnnotatedPairs but is none: it is one object with the keys "
             f"{', '.join(KEYS)}; give rows as .jsonl"
         )
     metadata, annotators, comparisons = (cast(Row, whole)[key] for key in KEYS)
-    version = str(cast(Row, metadata).get("version")) if isinstance(metadata, dict) else "none"
+    metadata = cast(Row, metadata) if isinstance(metadata, dict) else {}
+    version = str(metadata.get("version", "none"))
     if version.partition(".")[0] != "2":
         raise SourceError(
             f"{spec.where} is AnnotatedPairs of version {version}, of which only 2 is read; write "
@@ -59,10 +73,63 @@ def rows_of(spec: SourceSpec, whole: Any) -> Iterator[Row | tuple[str, str]]:
         )
     if not isinstance(annotators, dict) or not isinstance(comparisons, list):
         raise SourceError(f"{spec.where}: annotators is an object, comparisons an array")
-    default = cast(Row, metadata).get("default_annotator")
-    known = {id: _who(id, entry, default) for id, entry in cast(Row, annotators).items()}
-    for comparison in cast("list[Any]", comparisons):
-        yield from _comparison(comparison, known)
+    return metadata, cast(Row, annotators), cast("list[Any]", comparisons)
+
+
+def standing(spec: SourceSpec, whole: Any) -> list[Row]:
+    """The principles of a decoded file: `principle`, `rank`, and how often `for, against, ...`."""
+    metadata, annotators, comparisons = _parts(spec, whole)
+    if (ours := metadata.get("principles")) is not None:
+        rows = cast("list[Any]", ours) if isinstance(ours, list) else [ours]
+        wrong = next((row for row in rows if not _stands(row)), None)
+        if wrong is not None:
+            raise SourceError(
+                f"{spec.where}: each of metadata.principles has a text `principle` and whole "
+                f"numbers {', '.join(COUNTS)} and rank, but one is {as_json(wrong)[:200]}"
+            )
+        return [{name: row[name] for name in ("principle", *COUNTS, "rank")} for row in rows]
+    texts = {id: said["description"] for id, said in annotators.items() if _is_principle(said)}
+    counted: dict[str, Row] = {text: dict.fromkeys(COUNTS, 0) for text in texts.values()}
+    for comparison in comparisons:
+        said = _dict(_dict(comparison).get("annotations"))
+        label = _pref(said.get(str(metadata.get("default_annotator"))))
+        for id in texts.keys() & said.keys() if label else ():
+            counted[texts[id]][_counts_as(said[id], label)] += 1
+    best = sorted(counted.items(), key=lambda each: (each[1]["against"] - each[1]["for"], each[0]))
+    return [{"principle": text, **n, "rank": at} for at, (text, n) in enumerate(best, start=1)]
+
+
+def _dict(value: Any) -> Row:
+    return cast(Row, value) if isinstance(value, dict) else {}
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it says something, and in UTF-8: JSON can hold half of a surrogate pair."""
+    whole = isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
+    return whole and bool(value.strip())
+
+
+def _is_principle(entry: Any) -> bool:
+    return _dict(entry).get("type") == "principle" and _is_text(_dict(entry).get("description"))
+
+
+def _stands(row: Any) -> bool:
+    numbers = [_dict(row).get(name) for name in (*COUNTS, "rank")]
+    whole = all(type(n) is int and n >= 0 for n in numbers) and numbers[-1] != 0
+    return whole and _is_text(_dict(row).get("principle"))
+
+
+def _pref(annotation: Any) -> str | None:
+    """The side that an annotation prefers, a or b; None: neither."""
+    said = {"a": "a", "b": "b", "text_a": "a", "text_b": "b"}
+    return said.get(str(_dict(annotation).get("pref")))
+
+
+def _counts_as(annotation: Any, label: str | None) -> str:
+    if (said := _pref(annotation)) is not None:
+        return "for" if said == label else "against"
+    why = _dict(annotation).get("no_pref_reason")
+    return "abstain" if why in (*TIES, *REASONS, "neither") else "invalid"
 
 
 def _who(id: str, entry: Any, default: Any) -> Row | str | None:
@@ -81,10 +148,10 @@ def _who(id: str, entry: Any, default: Any) -> Row | str | None:
             return {"annotator": f"human:{name}"}
         case "ai":
             return {"annotator": f"llm:{name}"}
-        case "principle" if isinstance(said.get("description"), str):
+        case "principle" if _is_principle(said):
             return {"annotator": f"principle:{digest('principle', said['description'])}"}
         case "principle":
-            return "it is a principle without a description"
+            return "it is a principle without a description that can be read"
         case None | "unknown":
             return {"annotator": None if id == default else f"human:{name}"}
         case kind:

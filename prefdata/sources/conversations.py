@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pyarrow
 
+from prefdata.export._tool_calls import as_text
 from prefdata.tables import MESSAGES, said
 
 pa = cast(Any, pyarrow)
@@ -34,6 +35,7 @@ def conversations(cells: pl.Series | list[Any], role: str) -> Settled:
         if cells.dtype == pl.String:
             return Settled(_said(cells, role), _nothing(len(cells)))
         cells = cells.to_list()
+    cells = [_calling(cell) for cell in cells]
     wrong: list[str | None] = [
         None if type(cell) in (str, type(None)) else _not_messages(cell) for cell in cells
     ]
@@ -60,6 +62,27 @@ def _said(texts: pl.Series, role: str) -> pl.Series:
 
 def _nothing(height: int) -> pl.Series:
     return pl.Series([None], dtype=pl.String).new_from_index(0, height)
+
+
+def _calling(cell: Any) -> Any:
+    """Messages with what they call as text; those with a call that is none stay without content."""
+    if type(cell) is not list:
+        return cell
+    turns = cast("list[Any]", cell)
+    return [_written(turn) for turn in turns] if any(map(_calls, turns)) else turns
+
+
+def _calls(turn: Any) -> list[Any]:
+    calls: Any = cast("dict[str, Any]", turn).get("tool_calls") if type(turn) is dict else None
+    return cast("list[Any]", calls) if type(calls) is list else []
+
+
+def _written(turn: Any) -> Any:
+    calls = _calls(turn)
+    content: Any = turn.get("content") or "" if calls else None
+    if type(content) is not str:
+        return turn
+    return {"role": turn.get("role"), "content": as_text(content, calls)}
 
 
 def _not_messages(cell: Any) -> str | None:

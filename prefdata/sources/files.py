@@ -6,6 +6,7 @@ formats may be gzipped. A chunk is bounded, so that memory is that of the tables
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from prefdata.errors import RecipeError, nearest
 from prefdata.sources.arrow_rows import (
@@ -18,7 +19,7 @@ from prefdata.sources.arrow_rows import (
 )
 from prefdata.sources.chunk import Chunk
 from prefdata.sources.csv_rows import csv_chunks, csv_names
-from prefdata.sources.json_rows import json_chunks, json_names, json_rows
+from prefdata.sources.json_rows import json_chunks, json_names, json_principles, json_rows
 from prefdata.sources.reshape import columns_made, file_columns, reshaped
 from prefdata.sources.spec import SourceSpec
 
@@ -67,6 +68,14 @@ def _own_names(spec: SourceSpec, folder: Path, wanted: Iterable[str]) -> list[st
     if suffix in DELIMITERS:
         return csv_names(spec, path, DELIMITERS[suffix])
     return json_names(json_rows(spec, path), wanted)
+
+
+def principles(spec: SourceSpec, folder: Path) -> list[dict[str, Any]]:
+    """The principles that a file holds beside its votes, with how they fare."""
+    if spec.hub is not None or spec.kind != "votes":
+        return []
+    path, suffix = locate(spec, folder)
+    return json_principles(spec, path) if suffix == "json" else []
 
 
 def locate(spec: SourceSpec, folder: Path) -> tuple[Path, str]:

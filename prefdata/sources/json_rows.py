@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
 from prefdata.errors import SourceError
-from prefdata.sources.annotated_pairs import begins_one, rows_of
+from prefdata.sources.annotated_pairs import begins_one, rows_of, standing
 from prefdata.sources.chunk import KEPT, LARGEST, ROWS, Bad, Cells, Chunk, as_json, opened
 from prefdata.sources.spec import SourceSpec
 
@@ -40,13 +40,25 @@ def json_rows(spec: SourceSpec, path: Path) -> Iterator[Row]:
         if whole and start.startswith(b"["):
             yield from _array(spec, file.read())
             return
-        if whole and start.startswith(b"{"):
-            paired = begins_one(file.readline(LARGEST + 1).removeprefix(b"\xef\xbb\xbf").strip())
-            file.seek(0)
-            if paired:
-                yield from _annotated_pairs(spec, file.read())
-                return
+        if whole and _is_paired(file):
+            yield from _annotated_pairs(spec, file.read())
+            return
         yield from _lines(file)
+
+
+def json_principles(spec: SourceSpec, path: Path) -> list[dict[str, Any]]:
+    """Those of a file of AnnotatedPairs; no other file has any."""
+    with opened(spec, path) as file:
+        if not _is_paired(file):
+            return []
+        return standing(spec, _whole(spec, file.read(), "AnnotatedPairs"))
+
+
+def _is_paired(file: IO[bytes]) -> bool:
+    """Whether a file, read from its begin and left there, is AnnotatedPairs."""
+    first = file.readline(LARGEST + 1).removeprefix(b"\xef\xbb\xbf").strip()
+    file.seek(0)
+    return begins_one(first)
 
 
 def _array(spec: SourceSpec, text: bytes) -> Iterator[Row]:

@@ -1,14 +1,16 @@
 """The parts of all sources as tables: prompts merged, contradictions set aside, draws numbered."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from typing import Any
 
 import polars as pl
 
+from prefdata.explain._standing import COUNTS, as_principles
 from prefdata.sources.labels import FROM, RANKED
 from prefdata.sources.rows import Part
 from prefdata.sources.spec import SourceSpec
-from prefdata.tables import check, schema
+from prefdata.tables import check, digest, schema
 
 PLACES = {"at": pl.Int64, "line": pl.Int64, "reason": pl.String}
 WHO = ["annotator", "criterion"]
@@ -92,8 +94,17 @@ def without(part: Part, places: pl.DataFrame) -> Part:
     return Part(prompts=prompts, completions=completions, **rest)
 
 
+def principles(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """The principles of all sources; one that is in several has the sum of its counts."""
+    types = {name: schema("principles").dtypes[name] for name in ("principle", *COUNTS, "rank")}
+    same = pl.DataFrame(rows, types).group_by("principle")
+    ranked = same.agg(pl.col(*COUNTS).sum(), pl.col("rank").min()).sort("rank", "principle")
+    ids = [digest("principle", text) for text in ranked["principle"]]
+    return as_principles(ranked.with_columns(pl.Series("principle_id", ids, pl.String)))
+
+
 def as_tables(
-    part: Part, specs: Sequence[SourceSpec], made: Sequence[str]
+    part: Part, rules: pl.DataFrame, specs: Sequence[SourceSpec], made: Sequence[str]
 ) -> dict[str, pl.DataFrame]:
     """The tables `made`, checked; `specs` are the sources by their number."""
     frames = {
@@ -102,6 +113,7 @@ def as_tables(
         "samples": _samples(part.samples, _numbers(specs, "completions")),
         "votes": _drawn("votes", part.votes),
         "ratings": _drawn("ratings", _once(part.ratings, _numbers(specs, "pairs"))),
+        "principles": rules,
         "rankings": _ranked(part.rankings),
     }
     return {

@@ -12,7 +12,7 @@ from prefdata.errors import RecipeError, SourceError, nearest
 from prefdata.sources import merge
 from prefdata.sources.audit import Finding, audit, empty, held
 from prefdata.sources.chunk import Chunk
-from prefdata.sources.files import chunks, column_names, locate
+from prefdata.sources.files import chunks, column_names, locate, principles
 from prefdata.sources.labels import FROM
 from prefdata.sources.layout import load
 from prefdata.sources.rows import QUARANTINED, Part, part
@@ -132,11 +132,14 @@ def _kind(spec: SourceSpec, folder: Path) -> SourceSpec:
 def tables_made(sources: Sources, folder: Path) -> tuple[str, ...]:
     """The tables that the sources fill, known from the columns alone."""
     specs = resolved(sources, folder)
-    return _made(specs, [header(spec, folder) for spec in specs])
+    ruled = any(principles(spec, folder) for spec in specs)
+    return _made(specs, [header(spec, folder) for spec in specs], ruled)
 
 
-def _made(specs: Sequence[SourceSpec], headers: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
-    made: set[str] = set()
+def _made(
+    specs: Sequence[SourceSpec], headers: Sequence[Mapping[str, str]], ruled: bool
+) -> tuple[str, ...]:
+    made: set[str] = {"principles"} if ruled else set()
     for spec, names in zip(specs, headers, strict=True):
         made.update(MAKES[spec.kind])
         if any(ours.startswith("generator") for ours in names):
@@ -157,6 +160,8 @@ def read(
     """
     specs = resolved(sources, folder)
     headers = [header(spec, folder) for spec in specs]
+    rules = merge.principles([row for spec in specs for row in principles(spec, folder)])
+    tables = _made(specs, headers, not rules.is_empty())
     rows = dict.fromkeys((spec.name for spec in specs), 0)
     parts: list[Part] = []
     bad: list[pl.DataFrame] = []
@@ -166,7 +171,7 @@ def read(
         parts.append(made)
     broken = held(specs, _quarantine(bad, specs), rows)
     if not parts:
-        none = {name: empty_table(name) for name in _made(specs, headers)}
+        none = {name: empty_table(name) for name in tables}
         return Imported(none, _quarantine(bad, specs), empty(rows), rows)
     whole = merge.together(parts)
     disputed = merge.contradictions(whole)
@@ -176,7 +181,7 @@ def read(
         bad.append(_placed(specs[at], at, lost, strict))
     whole = merge.without(whole, disputed)
     return Imported(
-        tables=merge.as_tables(whole, specs, _made(specs, headers)),
+        tables=merge.as_tables(whole, rules, specs, tables),
         quarantined=_quarantine(bad, specs),
         audit=[*audit(whole, specs, headers), *broken, *empty(rows)],
         rows=rows,

@@ -5,7 +5,7 @@ two responses and an annotation by annotator id, whose `pref` is "a", "b" or nul
 `no_pref_reason`. That is all that its readers look at. Beside it stands what votes have more, so
 that `sources.votes` gives every vote back: `votes` of an annotation (its `pref` is their mean),
 `annotator` and `criterion` of an annotator, `messages` of a text that is more than one plain
-message, `about_prompt`.
+message, `about_prompt`, and in `metadata` the `principles` with how they fare.
 
 Its readers compare everybody with the annotator of one fixed id. That is by default the label of
 the pairs, an `aggregate`, which is read back as nobody's vote.
@@ -22,6 +22,7 @@ import polars as pl
 
 from prefdata.errors import RecipeError, TableError, nearest
 from prefdata.explain._labelled import labels
+from prefdata.explain._standing import COUNTS
 from prefdata.tables import Pairs, Prompts, pair_ids, schema
 
 VERSION = "2.0"
@@ -75,7 +76,7 @@ def lines(
     annotators = _annotators(votes, _filled("principles", tables))
     ids = _ids(annotators, _chosen(annotators, default, told.height > 0))
     shown = [each for each in ABOUT[1:] if prompts[each].count()]
-    head = {
+    head: dict[str, Any] = {
         "version": VERSION,
         "description": f"prompts, completions and votes of {name}",
         "dataset_name": name,
@@ -83,6 +84,9 @@ def lines(
         "available_metadata_keys_per_comparison": ["source", *shown],
         "votes_left_out": joint,
     }
+    rules = _filled("principles", tables).sort("rank", "principle")
+    if rules.height:
+        head["principles"] = rules.select("principle", *COUNTS, "rank").to_dicts()
     if told.height and DEFAULT_ID not in ids.values():
         label = {"name": "pairs", "description": f"the label of the pairs of {name}"}
         entries: Annotators = {DEFAULT_ID: {**label, "type": "unknown", "aggregate": True}}

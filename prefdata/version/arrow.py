@@ -35,12 +35,16 @@ def write(
         _write_split(folder / name, name, rows, shard_bytes)
 
 
+def splits(folder: Path) -> list[str]:
+    """The names of the splits of a folder, in their order."""
+    return json.loads((folder / "dataset_dict.json").read_text())["splits"]
+
+
 def read(folder: Path, split: str | None = None) -> pl.DataFrame:
-    """The rows of one split, or of all, of a folder that `write` made."""
-    named = json.loads((folder / "dataset_dict.json").read_text())["splits"]
+    """The rows of one split, or of all, of a folder that `write` or `datasets` made."""
     files = [
         file
-        for name in ([split] if split else named)
+        for name in ([split] if split else splits(folder))
         for file in sorted((folder / name).glob("*.arrow"))
     ]
     return pl.concat([pl.read_ipc_stream(file) for file in files])

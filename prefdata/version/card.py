@@ -5,15 +5,19 @@ no times, no machine, no claim that was not counted or measured.
 """
 
 import json
+import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import polars as pl
 
-from prefdata.measure._wilson import Z95, wilson
 from prefdata.tables import VALUES
-from prefdata.version.page import distributions
+from prefdata.version.constitution import ABOUT, FIGURES, standing
+from prefdata.version.glance import first_preferred, longer_preferred
+from prefdata.version.licences import conflicts, unstated
+from prefdata.version.markdown import grid, interval, literal, number
+from prefdata.version.page import has_page
 
 SIZES = {
     1_000: "n<1K",
@@ -33,8 +37,8 @@ LICENSES = {
 MEASURES_SHOWN = 40
 
 
-def card(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str:
-    """README.md for a version, from its manifest (without files) and its tables."""
+def card(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame], recipe: str = "") -> str:
+    """README.md for a version, from its manifest (without files), its tables and its recipe."""
     sections = [
         _metadata(manifest),
         f"# {manifest['name']}\n\n{_partial(manifest)}{_opening(manifest, frames)}",
@@ -45,6 +49,7 @@ def card(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str
         *_constitution(frames),
         f"## How far to trust it\n\n{_trust(manifest, frames)}",
         f"## Limitations\n\n{_limitations(manifest, frames)}",
+        *([f"## Recipe\n\n{_fenced(recipe)}"] if recipe.strip() else []),
     ]
     text = "\n\n".join(sections) + "\n"
     return "".join(c for c in text if c == "\n" or unicodedata.category(c) != "Cc")
@@ -110,7 +115,7 @@ def _contents(manifest: Mapping[str, Any]) -> str:
         for view, each in manifest["exports"].items()
         for split, n in each["splits"].items()
     ]
-    text = _grid(("view", "split", "rows", "columns"), rows) if rows else "No view was exported."
+    text = grid(("view", "split", "rows", "columns"), rows) if rows else "No view was exported."
     if manifest["splits"]:
         text += "\n\nA prompt and all that shares its group are in one split."
     return text + (
@@ -137,15 +142,21 @@ def _making(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> 
     parts = [_sources(manifest)]
     if stages:
         rows = [[stage.get(word, "") for word in words] for stage in stages]
-        parts.append(_grid(("stage", "table", "in", "out", "dropped"), rows))
+        parts.append(grid(("stage", "table", "in", "out", "dropped"), rows))
     nothing: Mapping[str, str] = counts.get("nothing_made", {})
     parts += [f"`{stage}`: {why}." for stage, why in nothing.items()]
-    if distributions(frames):
-        parts.append("How scores are distributed, and what was dropped, is drawn in `report.html`.")
+    if has_page(frames):
+        parts.append(
+            "`report.html` draws it: from prompts to pairs, how sure labels are, agreement, "
+            "position and length, scores, cost, and pairs to page through."
+        )
     if "dropped" in frames:
         why = frames["dropped"].group_by("stage", "table", "reason").len("n")
         why = why.sort(pl.col("n"), "stage", "table", "reason", descending=[True, *[False] * 3])
-        parts.append("Dropped:\n\n" + _grid(why.columns, why.head(MEASURES_SHOWN).rows()))
+        why = why.head(MEASURES_SHOWN).with_columns(
+            pl.Series("reason", [literal(each) for each in why["reason"].head(MEASURES_SHOWN)])
+        )
+        parts.append("Dropped:\n\n" + grid(why.columns, why.rows()))
     if manifest["quarantined"]:
         unread = _plural(manifest["quarantined"], "source rows")
         parts.append(f"{unread} could not be read; they stand in `quarantine.jsonl`.")
@@ -161,7 +172,12 @@ def _sources(manifest: Mapping[str, Any]) -> str:
     if not licenses:
         return "No licence was stated for its sources."
     said = [f"`{source}` ({license})" for source, license in licenses.items()]
-    return f"Sources: {', '.join(said)}."
+    lines = [f"Sources: {', '.join(said)}."]
+    if bare := unstated(manifest):
+        named = ", ".join(f"`{source}`" for source in bare)
+        lines.append(f"> **No licence** is stated for {named}: ask before you pass it on.")
+    lines += [f"> **Licences conflict.** {literal(each)}." for each in conflicts(manifest)]
+    return "\n\n".join(lines)
 
 
 def _models(manifest: Mapping[str, Any]) -> str:
@@ -170,55 +186,27 @@ def _models(manifest: Mapping[str, Any]) -> str:
         (role, spec["label"], f"`{spec['identity']}`", _words(spec["options"]))
         for role, spec in models.items()
     ]
-    parts = [_grid(("role", "model", "identity", "options"), rows)] if rows else []
+    parts = [grid(("role", "model", "identity", "options"), rows)] if rows else []
     judges: Mapping[str, str] = manifest["judges"]
     if judges:
-        parts.append(_grid(("judge", "digest"), [(n, f"`{d}`") for n, d in judges.items()]))
+        parts.append(grid(("judge", "digest"), [(n, f"`{d}`") for n, d in judges.items()]))
     return "\n\n".join(parts) or "No model was asked."
 
 
 def _constitution(frames: Mapping[str, pl.DataFrame]) -> list[str]:
-    """The principles by rank, each with how it fares where it was found and where it was not."""
-    principles = frames.get("principles", pl.DataFrame())
-    if principles.is_empty():
+    """The principles by rank, how each fares, and what shows it."""
+    found = standing(frames)
+    if not found:
         return []
-    measures = frames.get("measures", pl.DataFrame({"measure": [], "subject": []}))
-    unseen = {
-        row["subject"].removeprefix("principle:").partition("/")[0]: row
-        for row in measures.filter(pl.col("measure") == "principle_accuracy_held_out").to_dicts()
-    }
-    rows: list[Sequence[Any]] = []
-    for each in principles.sort("rank").to_dicts():
-        told = each["for"] + each["against"]
-        n = told + each["abstain"] + each["invalid"]
-        held = unseen.get(each["principle_id"])
-        rows.append(
-            (
-                each["rank"],
-                each["principle"],
-                each["for"],
-                each["against"],
-                _share(each["for"], told),
-                _share(told, n),
-                f"{_number(held['value'])} ({_interval(held)})" if held else "",
-            )
-        )
-    head = ("rank", "principle", "for", "against", "accuracy", "relevance", "on pairs not seen")
-    said = (
-        "What the labels follow, as far as these principles tell. Accuracy is for / (for + "
-        "against), relevance the share of pairs where a principle speaks, each with its 95 % "
-        "interval; of many candidates the best always look good where they were chosen, so trust "
-        "the last column."
-    )
-    return [f"## Constitution\n\n{said}\n\n{_grid(head, rows)}"]
-
-
-def _share(k: int, n: int) -> str:
-    """A share with Wilson's 95 % interval."""
-    if n == 0:
-        return ""
-    low, high = wilson(k / n, float(n))
-    return f"{_number(k / n)} ({_number(low)} to {_number(high)})"
+    rows = [(each.rank, literal(each.principle), *each.figures) for each in found]
+    shown = [
+        f"- {each.rank}, {kind}: {literal(one)} *over* {literal(other)}"
+        for each in found
+        for kind, (one, other) in each.examples.items()
+    ]
+    examples = ["Of what each is for and against, the chosen one over the other:", "\n".join(shown)]
+    parts = [ABOUT, grid(("rank", "principle", *FIGURES), rows), *(examples if shown else ())]
+    return ["## Constitution\n\n" + "\n\n".join(parts)]
 
 
 def _trust(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str:
@@ -228,7 +216,7 @@ def _trust(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> s
     ]
     parts: list[str] = []
     if shares:
-        parts.append(_grid(("table", "annotator", "rows", "unscored", "share"), shares))
+        parts.append(grid(("table", "annotator", "rows", "unscored", "share"), shares))
     if said := _noise(manifest["noise"]):
         parts.append(said)
     if "measures" in frames:
@@ -237,19 +225,38 @@ def _trust(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> s
             (
                 row["measure"],
                 row["subject"],
-                _number(row["value"]),
-                _interval(row),
+                number(row["value"]),
+                interval(row),
                 row["n"],
                 row["note"],
             )
             for row in shown.to_dicts()
         ]
-        parts.append(_grid(("measure", "of", "value", "95 % interval", "rows", "note"), rows))
+        parts.append(grid(("measure", "of", "value", "95 % interval", "rows", "note"), rows))
         if measures.height > shown.height:
             parts.append(f"{measures.height - shown.height:,} more in `measures.parquet`.")
     else:
         parts.append("Nothing was measured: neither agreement nor position bias is known.")
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *_moved(frames)])
+
+
+def _moved(frames: Mapping[str, pl.DataFrame]) -> list[str]:
+    """What each annotator's votes follow beside quality, as they can be counted."""
+    counted = {
+        "the side shown first": first_preferred(frames),
+        "the longer side": longer_preferred(frames),
+    }
+    rows = [
+        (each.of, what, f"{each.value:.1%}", " to ".join(f"{x:.1%}" for x in each.interval), each.n)
+        for what, shares in counted.items()
+        for each in shares
+    ]
+    if not rows:
+        return []
+    said = (
+        "Of votes that are no ties, how many are for the side shown first, and for the longer one:"
+    )
+    return [said, grid(("annotator", "prefers", "share", "95 % interval", "votes"), rows)]
 
 
 def _noise(noise: Mapping[str, Any]) -> str:
@@ -328,14 +335,11 @@ def _limitations(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _grid(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    heads = list(head)
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(_cell(each) for each in line)} |" for line in lines)
-
-
-def _cell(said: Any) -> str:
-    return "" if said is None else " ".join(str(said).replace("|", "\\|").split())
+def _fenced(text: str) -> str:
+    """A text in a fence that is longer than any in it."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}toml\n{text.strip()}\n{fence}"
 
 
 def _words(said: Any) -> str:
@@ -343,18 +347,6 @@ def _words(said: Any) -> str:
         pairs = cast(Mapping[str, Any], said).items()
         return ", ".join(f"{key} {_words(value)}" for key, value in pairs)
     return said if isinstance(said, str) else json.dumps(said)
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
-
-
-def _interval(row: Mapping[str, Any]) -> str:
-    """The stated interval, else that of value and standard error; empty where neither is known."""
-    low, high, value, error = (row[name] for name in ("low", "high", "value", "stderr"))
-    if (low is None or high is None) and value is not None and error is not None:
-        low, high = value - Z95 * error, value + Z95 * error
-    return "" if low is None or high is None else f"{_number(low)} to {_number(high)}"
 
 
 def _plural(n: int, name: str) -> str:

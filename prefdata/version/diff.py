@@ -8,9 +8,11 @@ from typing import Any, Literal, cast
 import polars as pl
 
 from prefdata.tables import TABLES
+from prefdata.version.attribution import FIRST, Change, Reason, behind, reasons
 from prefdata.version.stored import Version
 
 SHOWN = 5
+CHANGES: tuple[Change, ...] = ("added", "removed", "flipped", "moved")
 Kind = Literal["limit", "judge", "model", "source", "option", "table"]
 
 
@@ -36,15 +38,21 @@ class Cause:
 
 @dataclass(frozen=True)
 class Diff:
-    """The difference of two versions: ids of pairs, sorted, and causes, judges first."""
+    """The difference of two versions: ids of pairs, sorted, and causes, judges first.
+
+    `moved` are pairs that are kept with another soft label or margin. `reasons` say of all pairs
+    that changed what of them changed, and which of the causes can have led to it.
+    """
 
     before: str
     after: str
     added: tuple[str, ...]
     removed: tuple[str, ...]
     flipped: tuple[str, ...]
+    moved: tuple[str, ...]
     kept: int
     causes: tuple[Cause, ...]
+    reasons: tuple[Reason, ...]
 
     def to_json(self) -> dict[str, Any]:
         """The difference as what JSON can hold."""
@@ -52,12 +60,13 @@ class Diff:
 
     def __str__(self) -> str:
         lines = [f"{self.before} → {self.after}"]
-        for name in ("added", "removed", "flipped"):
+        for name in CHANGES:
             ids: tuple[str, ...] = getattr(self, name)
             more = ", ..." if len(ids) > SHOWN else ""
             first = f"  ({', '.join(ids[:SHOWN])}{more})" if ids else ""
             lines.append(f"  {name:<8}{len(ids):>8} pairs{first}")
         lines.append(f"  {'kept':<8}{self.kept:>8} pairs")
+        lines += [f"  {reason}" for reason in self.reasons]
         lines.append("because of" if self.causes else "nothing differs")
         return "\n".join([*lines, *(f"  {cause}" for cause in self.causes)])
 
@@ -68,22 +77,31 @@ def diff(a: Version, b: Version) -> Diff:
     A pair is the same where its two completions and its annotator are; it flipped where the other
     one is chosen.
     """
-    sides = [v.table("pairs").select("pair_id", "chosen_id") for v in (a, b)]
-    both = sides[0].join(sides[1], on="pair_id", suffix="_b")
-    flipped = both.filter(pl.col("chosen_id") != pl.col("chosen_id_b"))
+    sides = [version.table("pairs") for version in (a, b)]
+    both = sides[1].join(sides[0], on="pair_id", suffix="_a")
+    is_flipped = pl.col("chosen_id") != pl.col("chosen_id_a")
+    is_moved = ~is_flipped & ~pl.all_horizontal(
+        pl.col(name).eq_missing(pl.col(f"{name}_a")) for name in ("soft_label", "margin")
+    )
+    changed: dict[Change, pl.DataFrame] = {
+        "added": sides[1].join(sides[0], on="pair_id", how="anti"),
+        "removed": sides[0].join(sides[1], on="pair_id", how="anti"),
+        "flipped": both.filter(is_flipped),
+        "moved": both.filter(is_moved),
+    }
+    causes = (*_limits(a, b), *_judges(a, b), *_options(a, b), *_sources(a, b), *_tables(a, b))
+    named = [(cause.kind, cause.where) for cause in causes]
     return Diff(
         before=a.ref,
         after=b.ref,
-        added=_ids(sides[1].join(sides[0], on="pair_id", how="anti")),
-        removed=_ids(sides[0].join(sides[1], on="pair_id", how="anti")),
-        flipped=_ids(flipped),
-        kept=both.height - flipped.height,
-        causes=(*_limits(a, b), *_judges(a, b), *_options(a, b), *_tables(a, b)),
+        **{change: tuple(rows["pair_id"].sort()) for change, rows in changed.items()},
+        kept=both.height - changed["flipped"].height,
+        causes=causes,
+        reasons=tuple(
+            Reason(change, why, of, ids.len(), tuple(ids.head(FIRST)), behind(why, of, named))
+            for change, why, of, ids in reasons(a, b, changed)
+        ),
     )
-
-
-def _ids(pairs: pl.DataFrame) -> tuple[str, ...]:
-    return tuple(pairs["pair_id"].sort())
 
 
 def _limits(a: Version, b: Version) -> list[Cause]:
@@ -106,6 +124,13 @@ def _options(a: Version, b: Version) -> list[Cause]:
     order: list[Kind] = ["model", "source", "option"]
     different = [cause for cause in found if cause.before != cause.after]
     return sorted(different, key=lambda cause: order.index(cause.kind))
+
+
+def _sources(a: Version, b: Version) -> list[Cause]:
+    """Sources that have another number of rows."""
+    one, other = (cast(Mapping[str, int], v.manifest["counts"].get("sources", {})) for v in (a, b))
+    names = sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
+    return [Cause("source", name, one.get(name), other.get(name)) for name in names]
 
 
 def _kind(key: str) -> Kind:

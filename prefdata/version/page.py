@@ -1,190 +1,337 @@
-"""The page of a version's scores: how each is distributed, and what a filter by it kept.
+"""The page of a version, `report.html`: one file that one can send to somebody.
 
-One file of HTML with its figures drawn in it: no script, nothing fetched, light or dark as the
-reader's machine is. All that a figure shows is also written beside it in numbers.
+From prompts to pairs and what was dropped on the way, how sure labels are, who agrees with whom,
+what moves votes beside quality, how noisy labels are, scores, cost, and pairs to page through. It
+has no script and fetches nothing; texts of models are shown and never obeyed.
 """
 
-import html
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from prefdata.version import charts
+from prefdata.version.charts import number, said
+from prefdata.version.constitution import ABOUT, FIGURES, Standing, standing
+from prefdata.version.distributions import Distribution, Floats, distributions
+from prefdata.version.glance import agreement, first_preferred, longer_preferred
+from prefdata.version.licences import conflicts
+from prefdata.version.samples import sample_pairs, tally
 
-BINS = 24
-# Of so many values on, those beyond the outer quantiles stand in the first and last bar.
-MANY, OUTER = 200, 0.005
+Frames = Mapping[str, pl.DataFrame]
+Manifest = Mapping[str, Any]
+
 MOST_SCORES = 24
-SHOWN = (0.05, 0.25, 0.5, 0.75, 0.95)
-WIDTH, HEIGHT, LEFT, FOOT, TOP = 640, 200, 44, 30, 12
-
-STYLE = """
-:root { color-scheme: light dark; --ink: #1b1d21; --paper: #ffffff; --faint: #5d636d;
-  --line: #c9cdd4; --kept: #1f5fa8; --dropped: #c98a2b; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8eaed; --paper: #15171a; --faint: #a3a9b3;
-  --line: #43484f; --kept: #7db4f0; --dropped: #e0b060; } }
-body { background: var(--paper); color: var(--ink); max-width: 46rem; margin: 2rem auto;
-  padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif; }
-h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; } code { font-size: 0.95em; }
-svg { width: 100%; height: auto; display: block; } svg text { fill: var(--faint); font-size: 12px; }
-.kept { fill: var(--kept); } .dropped { fill: var(--dropped); }
-.axis { stroke: var(--line); } .faint { color: var(--faint); }
-table { border-collapse: collapse; margin: 0.5rem 0 1rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: 0.15rem 0.8rem 0.15rem 0;
-  border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; } th { font-weight: 600; }
-.key { display: inline-block; width: 0.8em; height: 0.8em; margin-right: 0.3em; }
-.key.kept { background: var(--kept); } .key.dropped { background: var(--dropped); }
-"""
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+PAIRS = 24
+TEXT, REASON = 4000, 600  # characters of a text and of a reason that are shown
+REASONS = 12
+HEAD = (
+    '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+    "style-src 'unsafe-inline'\">\n"
+)
 
 
-@dataclass(frozen=True)
-class Distribution:
-    """One score's values of the rows that are in the version and of those that are not."""
-
-    score: str
-    subject: str
-    model: str | None
-    kept: Floats
-    dropped: Floats
-
-
-def page(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str:
-    """report.html for a version whose tables have scores; empty where there are none."""
+def page(manifest: Manifest, frames: Frames) -> str:
+    """report.html of a version; empty where it has no votes, pairs, scores or principles."""
+    if not has_page(frames):
+        return ""
     found = distributions(frames)
+    name = said(f"{manifest['name']}@{manifest['id']}")
+    sections = [
+        _opening(manifest, frames),
+        _funnel(manifest, frames),
+        _labels(frames),
+        _agreement(frames),
+        _moved(frames),
+        _noise(manifest),
+        _constitution(standing(frames)),
+        _scores(found),
+        _cost(manifest),
+        _pairs(frames),
+    ]
+    return (
+        f"{HEAD}<title>{name}</title>\n<style>{charts.STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<h1>{name}</h1>\n"
+        + "\n".join(each for each in sections if each)
+        + "\n</main>\n</body>\n</html>\n"
+    )
+
+
+def has_page(frames: Frames) -> bool:
+    shown = ("votes", "pairs", "scores", "principles")
+    return any(not frames.get(name, pl.DataFrame()).is_empty() for name in shown)
+
+
+def _opening(manifest: Manifest, frames: Frames) -> str:
+    described = f"<p>{said(manifest['description'])}</p>" if manifest.get("description") else ""
+    partial = manifest.get("partial")
+    if partial:
+        missing = ", ".join(f"{stage} {n:,}" for stage, n in partial["missing"].items())
+        described += (
+            f'<p class="note">Partial: {said(partial["reason"])}; not asked: {said(missing)}.</p>'
+        )
+    for each in conflicts(manifest) if "licenses" in manifest else ():
+        described += f'<p class="note">Licences conflict: {said(each)}.</p>'
+    kinds = ("prompts", "completions", "votes", "ratings", "pairs")
+    facts = [(name, f"{frames[name].height:,}") for name in kinds if name in frames]
+    if "votes" in frames:
+        facts.append(("annotators", f"{frames['votes']['annotator'].n_unique():,}"))
+    for view, shape in manifest.get("exports", {}).items():
+        facts.append((f"rows of {view}", f"{sum(shape['splits'].values()):,}"))
+    cells = "".join(f"<li><b>{n}</b>{said(name)}</li>" for name, n in facts)
+    return f'{described}<ul class="facts">{cells}</ul>'
+
+
+def _funnel(manifest: Manifest, frames: Frames) -> str:
+    """Rows from prompts to pairs, as each stage found and left them, and why rows went."""
+    flows: Sequence[Mapping[str, Any]] = manifest.get("counts", {}).get("stages", ())
+    kept = ("prompts", "completions", "votes", "ratings", "pairs")
+    rows = (
+        [("prompts", frames["prompts"].height, 0, f"{frames['prompts'].height:,}")]
+        if "prompts" in frames
+        else []
+    )
+    rows += [
+        (
+            f"{each.get('stage', each['use'])}: {each['table']}",
+            each["out"],
+            each.get("dropped", 0),
+            f"{each['out']:,}",
+        )
+        for each in flows
+        if each["table"] in kept
+    ]
+    if not rows:
+        return ""
+    drawn = charts.bars(rows)
+    if "dropped" in frames:
+        why = frames["dropped"].group_by("stage", "table", "reason").len("n")
+        why = why.sort(pl.col("n"), "stage", "table", "reason", descending=[True, *[False] * 3])
+        drawn += "<h3>Why rows went</h3>" + charts.table(
+            ("stage", "table", "reason", "rows"), why.head(REASONS).rows(), texts=(1, 2)
+        )
+        if why.height > REASONS:
+            more = why.height - REASONS
+            drawn += f'<p class="faint">{more} more are in <code>dropped.parquet</code></p>'
+    return _section("From prompts to pairs", drawn, _KEYS)
+
+
+_KEYS = (
+    '<span class="key kept"></span>in this version, <span class="key dropped"></span>'
+    "dropped on the way."
+)
+
+
+def _labels(frames: Frames) -> str:
+    pairs = frames.get("pairs", pl.DataFrame())
+    if pairs.is_empty():
+        return ""
+    unsure = pairs.filter(pl.col("soft_label") < 0.6).height
+    drawn = "<h3>Soft label, P(chosen preferred)</h3>"
+    drawn += charts.histogram("soft_label", pairs["soft_label"].to_numpy())
+    drawn += _quantiles([("soft label", pairs["soft_label"].to_numpy())])
+    margins = pairs["margin"].drop_nulls()
+    if margins.len():
+        drawn += "<h3>Margin, the difference of strengths</h3>"
+        drawn += charts.histogram("margin", margins.to_numpy())
+        drawn += _quantiles([("margin", margins.to_numpy())])
+    note = f"{unsure / pairs.height:.1%} of the pairs have a soft label below 0.6: close to a coin."
+    return _section("How sure the labels are", drawn, note)
+
+
+def _agreement(frames: Frames) -> str:
+    found = agreement(frames)
+    if len(found.names) < 2:
+        return ""
+    note = (
+        "The share of comparisons made by both on which two gave the same verdict; below, how many "
+        "these are. Chance is not taken out: <code>measure.agreement</code> does."
+    )
+    return _section("Who agrees with whom", charts.matrix(found), note)
+
+
+def _moved(frames: Frames) -> str:
+    """Position and length: what else than quality votes may follow."""
+    first, longer = first_preferred(frames), longer_preferred(frames)
+    drawn = ""
+    if first:
+        drawn += "<h3>The side shown first is preferred</h3>" + charts.shares(first)
+    if longer:
+        drawn += "<h3>The longer side is preferred</h3>" + charts.shares(longer)
+    note = (
+        "Of votes that are no ties, with Wilson's 95 % interval. Where both orders were asked, "
+        "first and second are equally often better: a half is unbiased. Longer may well be better."
+    )
+    return _section("Position and length", drawn, note) if drawn else ""
+
+
+def _noise(manifest: Manifest) -> str:
+    noise = manifest.get("noise", {})
+    rows = [
+        (what, each["subject"], _percent(each["value"]), _ends(each), each["n"], each["note"])
+        for what in ("flip_rate", "label_smoothing")
+        for each in noise.get(what, ())
+    ]
+    if not rows and "flipped" not in noise:
+        return ""
+    drawn = charts.table(
+        ("measure", "by", "value", "95 % interval", "rows", "note"), rows, texts=(1, 5)
+    )
+    if "flipped" in noise:
+        drawn += f"<p>{noise['flipped']:,} pairs had the label turned round.</p>"
+    return _section(
+        "How noisy the labels are", drawn, "The estimated share of labels that are wrong."
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.1%}"
+
+
+def _ends(row: Mapping[str, Any]) -> str:
+    return "" if None in (row["low"], row["high"]) else f"{row['low']:.1%} to {row['high']:.1%}"
+
+
+def _constitution(principles: Sequence[Standing]) -> str:
+    """The principles as a table, each with what shows it under its figures."""
+    if not principles:
+        return ""
+    head = "".join(f"<th>{said(each)}</th>" for each in ("principle", *FIGURES))
+    rows: list[str] = []
+    for each in principles:
+        figures = "".join(f"<td>{said(figure)}</td>" for figure in each.figures)
+        shown = "".join(
+            f'<br><span class="faint">{kind}: {said(one)} <em>over</em> {said(other)}</span>'
+            for kind, (one, other) in each.examples.items()
+        )
+        text = f"{each.rank}. {said(each.principle)}{shown}"
+        rows.append(f'<tr><td class="said">{text}</td>{figures}</tr>')
+    drawn = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return _section("Constitution", f'<div class="wide">{drawn}</div>', said(ABOUT))
+
+
+def _scores(found: Sequence[Distribution]) -> str:
     if not found:
         return ""
-    name = _said(f"{manifest['name']}@{manifest['id']}")
-    described = f"<p>{_said(manifest['description'])}</p>" if manifest.get("description") else ""
     more = len(found) - MOST_SCORES
     rest = f"<p>{more} more scores are in <code>scores.parquet</code>.</p>" if more > 0 else ""
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Scores of {name}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f"<h1>Scores of {name}</h1>\n{described}\n"
-        '<p><span class="key kept"></span>in this version, <span class="key dropped"></span>'
-        "scored and then dropped.</p>\n"
-        + "\n".join(_section(each) for each in found[:MOST_SCORES])
-        + f"\n{rest}\n</main>\n</body>\n</html>\n"
-    )
+    drawn = "".join(_score(each) for each in found[:MOST_SCORES])
+    return _section("Scores", drawn + rest, _KEYS)
 
 
-def distributions(frames: Mapping[str, pl.DataFrame]) -> list[Distribution]:
-    """The scores about rows, those about pairs first, by name and model."""
-    if "scores" not in frames:
-        return []
-    there = {
-        subject: frames[table][key].implode()
-        for subject, table, key in (
-            ("pair", "pairs", "pair_id"),
-            ("completion", "completions", "completion_id"),
-            ("prompt", "prompts", "prompt_id"),
-        )
-        if table in frames
-    }
-    made: list[Distribution] = []
-    for subject in ("pair", "completion", "prompt"):
-        about = (
-            frames["scores"].filter(pl.col("subject") == subject).sort("score", "model", "value")
-        )
-        if subject in there:
-            about = about.with_columns(is_kept=pl.col("subject_id").is_in(there[subject]))
-        else:
-            about = about.with_columns(is_kept=pl.lit(False))
-        for (score, model), rows in about.group_by("score", "model", maintain_order=True):
-            kept, dropped = (
-                rows.filter(pl.col("is_kept") == which)["value"].to_numpy()
-                for which in (True, False)
-            )
-            who = None if model is None else str(model)
-            made.append(Distribution(str(score), subject, who, kept, dropped))
-    return made
-
-
-def bins(values: Floats) -> Floats:
-    """The edges of the bars; the outer ones take what is beyond."""
-    low, high = float(values.min()), float(values.max())
-    if len(values) >= MANY:
-        inner = [float(np.quantile(values, share)) for share in (OUTER, 1 - OUTER)]
-        low, high = inner if inner[0] < inner[1] else (low, high)
-    if low == high:
-        return np.array([low - 0.5, high + 0.5])
-    return np.linspace(low, high, BINS + 1)
-
-
-def counts(values: Floats, edges: Floats) -> NDArray[np.int64]:
-    inside: Floats = values.clip(edges[0], edges[-1])
-    at = np.searchsorted(edges, inside, side="right") - 1
-    found: Any = np.bincount(at.clip(max=len(edges) - 2), minlength=len(edges) - 1)
-    return found
-
-
-def _section(each: Distribution) -> str:
+def _score(each: Distribution) -> str:
     by = f" by {each.model}" if each.model else ""
     rows = [("in this version", each.kept), ("dropped", each.dropped)]
-    head = "".join(f"<th>{round(100 * q)} %</th>" for q in SHOWN)
-    body = "".join(
-        f"<tr><td>{what}</td><td>{len(values):,}</td>{_quantiles(values)}</tr>"
-        for what, values in rows
-        if len(values)
-    )
+    drawn = charts.histogram(each.score, each.kept, each.dropped)
     return (
-        f"<section>\n<h2><code>{_said(each.score)}</code></h2>\n"
-        f'<p class="faint">of each {_said(each.subject)}{_said(by)}</p>\n{_figure(each)}\n'
-        f"<table><thead><tr><th></th><th>rows</th>{head}</tr></thead><tbody>{body}</tbody></table>"
-        "\n</section>"
+        f'<h3><code>{said(each.score)}</code></h3><div class="faint small">of each '
+        f"{said(each.subject)}{said(by)}</div>{drawn}"
+        f"{_quantiles([row for row in rows if len(row[1])])}"
     )
 
 
-def _quantiles(values: Floats) -> str:
-    return "".join(f"<td>{value:.4g}</td>" for value in np.quantile(values, SHOWN))
+def _quantiles(rows: Sequence[tuple[str, Floats]]) -> str:
+    head = ("", "rows", *(f"{round(100 * q)} %" for q in QUANTILES))
+    said_rows = [(name, f"{len(values):,}", *map(number, _at(values))) for name, values in rows]
+    return charts.table(head, said_rows)
 
 
-def _figure(each: Distribution) -> str:
-    whole = np.concatenate([each.kept, each.dropped])
-    edges = bins(whole)
-    kept, dropped = counts(each.kept, edges), counts(each.dropped, edges)
-    most = max(1, int((kept + dropped).max()))
-    step = (WIDTH - LEFT) / len(kept)
-    scale = (HEIGHT - FOOT - TOP) / most
-    ground = HEIGHT - FOOT
-    bars: list[str] = []
-    for at, (n_kept, n_dropped) in enumerate(zip(kept.tolist(), dropped.tolist(), strict=True)):
-        x, up = LEFT + at * step, ground
-        for kind, n in (("kept", n_kept), ("dropped", n_dropped)):
-            if n:
-                up -= n * scale
-                bars.append(
-                    f'<rect class="{kind}" x="{x + 1:.1f}" y="{up:.1f}" '
-                    f'width="{max(step - 2, 1):.1f}" height="{n * scale:.1f}"/>'
-                )
-    said = (
-        f"Histogram of {each.score}: {len(each.kept)} rows in this version, {len(each.dropped)} "
-        f"dropped; from {whole.min():.4g} to {whole.max():.4g}."
+def _at(values: Floats) -> list[float]:
+    found = pl.Series(values)
+    return [float(found.quantile(q, "linear") or 0.0) for q in QUANTILES]
+
+
+def _cost(manifest: Manifest) -> str:
+    counts = manifest.get("counts", {})
+    spent: Mapping[str, Mapping[str, Any]] = counts.get("spent", {})
+    requests, cost = counts.get("requests", {}), counts.get("cost", 0)
+    if not spent and not any(requests.values()):
+        return ""
+    drawn = ""
+    if spent:
+        rows = [
+            (stage, f"{each['requests']:,}", f"{each['cached']:,}", f"{each['tokens_in']:,}",
+             f"{each['tokens_out']:,}", f"${each['cost']:,.4f}")
+            for stage, each in spent.items()
+        ]  # fmt: skip
+        head = ("stage", "requests", "from the ledger", "tokens in", "tokens out", "cost")
+        drawn += charts.table(head, rows)
+        if cost:
+            drawn += charts.bars(
+                [
+                    (stage, round(1e6 * each["cost"]), 0, f"${each['cost']:,.4f}")
+                    for stage, each in spent.items()
+                ]
+            )
+    total = ", ".join(f"{name} {n:,}" for name, n in requests.items() if n)
+    return _section(
+        "What the build asked and cost", drawn, said(f"Requests: {total}; ${cost:,.4f}.")
     )
-    marks = "".join(
-        f'<text x="{LEFT + share * (WIDTH - LEFT):.1f}" y="{HEIGHT - 10}" '
-        f'text-anchor="{anchor}">{beyond}{edges[0] + share * (edges[-1] - edges[0]):.4g}</text>'
-        for share, anchor, beyond in (
-            (0.0, "start", "≤ " if whole.min() < edges[0] else ""),
-            (0.5, "middle", ""),
-            (1.0, "end", "≥ " if whole.max() > edges[-1] else ""),
-        )
+
+
+def _pairs(frames: Frames) -> str:
+    """Pairs to page through: a radio button each, of which only the chosen one's pair is shown."""
+    pairs = sample_pairs(frames, PAIRS)
+    if not pairs:
+        return ""
+    shown = "\n".join(_pair(pair, at, len(pairs)) for at, pair in enumerate(pairs))
+    note = (
+        f"{len(pairs)} of {frames['pairs'].height:,}, from the surest to the least sure; page by "
+        "the buttons, or by the arrow keys once one is chosen."
     )
+    return _section("Pairs", f'<div class="pager">{shown}</div>', note)
+
+
+def _pair(pair: Mapping[str, Any], at: int, n: int) -> str:
+    margin = "" if pair["margin"] is None else f"margin {pair['margin']:.3g}, "
+    fell = ", ".join(f"{side} {k}" for side, k in tally(pair["votes"]).items())
+    label = f"{margin}soft label {pair['soft_label']:.3f}, {pair['n_votes']} scored votes"
+    label += f" ({fell})" if fell else ""
+    before = f'<label for="pair{at - 1}">previous</label>' if at else "<span></span>"
+    after = f'<label for="pair{at + 1}">next</label>' if at + 1 < n else "<span></span>"
+    votes = "".join(_vote(vote) for vote in pair["votes"])
+    told = f'<ul class="votes">{votes}</ul>' if votes else "<p>none</p>"
+    joint = "The two answer different prompts."
+    prompt = joint if pair["prompt"] is None else _text(pair["prompt"])
+    sides = "".join(
+        f'<div><h3>{side.capitalize()}</h3><div class="text {side}">{_text(pair[side])}</div></div>'
+        for side in ("chosen", "rejected")
+    )
+    checked = "" if at else " checked"
+    named = f'id="pair{at}" aria-label="pair {at + 1} of {n}"{checked}'
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{_said(said)}">'
-        f'<line class="axis" x1="{LEFT}" y1="{ground}" x2="{WIDTH}" y2="{ground}"/>'
-        f'<text x="{LEFT - 6}" y="{TOP + 4}" text-anchor="end">{most:,}</text>'
-        f'<text x="{LEFT - 6}" y="{ground}" text-anchor="end">0</text>'
-        f"{''.join(bars)}{marks}</svg>"
+        f'<input type="radio" name="pair" {named}>\n'
+        f'<article><div class="turn">{before}<span>{at + 1} of {n}</span>{after}</div>'
+        f'<p class="faint small">pair {said(pair["pair_id"])}: {said(label)}</p>'
+        f'<h3>Prompt</h3><div class="text">{prompt}</div>'
+        f'<div class="sides">{sides}</div><h3>Votes</h3>{told}</article>'
     )
 
 
-def _said(value: Any) -> str:
-    """A text that cannot become markup, nor control a terminal."""
-    return html.escape("".join(c for c in str(value) if c >= " " or c == "\n"))
+def _vote(vote: Mapping[str, Any]) -> str:
+    """Who said what, and why; a reason is a text of a model or a person."""
+    why = said(_cut(vote["rationale"] or vote["unscored"] or "", REASON))
+    reason = f'<div class="small">{why}</div>' if why else ""
+    whose = said(f"{vote['annotator']} on {vote['criterion']}")
+    return f"<li><b>{said(vote['says'])}</b> by {whose}{reason}</li>"
+
+
+def _text(messages: Sequence[Mapping[str, str]] | None) -> str:
+    turns = messages or ()
+    whole = "\n\n".join(
+        turn["content"] if len(turns) == 1 else f"{turn['role']}: {turn['content']}"
+        for turn in turns
+    )
+    return said(_cut(whole, TEXT))
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}… ({len(text) - most:,} more characters)"
+
+
+def _section(title: str, drawn: str, note: str = "") -> str:
+    told = f'<p class="faint">{note}</p>' if note else ""
+    return f"<section>\n<h2>{said(title)}</h2>\n{told}{drawn}\n</section>"

@@ -16,6 +16,7 @@ from prefdata.errors import VersionError, nearest
 from prefdata.tables import TABLES, empty
 from prefdata.version import arrow
 from prefdata.version.content import FORMAT, version_id
+from prefdata.version.tags import FOLDER, ID, is_tag, tagged, tags
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 MANIFEST = "manifest.json"
@@ -47,6 +48,11 @@ class Version:
         return f"{self.name}@{self.id}"
 
     @property
+    def tags(self) -> list[str]:
+        """The tags that stand for it now."""
+        return [tag for tag, meant in tags(self.path.parent).items() if meant == self.id]
+
+    @property
     def partial(self) -> Mapping[str, Any] | None:
         """Why it is not whole and what is missing; None where nothing is."""
         return self.manifest.get("partial")
@@ -73,8 +79,9 @@ class Version:
         return arrow.read(self.path / view, split)
 
     def summary(self) -> dict[str, Any]:
-        """The manifest without its list of files, with the path: what `show` prints."""
-        return {"path": str(self.path), **{k: v for k, v in self.manifest.items() if k != "files"}}
+        """The manifest with path and tags, without files and lineage: what `show` prints."""
+        said = {k: v for k, v in self.manifest.items() if k not in ("files", "lineage")}
+        return {"path": str(self.path), "tags": self.tags, **said}
 
 
 def verify(path: Path | str) -> Version:
@@ -83,7 +90,7 @@ def verify(path: Path | str) -> Version:
     Raises `VersionError` with the first file that is missing, too short, changed or too many.
     """
     path = Path(path)
-    version = _read(path)
+    version = at_path(path)
     stated: Mapping[str, Mapping[str, Any]] = version.manifest["files"]
     found = {str(f.relative_to(path).as_posix()) for f in path.rglob("*") if f.is_file()}
     for name in sorted(found.symmetric_difference({*stated, MANIFEST})):
@@ -122,7 +129,7 @@ _REPAIR = "move the folder away and build again: answered requests are in the le
 def is_whole(path: Path) -> bool:
     """Whether a version is there with all its files in their sizes; reads no file but one."""
     try:
-        stated = _read(path).manifest["files"]
+        stated = at_path(path).manifest["files"]
         return all((path / name).stat().st_size == each["bytes"] for name, each in stated.items())
     except (VersionError, OSError):
         return False
@@ -147,23 +154,27 @@ def listed(data: Path | str | None = None) -> list[Version]:
     for path in (data_folder(data) / "versions").glob(f"*/*/{MANIFEST}"):
         if NAME.fullmatch(path.parts[-3]):
             with contextlib.suppress(VersionError):  # `find` and `verify` say what is wrong
-                found.append(_read(path.parent))
+                found.append(at_path(path.parent))
     return sorted(found, key=_age)
 
 
 def find(data: Path | str | None, ref: str) -> Version:
-    """The version that "name" (the newest), "name@id" or "name@<start of id>" means."""
+    """The version that "name" (the newest), "name@id", "name@<start of id>" or "name@tag" means."""
     name, at, start = ref.partition("@")
-    if not NAME.fullmatch(name) or (at and not re.fullmatch(r"[0-9a-f]{1,12}", start)):
-        raise VersionError(f"{ref!r} names no version; write name, name@id or the start of an id")
+    if not NAME.fullmatch(name) or (at and not (ID.fullmatch(start) or is_tag(start))):
+        raise VersionError(
+            f"{ref!r} names no version; write name, name@id, the start of an id or name@tag"
+        )
     home = data_folder(data) / "versions"
+    if is_tag(start) and (home / name).is_dir():
+        start = tagged(home / name, start)
     if len(start) == 12 and (home / name / start).is_dir():
-        return _read(home / name / start)
+        return at_path(home / name / start)
     named = [version for version in listed(data) if version.name == name]
     for path in (home / name).iterdir() if not named and (home / name).is_dir() else ():
-        _read(
-            path
-        )  # what is wrong with the only ones there are is worth more than that there are none
+        if path.name != FOLDER:
+            # what is wrong with the only ones there are is worth more than that there are none
+            at_path(path)
     if not named:
         known = nearest(name, {version.name for version in listed(data)})
         raise VersionError(f"there is no version of {name!r} in {home}; {known}")
@@ -192,7 +203,8 @@ def load(ref: str, view: str, data: Path | str | None = None) -> Any:
     return datasets.load_from_disk(str(version.path / view))
 
 
-def _read(path: Path) -> Version:
+def at_path(path: Path) -> Version:
+    """The version in this folder, or a `VersionError`."""
     try:
         said = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:

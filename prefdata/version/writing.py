@@ -7,9 +7,10 @@
       juries/*.toml      who sat in juries, if any
       *.parquet          every table that has rows
       quarantine.jsonl   source rows that could not be read, with their reasons, if any
-      <export>/          a `datasets.DatasetDict` folder, one for each export
+      <export>/          a `datasets.DatasetDict` folder, one for each export; some also as files
+                         that a trainer reads, with the settings by which it does
       README.md          the dataset card
-      report.html        how scores are distributed, kept and dropped, if any
+      report.html        its constitution, and how scores are distributed, if there are any
 
 `<id>` is 12 hexadecimal digits over tables, resolved recipe and judges (see `content`), so building
 the same thing twice gives the same id and writes nothing. A version is written aside, its manifest
@@ -34,13 +35,15 @@ import polars as pl
 
 from prefdata.errors import TableError, VersionError, nearest
 from prefdata.secrets import refuse_secrets
-from prefdata.tables import TABLES, check, digest, references
+from prefdata.stage import Saving
+from prefdata.tables import TABLES, Rows, check, digest, references
 from prefdata.version import arrow
 from prefdata.version.card import card
 from prefdata.version.content import FORMAT, table_digest
+from prefdata.version.lineage import lineage
 from prefdata.version.noise import noise
 from prefdata.version.page import page
-from prefdata.version.splits import assign_splits, part
+from prefdata.version.splits import TRAIN, assign_splits, part
 from prefdata.version.stored import MANIFEST, NAME, file_state, is_whole, manifest_id
 
 RESERVED = {
@@ -65,6 +68,7 @@ def write(
     *,
     tables: Mapping[str, pl.DataFrame],
     exports: Mapping[str, pl.DataFrame],
+    savings: Mapping[str, Saving] | None = None,
     recipe_text: str,
     resolved: Mapping[str, Any],
     judges: Mapping[str, str] | None = None,
@@ -82,8 +86,9 @@ def write(
 
     `resolved` is the recipe as plan resolved it, as JSON, without what cannot change an answer or
     differs between machines (base_url, time-outs, prices, absolute paths): all of it goes into the
-    id. `judges` maps a judge's name to its file's text, `judge_digests` to the digest of what it
-    says (by default that of the text), which goes into the id. `juries` maps a jury's name to its
+    id. `savings` say of an export what is saved beside its Arrow folder. `judges` maps a judge's
+    name to its file's text, `judge_digests` to the digest of what it says (by default that of the
+    text), which goes into the id. `juries` maps a jury's name to its
     file's text; who sits is in `resolved` too. `counts` and `quarantined` rows are kept and are no
     part of the id; of `counts`, the card reads `stages`, a list of {use, table, in, out, dropped},
     and `requests`, `tokens` and `cost`. Splits are assigned here, to `pairs` and to the rows of
@@ -113,7 +118,11 @@ def write(
     path = home / name / manifest_id(manifest)
     if is_whole(path):
         return Written(path, path.name, is_new=False)
-    parted = {view: part(rows, frames, splits, seed) for view, rows in exports.items()}
+    savings = {view: (savings or {}).get(view, Saving()) for view in exports}
+    parted = {
+        view: _stages(part(rows, frames, splits, seed), savings[view].parted_by)
+        for view, rows in exports.items()
+    }
     quarantine = [json.dumps(row, ensure_ascii=False, default=str) for row in quarantined]
     manifest |= {
         "name": name,
@@ -127,9 +136,10 @@ def write(
         "quarantined": len(quarantine),
         "noise": noise(frames),
     }
+    manifest["lineage"] = lineage(manifest)
     texts = {
         "recipe.toml": recipe_text,
-        "README.md": card(manifest, frames),
+        "README.md": card(manifest, frames, recipe_text),
         **({"report.html": shown} if (shown := page(manifest, frames)) else {}),
         **{f"judges/{judge}.toml": text for judge, text in judges.items()},
         **{f"juries/{jury}.toml": text for jury, text in juries.items()},
@@ -137,7 +147,7 @@ def write(
     }
     aside = _aside(home)
     try:
-        _fill(aside, manifest, texts, frames, parted)
+        _fill(aside, manifest, texts, frames, parted, savings)
         return Written(path, path.name, is_new=_appear(aside, path))
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -239,12 +249,14 @@ def _fill(
     texts: Mapping[str, str],
     frames: Mapping[str, pl.DataFrame],
     parted: Mapping[str, Mapping[str, pl.DataFrame]],
+    savings: Mapping[str, Saving],
 ) -> None:
     """All files of a version, on the disk, the manifest last."""
     for name, table in frames.items():
         table.write_parquet(aside / f"{name}.parquet", compression="zstd")
     for view, splits in parted.items():
         arrow.write(aside / view, splits)
+        _also(aside / view, splits, savings[view])
     for name, text in texts.items():
         (aside / name).parent.mkdir(exist_ok=True)
         (aside / name).write_text(text, encoding="utf-8")
@@ -257,6 +269,26 @@ def _fill(
     _sync(aside / MANIFEST)
     for folder in (aside, *(path for path in aside.rglob("*") if path.is_dir())):
         _sync(folder)
+
+
+def _also(folder: Path, splits: Mapping[str, pl.DataFrame], saving: Saving) -> None:
+    """What an export has beside its Arrow folder."""
+    for name, rows in splits.items():
+        if saving.saved_as == "jsonl":
+            rows.write_ndjson(folder / f"{name}.jsonl")
+        elif saving.saved_as == "parquet":
+            rows.write_parquet(folder / f"{name}.parquet")
+    for name, text in saving.beside({split: Rows(rows) for split, rows in splits.items()}).items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _stages(splits: Mapping[str, pl.DataFrame], column: str) -> dict[str, pl.DataFrame]:
+    """The splits, that for training parted by a column."""
+    if not column or splits[TRAIN].is_empty():
+        return dict(splits)
+    parts = splits[TRAIN].partition_by(column, as_dict=True)
+    named = {f"{column}_{value}": rows for (value,), rows in sorted(parts.items())}
+    return {**named, **{name: rows for name, rows in splits.items() if name != TRAIN}}
 
 
 def _appear(aside: Path, path: Path) -> bool:

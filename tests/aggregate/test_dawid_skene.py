@@ -287,3 +287,24 @@ def test_of_a_single_grade_that_is_what_is_known(method: Any, annotators: int):
     strengths, _ = method(ratings=ratings)
     assert strengths["strength"].to_list() == pytest.approx([0.75, 0.75])
     assert strengths["stderr"].to_list() == [None, None], "nobody could have said another"
+
+
+def test_how_likely_a_tie_is_is_scored_where_ties_may_be_true():
+    draw = np.random.default_rng(0)
+    truth = draw.integers(0, 3, 400)
+    right = draw.random((5, 400)) < 0.8
+    said = np.where(right, truth, (truth + draw.integers(1, 3, (5, 400))) % 3)
+    votes = votes_of(
+        np.tile(np.arange(400), 5),
+        np.repeat(np.arange(5), 400),
+        np.array([1, 0, 0.5])[said.ravel()],
+    )
+    assert "tie" not in set(dawid_skene(votes)[1]["score"])
+    scores = dawid_skene(votes, true_ties=True)[1]
+    ids = tables.pair_ids([f"{i:06}a" for i in range(400)], [f"{i:06}b" for i in range(400)])
+    tie, better = (score_of(scores, name) for name in ("tie", "preference"))
+    found = np.array([tie[id] for id in ids])
+    assert ((found > 0.5) == (truth == 2)).mean() > 0.9
+    # The rest of preference is P(a better), and so is what is left of 1 for b.
+    for id in ids:
+        assert -1e-9 <= better[id] - tie[id] / 2 <= 1 - tie[id] + 1e-9

@@ -1,20 +1,25 @@
 """What CHES and log-probabilities cost beside plain passes of the model, and how much memory.
 
-    python tests/benchmarks/bench_ches.py [--prompts 8] [--rounds 3] [--device cpu]
+    python tests/benchmarks/bench_ches.py [--prompts 8] [--rounds 3] [--threads 2] [--device cpu]
 
-A real small model (SmolLM2-135M, or PREFDATA_TEST_MODEL) and made-up texts, four completions a
-prompt. `estimate.ches` with `likelihoods`, through edge, client and ledger, tokens and all,
-against, alternating in one process, the best round of each:
+A real small model (SmolLM2-135M, or PREFDATA_TEST_MODEL) and made-up texts. `estimate.ches` with
+`likelihoods`, through edge, client and ledger, tokens and all, against:
 
 - the same batches through transformers with logits for the completions' tokens, and nothing done
   with them; and without the output head;
 - pair by pair, both sides alone and with all hidden states, as the paper's code does it.
+
+Once with four completions a prompt, of which all pairs are scored, and once with pairs that share
+no completion. The four take turns, new texts each round, and ratios are of one round: of times on
+the clock and of the process's CPU time, which others on the machine disturb less. What the ledger
+takes on disk is printed too.
 
 Then, in processes of their own, the stage on pairs with generated vectors: the peak of its memory
 for many and for four times as many pairs. Not a test: ratios of one run with the machine's load.
 """
 
 import argparse
+import functools
 import json
 import os
 import random
@@ -44,14 +49,14 @@ from prefdata.stage import Model, drive
 from prefdata.tables import Requests, Responses
 from tests.benchmarks.bench_vllm import weights
 
-SIDES = 4
 WORDS = "the of rain and a quiet town where old people walk to their gardens every day".split()
 WIDTH, TOKENS = 576, 60
+OURS = "ches and log-probabilities"
 
 
-def made_up(n_prompts: int, n_sides: int, words: tuple[int, int]) -> dict[str, Any]:
+def made_up(n_prompts: int, n_sides: int, words: tuple[int, int], seed: int = 7) -> dict[str, Any]:
     """Prompts with completions of many lengths, and all pairs of each."""
-    draw = random.Random(7)
+    draw = random.Random(seed)
 
     def text() -> str:
         return " ".join(draw.choices(WORDS, k=draw.randint(*words))) + "."
@@ -88,27 +93,30 @@ def made_up(n_prompts: int, n_sides: int, words: tuple[int, int]) -> dict[str, A
 class Plain:
     """Passes of transformers over texts that are tokens already."""
 
-    def __init__(self, spec: ModelSpec, made: dict[str, Any]) -> None:
+    def __init__(self, spec: ModelSpec) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         self.torch, self.device = torch, str(spec.engine["device"])
-        tokenizer = AutoTokenizer.from_pretrained(spec.model)
+        self.tokenizer = AutoTokenizer.from_pretrained(spec.model)
         self.model = AutoModelForCausalLM.from_pretrained(spec.model, dtype=torch.float32)
         self.model.to(self.device).eval()
+        self.most = tokens_of_a_batch(spec, self.device)
+
+    def take(self, made: dict[str, Any]) -> None:
+        """The texts of a round."""
         asked = dict(made["prompts"].select("prompt_id", "prompt").iter_rows())
         self.ids: list[list[int]] = []
         self.starts: list[int] = []
         self.places: dict[str, int] = {}
         columns = ("completion_id", "prompt_id", "completion")
         for key, prompt, said in made["completions"].select(columns).iter_rows():
-            whole = tokenizer.apply_chat_template([*asked[prompt], *said])["input_ids"]
-            head = tokenizer.apply_chat_template(asked[prompt], add_generation_prompt=True)
+            whole = self.tokenizer.apply_chat_template([*asked[prompt], *said])["input_ids"]
+            head = self.tokenizer.apply_chat_template(asked[prompt], add_generation_prompt=True)
             self.places[key] = len(self.ids)
             self.ids.append(whole)
             self.starts.append(len(head["input_ids"]))
         self.pairs = made["pairs"].select("chosen_id", "rejected_id").rows()
-        self.most = tokens_of_a_batch(spec, self.device)
 
     def wait(self) -> None:
         if self.device != "cpu":
@@ -147,50 +155,57 @@ class Plain:
                 float(sums[0] @ sums[1] - sums[0] @ sums[0])
 
 
-def timed(job: Callable[[], None]) -> float:
-    start = time.perf_counter()
+def timed(job: Callable[[], None]) -> tuple[float, float]:
+    """Seconds on the clock and of this process's CPU time."""
+    start = time.perf_counter(), time.process_time()
     job()
-    return time.perf_counter() - start
+    return time.perf_counter() - start[0], time.process_time() - start[1]
 
 
-def speed(n_prompts: int, rounds: int, device: str) -> None:
-    made = made_up(n_prompts, SIDES, (20, 120))
-    with tempfile.TemporaryDirectory() as folder:
-        engine = {"device": device, "threads": os.cpu_count()}
-        spec = ModelSpec(client="local", model=weights(Path(folder)), engine=engine)
-        plain = Plain(spec, made)
-        ledger = Ledger(Path(folder) / "ledger")
-        with Edge({"m": spec}, ledger, fresh=True) as edge:
-            model = spec.resolve("m")
-
-            def ours() -> None:
-                edge._refreshed.clear()  # asked anew each round, as in a new build
-                drive(ches(*made_tables(made), model=model, likelihoods=True), edge)
-
-            jobs: dict[str, Callable[[], None]] = {
-                "ches and log-probabilities": ours,
-                "plain, logits of completions": lambda: plain.batches(head=True),
-                "plain, no output head": lambda: plain.batches(head=False),
-                "pair by pair": plain.by_pairs,
-            }
-            for job in list(jobs.values())[:3]:  # what is loaded and allocated the first time
-                job()
-            best = dict.fromkeys(jobs, float("inf"))
-            for _ in range(rounds):
-                best = {name: min(best[name], timed(job)) for name, job in jobs.items()}
-    n = made["completions"].height
+def speed(model: str, n_prompts: int, n_sides: int, rounds: int, device: str, threads: int) -> None:
+    spec = ModelSpec(client="local", model=model, engine={"device": device, "threads": threads})
+    plain = Plain(spec)
+    made: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder, Edge({"m": spec}, Ledger(folder)) as edge:
+        jobs: dict[str, Callable[[], Any]] = {
+            OURS: lambda: drive(
+                ches(*made_tables(made), model=spec.resolve("m"), likelihoods=True), edge
+            ),
+            "plain, logits of completions": lambda: plain.batches(head=True),
+            "plain, no output head": lambda: plain.batches(head=False),
+            "pair by pair": plain.by_pairs,
+        }
+        taken: list[dict[str, tuple[float, float]]] = []
+        for at in range(rounds + 1):
+            made |= made_up(n_prompts, n_sides, (20, 120), seed=at)
+            plain.take(made)
+            turns = [*jobs][at % len(jobs) :] + [*jobs][: at % len(jobs)]
+            taken.append({name: timed(jobs[name]) for name in turns})
+        size = sum(each.stat().st_size for each in Path(folder).glob("*.jsonl"))
+    n, n_pairs = made["completions"].height, made["pairs"].height
     tokens = sum(map(len, plain.ids))
-    mine = best["ches and log-probabilities"]
-    print(f"{n} completions, {made['pairs'].height} pairs, {tokens} tokens, on {device}")
-    for name, seconds in best.items():
-        print(f"{name:30} {seconds:8.2f} s   ours is {mine / seconds:5.2f} of it", flush=True)
+    print(
+        f"\n{n} completions, {n_pairs} pairs, {tokens} tokens in the last round; "
+        f"{threads} threads on {device}; "
+        f"{size / n / (rounds + 1) / 1024:.1f} KiB of ledger a completion"
+    )
+    # In the first round models are loaded and memory is allocated.
+    for name in jobs:
+        clock, cpu = (np.array([each[name][of] for each in taken[1:]]) for of in (0, 1))
+        ours = [np.array([each[OURS][of] for each in taken[1:]]) for of in (0, 1)]
+        ratios = "   ".join(
+            f"{what} {np.median(mine / theirs):5.2f} [{(mine / theirs).min():.2f}, "
+            f"{(mine / theirs).max():.2f}]"
+            for what, mine, theirs in zip(("clock", "CPU"), ours, (clock, cpu), strict=True)
+        )
+        print(f"{name:30} {np.median(clock):7.2f} s   ours is of it: {ratios}", flush=True)
 
 
 def made_tables(made: dict[str, Any]) -> tuple[Any, Any, Any]:
     return made["pairs"], made["prompts"], made["completions"]
 
 
-def generated(requests: Requests) -> Responses:
+def generated(requests: Requests, width: int) -> Responses:
     """Vectors and tokens drawn at random, as columns at once."""
     draw = np.random.default_rng(requests.height)
     blank = tables.empty("responses")
@@ -199,7 +214,7 @@ def generated(requests: Requests) -> Responses:
         n = rows.height
         part = rows.select("request_id").with_columns(tokens_in=TOKENS, tokens_out=0)
         if want == "hidden":
-            vectors = pl.Series("vector", draw.normal(size=(n, WIDTH))).cast(pl.List(pl.Float64))
+            vectors = pl.Series("vector", draw.normal(size=(n, width))).cast(pl.List(pl.Float64))
             part = part.with_columns(vectors, number=pl.Series(draw.integers(5, 90, n)))
         else:
             ids = pl.Series("token_ids", draw.integers(0, 999, (n, TOKENS)))
@@ -209,13 +224,13 @@ def generated(requests: Requests) -> Responses:
     return Responses(tables.check("responses", whole, where="benchmark"))
 
 
-def memory(n_pairs: int) -> None:
+def memory(n_pairs: int, width: int) -> None:
     made = made_up(n_pairs, 2, (3, 6))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
-    scores, _ = drive(ches(*made_tables(made), model=Model("m", identity="m")), generated)
+    ask = functools.partial(generated, width=width)
+    scores, _ = drive(ches(*made_tables(made), model=Model("m", identity="m")), ask)
     told = {
-        "pairs": n_pairs,
         "scores": scores.height,
         "seconds": time.perf_counter() - start,
         "before": before / 1024,
@@ -228,21 +243,27 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--prompts", type=int, default=8)
     options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     options.add_argument("--device", default="cpu")
     options.add_argument("--pairs", type=int, default=100_000)
+    options.add_argument("--width", type=int, default=WIDTH)
     options.add_argument("--memory", type=int, default=0, help="only this, of so many pairs")
     chosen = options.parse_args()
     if chosen.memory:
-        memory(chosen.memory)
+        memory(chosen.memory, chosen.width)
         return
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
-    speed(chosen.prompts, chosen.rounds, chosen.device)
-    for n in (chosen.pairs // 4, chosen.pairs):
-        command = [sys.executable, __file__, "--memory", str(n)]
+    with tempfile.TemporaryDirectory() as folder:
+        model = weights(Path(folder))
+        for n_prompts, n_sides in ((chosen.prompts, 4), (2 * chosen.prompts, 2)):
+            speed(model, n_prompts, n_sides, chosen.rounds, chosen.device, chosen.threads)
+    for n in (chosen.pairs // 4, chosen.pairs) if chosen.pairs else ():
+        command = [sys.executable, __file__, "--memory", str(n), "--width", str(chosen.width)]
         said = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
         print(
-            f"{said['pairs']:,} pairs of vectors of {WIDTH}: {said['seconds']:.1f} s, peak "
-            f"{said['peak']:.0f} MiB, {said['peak'] - said['before']:.0f} above the tables"
+            f"{n:,} pairs of vectors of {chosen.width}: {said['seconds']:.1f} s, peak "
+            f"{said['peak']:.0f} MiB, {said['peak'] - said['before']:.0f} above the tables",
+            flush=True,
         )
     print(f"load {os.getloadavg()[0]:.1f}")
 

@@ -1,17 +1,19 @@
 """How often a small real model already ranks human preferences as they are labelled.
 
-    python tests/benchmarks/bench_ranking_accuracy.py [pairs] [minutes] [model]
+    python tests/benchmarks/bench_ranking_accuracy.py [--pairs 1000] [--minutes 10] [--folder X]
 
 Pairs of the HH-RLHF test set (harmlessness) in a random order with a fixed seed, their completions
 under `estimate.log_likelihood` through the client `local`, then `estimate.ranking_accuracy`: raw,
 by sums of log-probabilities, and normalised, a token. Intervals of 95 % are by prompts. Asking ends
 after `minutes`, and what is answered by then is what is measured: the order being random, it is a
-random part. `model` is a folder of weights; by default SmolLM2-135M-Instruct as packaged.
+random part. With `folder`, where weights and ledger stay, the next call goes on from there. The
+model is SmolLM2-135M-Instruct as packaged, or the folder of weights that PREFDATA_TEST_MODEL names.
 
 Beside it stands what Chen et al. (2024) give for GPT-2 on HH (helpfulness, 1,000 pairs): another
 model, without a chat template, on another half of the data. It is a landmark, not a target.
 """
 
+import argparse
 import importlib.util
 import os
 import platform
@@ -84,32 +86,34 @@ def world(rows: list[tuple[list[dict[str, str]], str, str]]) -> tuple[Prompts, C
     )
 
 
-def main(n: int, minutes: float, model: str | None) -> None:
-    rows = dialogues(n)
+def main(n: int, minutes: float, folder: Path) -> None:
+    rows, known = dialogues(n), os.environ.get("PREFDATA_TEST_MODEL")
     lacking = [each for each in NEEDED if importlib.util.find_spec(each) is None]
-    if not rows or (lacking and not model):
+    if not rows or (lacking and not known):
         there = ", ".join(lacking) or f"{FILE} (PREFDATA_TEST_DATA names its folder)"
         print(f"not at hand: {there}; nothing is measured")
         return
-    with tempfile.TemporaryDirectory() as scratch:
-        weights = model or load("convert").converted(Path(scratch) / "smollm2")
-        spec = ModelSpec(client="local", model=str(weights))
-        served = spec.resolve("target", "target")
-        began, answered = time.perf_counter(), 0
-        scored: list[pl.DataFrame] = []
-        with Ledger(Path(scratch) / "ledger") as ledger, Edge({"target": spec}, ledger) as edge:
-            while answered < n and time.perf_counter() - began < 60 * minutes:
-                prompts, completions, pairs = world(rows[answered : answered + SLICE])
-                stage = log_likelihood(prompts, completions, pairs, model=served)
-                scored.append(drive(stage, edge))
-                answered = min(n, answered + SLICE)
-        seconds = time.perf_counter() - began
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = known or load("convert").converted(folder / "smollm2")
+    spec = ModelSpec(client="local", model=str(weights))
+    served = spec.resolve("target", "target")
+    began, answered = time.perf_counter(), 0
+    scored: list[pl.DataFrame] = []
+    with Ledger(folder / "ledger") as ledger, Edge({"target": spec}, ledger) as edge:
+        while answered < n and time.perf_counter() - began < 60 * minutes:
+            prompts, completions, pairs = world(rows[answered : answered + SLICE])
+            stage = log_likelihood(prompts, completions, pairs, model=served)
+            scored.append(drive(stage, edge))
+            answered = min(n, answered + SLICE)
+        counts = edge.counts
+    seconds = time.perf_counter() - began
     prompts, _, pairs = world(rows[:answered])
     scores = tables.typed(Scores, pl.concat(scored).unique())
     _, measures = ranking_accuracy(pairs, prompts, scores)
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; "
-        f"{answered} of {n} pairs in {seconds:.0f} s"
+        f"{answered} of {n} pairs in {seconds:.0f} s; {counts.asked} requests asked, "
+        f"{counts.cached} known, {counts.failed} failed"
     )
     for row in measures.sort("measure", "subject").to_dicts():
         paper = PAPER.get(row["measure"])
@@ -121,9 +125,10 @@ def main(n: int, minutes: float, model: str | None) -> None:
 
 
 if __name__ == "__main__":
-    given = sys.argv[1:]
-    main(
-        int(given[0]) if given else 1000,
-        float(given[1]) if len(given) > 1 else 10.0,
-        given[2] if len(given) > 2 else None,
-    )
+    options = argparse.ArgumentParser()
+    options.add_argument("--pairs", type=int, default=1000)
+    options.add_argument("--minutes", type=float, default=10.0)
+    options.add_argument("--folder", type=Path, help="where weights and ledger stay")
+    chosen = options.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        main(chosen.pairs, chosen.minutes, chosen.folder or Path(scratch))

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefdata import tables
+from prefdata.errors import TableError
 from prefdata.estimate import _sides
 from prefdata.estimate._edit_distance import edit_distance
 from prefdata.estimate.ches import ches, similarity
@@ -229,6 +230,80 @@ def test_a_failed_request_costs_its_own_pairs_only(world: Any):
     )["completion_id"]
     lost = made["pairs"].filter(pl.col("chosen_id").is_in(best.implode()))["pair_id"]
     assert set(values(scores, "ches")) == set(made["pairs"]["pair_id"]) - set(lost)
+
+
+class Odd(States):
+    """Of some completions the states are odd: of another width, or no numbers."""
+
+    def __init__(self, about: str, vector: list[float] | None) -> None:
+        super().__init__()
+        self.about, self.vector = about, vector
+
+    def reply(self, row: dict[str, Any]) -> dict[str, Any]:
+        said = super().reply(row)
+        if row["want"] == "hidden" and self.about in row["completion"][0]["content"]:
+            return {**said, "vector": self.vector}
+        return said
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_states_that_are_no_numbers_cost_their_own_pairs_only(world: Any, bad: float):
+    made = world(5, 3)
+    given = (made["pairs"], made["prompts"], made["completions"])
+    scores, _ = drive(ches(*given, model=TRAINED), Odd("answer 2", [0.0, bad, 1.0, 1.0, 1.0]))
+    lost, _ = drive(ches(*given, model=TRAINED), States(fails="answer 2"))
+    assert values(scores, "ches") == values(lost, "ches")
+    assert 0 < len(values(scores, "ches")) < made["pairs"].height
+
+
+def test_where_no_states_are_known_nothing_is_scored(world: Any):
+    made = world(3, 2)
+    scores, measures = drive(
+        ches(made["pairs"], made["prompts"], made["completions"], model=TRAINED), Odd("", None)
+    )
+    assert scores.is_empty()
+    assert tables.check("measures", measures, where="test")["value"].null_count() == 2
+
+
+def test_states_of_another_width_are_refused(world: Any):
+    made = world(3, 2)
+    with pytest.raises(TableError, match="trained gave states of 2 and of 5 numbers"):
+        drive(
+            ches(made["pairs"], made["prompts"], made["completions"], model=TRAINED),
+            Odd("answer 1", [0.5, 0.5]),
+        )
+
+
+def test_one_completion_in_fifty_pairs_is_asked_about_once(world: Any):
+    made = world(1, 51)
+    ids = made["completions"]["completion_id"].to_list()
+    pairs = pl.DataFrame({"chosen_id": ids[:1] * 50, "rejected_id": ids[1:]}).with_columns(
+        tables.pair_ids(ids[:1] * 50, ids[1:]),
+        prompt_id=pl.lit(made["prompts"]["prompt_id"][0]),
+        soft_label=1.0,
+        n_votes=1,
+    )
+    ask = States()
+    pairs = tables.check("pairs", pairs, where="test")
+    scores, _ = drive(ches(pairs, made["prompts"], made["completions"], model=TRAINED), ask)
+    assert len(values(scores, "ln_ches")) == 50
+    assert len(ask.asked) == 3 * 51
+
+
+def test_a_pair_that_two_annotators_labelled_has_the_score_of_its_sides(world: Any):
+    made = world(2, 2)
+    ids = made["pairs"].select("chosen_id", "rejected_id")
+    theirs = made["pairs"].with_columns(
+        tables.pair_ids(ids["chosen_id"], ids["rejected_id"], "human:x"),
+        annotator=pl.lit("human:x"),
+    )
+    both = tables.union("pairs", made["pairs"], theirs, where="test")
+    ask = States()
+    scores, _ = drive(ches(both, made["prompts"], made["completions"], model=TRAINED), ask)
+    found = values(scores, "ches")
+    for one, other in zip(made["pairs"]["pair_id"], theirs["pair_id"], strict=True):
+        assert found[one] == found[other]
+    assert len({each["request_id"] for each in ask.asked}) == len(ask.asked)
 
 
 def test_no_pairs_no_scores(world: Any):

@@ -10,6 +10,7 @@ from scipy.special import log_expit
 from prefdata import tables
 from prefdata.errors import RecipeError
 from prefdata.estimate.ranking_accuracy import difficulty, idealised, ranking_accuracy
+from prefdata.measure._means import means
 
 
 def scored(pairs: pl.DataFrame, chosen: Any, rejected: Any, n_chosen: Any, n_rejected: Any):
@@ -97,13 +98,14 @@ def test_what_exact_training_could_reach_falls_with_beta(world: Any):
 
 def test_intervals_cover_and_know_that_pairs_of_a_prompt_are_alike():
     """Ten pairs a prompt that hang together: a plain interval would cover far too rarely."""
-    from prefdata.estimate.ranking_accuracy import _mean
-
     covered = 0
+    group = [f"group {at}" for at in np.repeat(np.arange(60), 10)]
     for seed in range(200):
         draw = np.random.default_rng(seed)
         rate = np.repeat(draw.beta(0.6, 0.4, 60), 10)
-        said = _mean((draw.random(600) < rate).astype(float), np.repeat(np.arange(60), 10))
+        hit = (draw.random(600) < rate).astype(float)
+        rows = pl.DataFrame({"subject": "gpt", "group": group, "hit": hit})
+        said = means(rows, "hit", "ranking_accuracy").row(0, named=True)
         covered += said["low"] <= 0.6 <= said["high"]
     assert 0.9 <= covered / 200 <= 0.99
 

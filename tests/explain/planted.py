@@ -140,3 +140,17 @@ def constitution_reply(request: dict[str, Any]) -> str:
         word = text.removesuffix(".").split()[-1]
         apart += (word in a) - (word in b)
     return json.dumps({"verdict": "B" if apart < 0 else "A"})
+
+
+def pairs_of_set(frame: pl.DataFrame, *, turned: bool) -> list[dict[str, str]]:
+    """A synthetic set of ICAI as rows of pairs, with the labels as they are or turned."""
+    made: list[dict[str, str]] = []
+    for row in frame.to_dicts():
+        a, b = (re.fullmatch(r"Instruction: (.*?)\n\nOutput:\s*(.*)", row[side], re.DOTALL)
+                for side in ("text_a", "text_b"))  # fmt: skip
+        assert a
+        assert b
+        better, worse = (a, b) if (row["preferred_text"] == "text_a") != turned else (b, a)
+        made.append({"prompt": a[1].strip(), "chosen": better[2].strip(),
+                     "rejected": worse[2].strip()})  # fmt: skip
+    return made

@@ -7,10 +7,12 @@ from scipy import stats
 
 from prefdata import judge as judges
 from prefdata import tables
+from prefdata.annotate._by_principle import chunked
 from prefdata.errors import RecipeError
 from prefdata.explain import _cluster, _tally
 from prefdata.explain._tally import AGAINST, FOR, INVALID, SILENT, UNASKED
 from prefdata.explain.icai import icai
+from prefdata.stage import drive
 from tests.annotate.replying import first
 from tests.explain.planted import (
     MODEL,
@@ -300,3 +302,42 @@ def test_pairs_that_contradict_each_other_are_no_label():
     both = tables.typed(tables.Pairs, pl.concat([pairs, turned.select(pairs.columns)]))
     made = found((prompts, completions, both), held_out=0.0)
     assert made["votes"]["prompt_id"].n_unique() == 7
+
+
+def test_without_an_embedder_words_tell_principles_apart():
+    """What all begin with counts for nothing, and the other word for another rule."""
+    texts = [
+        "Select the reply that is about a blue thing.", "Select the reply that is blue.",
+        "Select the reply that has a lemon in it.", "Select the reply that has lemon.",
+        "Select the reply that mentions cats.",
+    ]  # fmt: skip
+    vectors = drive(_cluster.embedded(texts, None), None)
+    kept = _cluster.one_of_each(texts, vectors, 3)
+    assert [sum(word in text for text in kept) for word in ("blue", "lemon", "cats")] == [1, 1, 1]
+    assert sorted(drive(_cluster.embedded(["same", "same words"], None), None)) == [
+        "same",
+        "same words",
+    ]
+
+
+def test_lean_asks_less_and_finds_the_same():
+    """Two draws that turn the places round, long lists, no more proposals than are needed."""
+    spent: dict[str, int] = {}
+    best: dict[str, set[str]] = {}
+    for preset in ("current", "lean"):
+        heard: list = []
+        made = found(world(200, TRUE), heard=heard, preset=preset, max_principles=5, held_out=0.0)
+        spent[preset] = len(heard)
+        best[preset] = set(made["principles"]["principle"])
+        assert set(map(rule, TRUE)) <= best[preset]
+    assert spent["lean"] < 0.6 * spent["current"]
+    ids = made["votes"].group_by("completion_a", "completion_b", "annotator").len()
+    assert ids["len"].max() == 2
+
+
+def test_long_lists_are_parted_evenly():
+    ids = [str(at) for at in range(81)]
+    assert [len(each) for each in chunked(ids, 80)] == [41, 40]
+    assert [each for part in chunked(ids, 7) for each in part] == ids
+    assert max(map(len, chunked(ids, 7))) <= 7
+    assert chunked([], 5) == []

@@ -114,9 +114,9 @@ def test_reference_log_probabilities_have_the_names_that_a_trainer_reads(world):
 
 def test_a_misspelt_score_names_the_nearest(world):
     made = world()
-    with pytest.raises(TableError, match="did you mean 'ches'"):
+    with pytest.raises(RecipeError, match="did you mean 'ches'"):
         exported(made, scores=scores_of(made["pairs"]["pair_id"]), columns=["chess"])
-    with pytest.raises(TableError, match="there are no scores"):
+    with pytest.raises(RecipeError, match="no stage made scores"):
         exported(made, columns=["ches"])
 
 
@@ -124,8 +124,10 @@ def test_a_score_by_two_models_has_to_name_one(world):
     made = world()
     ids = made["pairs"]["pair_id"]
     scores = pl.concat([scores_of(ids, model=m, value=v) for m, v in (("x", 1), ("y", 2))])
-    with pytest.raises(TableError, match="x, y; write ches@<model>"):
+    with pytest.raises(RecipeError, match="x, y; say whose, as in ches@x"):
         exported(made, scores=scores, columns=["ches"])
+    with pytest.raises(RecipeError, match="by 'z'; there is: x, y"):
+        exported(made, scores=scores, columns=["ches@z"])
     assert set(exported(made, scores=scores, columns=["ches@y"])["ches@y"]) == {2.0}
 
 

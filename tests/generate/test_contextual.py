@@ -284,3 +284,56 @@ def test_wrong_options_are_refused():
         run(contextual(*given, model=MODEL, judge=load("ultrafeedback")), reply())
     with pytest.raises(RecipeError, match="kinds"):
         run(contextual(*given, model=MODEL, judge=JUDGE, kinds=[]), reply())
+
+
+def test_profiles_make_contexts_where_two_of_them_prefer_different_ones():
+    profiles = ["A friend of 0.", "A friend of 1,  too.", "An old friend of 1.", "A friend of 0."]
+
+    def only_judges(request: dict[str, Any]) -> str:
+        assert not asks_contexts(request)
+        return json.dumps(follows(request))
+
+    prompts, completions, votes, dropped = made(
+        12, answer=only_judges, kinds=["profile"], profiles=profiles
+    )
+    assert dropped.is_empty()
+    said = number_of(completions)
+    contexts = dict(
+        prompts.filter(pl.col("tags").list.contains("context:profile"))
+        .select("prompt_id", pl.col("prompt").list[0].struct["content"])
+        .rows()
+    )
+    assert len(contexts) == 24
+    told = labels(votes)
+    for prompt_id, a, b, p in told.select(
+        "prompt_id", "completion_a", "completion_b", "preference"
+    ).rows():
+        assert re.findall(r"friend of (\d)", contexts[prompt_id]) == [said[a if p == 1.0 else b]]
+    # Two siblings, one for either completion, and every profile is met somewhere.
+    assert prompts.group_by("group").len()["len"].unique().to_list() == [3]
+    assert len(set(contexts.values())) == 3
+    found = context_sensitivity(votes, completions, prompts, annotator="llm:m/contextual")
+    assert found.filter(pl.col("measure") == "context_sensitivity")["value"].to_list() == [1.0]
+
+
+@pytest.mark.parametrize("verdict", [None, "A", "tie"])
+def test_profiles_that_all_prefer_one_or_that_go_by_place_make_none(verdict: str | None):
+    def says(request: dict[str, Any]) -> dict[str, str]:
+        return follows(request) if verdict is None else {"verdict": verdict}
+
+    profiles = ["A friend of 0.", "Another friend of 0."]
+    prompts, _, votes, dropped = made(
+        3, answer=reply(said=says), kinds=["profile"], profiles=profiles
+    )
+    assert prompts.height == 3
+    assert votes.is_empty()
+    assert (
+        dropped["reason"].to_list() == ["no two profiles prefer different ones, in both orders"] * 3
+    )
+
+
+@pytest.mark.parametrize("options", [{"kinds": ["profile"]}, {"profiles": ["a", "b"]},
+                                     {"kinds": ["profile"], "profiles": ["a"]}])  # fmt: skip
+def test_profiles_and_their_kind_go_together(options: dict[str, Any]):
+    with pytest.raises(RecipeError, match="profiles"):
+        made(2, **options)

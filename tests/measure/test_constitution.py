@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import polars as pl
 import pytest
@@ -7,10 +9,11 @@ from prefdata import judge as judges
 from prefdata import tables
 from prefdata.annotate.constitution import constitution as judged
 from prefdata.errors import RecipeError
+from prefdata.explain.critiq import critiq
 from prefdata.explain.icai import icai
 from prefdata.measure.constitution import _benjamini_hochberg, constitution
 from prefdata.tables import Principles, Votes
-from tests.explain.planted import MODEL, WORDS, constitution_reply, rule, run, world
+from tests.explain.planted import MODEL, WORDS, constitution_reply, reply, rule, run, world
 
 TRUE = dict.fromkeys(WORDS[:3], 2.0)
 JUDGE = judges.load("principles")
@@ -23,7 +26,7 @@ def searched(weights: dict[str, float], *, n: int = 150, seed: int = 0, **option
     return prompts, completions, pairs, principles, votes, scores
 
 
-def value(measures: pl.DataFrame, measure: str, subject: str = "icai") -> float | None:
+def value(measures: pl.DataFrame, measure: str, subject: str = "constitution") -> float | None:
     row = measures.filter(pl.col("measure") == measure, pl.col("subject") == subject)
     return row["value"].item()
 
@@ -152,3 +155,62 @@ def test_too_few_permutations_are_refused():
     none = tables.empty
     with pytest.raises(RecipeError, match="draws = 5"):
         constitution(pairs, Votes(none("votes")), Principles(none("principles")), prompts, draws=5)
+
+
+def with_critiq(n: int, weights: dict[str, float], seed: int = 0):
+    """Criteria that a manager writes, all of them rules about a word."""
+
+    def manager(request):
+        keys = json.loads(request["options"])["schema"]["properties"]
+        if "criteria" not in keys:
+            return reply(request) if "text" not in keys else json.dumps({"text": "because"})
+        return json.dumps(
+            {"criteria": [rule(word) for word in WORDS[: keys["criteria"]["maxItems"]]]}
+        )
+
+    prompts, completions, pairs = world(n, weights, seed=seed)
+    given = {"judge": JUDGE, "model": MODEL, "n_pairs": 60, "epochs": 0, "good": 0.6}
+    principles, votes, scores, _, _ = run(
+        critiq(prompts, completions, pairs, n_criteria=8, **given), manager
+    )
+    return prompts, completions, pairs, principles, votes, scores
+
+
+def test_criteria_of_critiq_are_a_constitution_too():
+    prompts, completions, pairs, principles, votes, scores = with_critiq(
+        160, dict.fromkeys(WORDS[:3], 4.0)
+    )
+    assert principles.height > 0
+    given = {"judge": judges.load("constitution"), "model": MODEL}
+    rules = run(judged(prompts, completions, principles, pairs, **given), constitution_reply)
+    everyone = Votes(tables.union("votes", votes, rules, where="test"))
+    measures = constitution(pairs, everyone, principles, prompts, scores, draws=99)
+    row = measures.filter(pl.col("measure") == "constitution_agreement").row(0, named=True)
+    assert row["n"] == 60  # what workers voted on, and no pair that nobody saw
+    assert row["value"] > value(measures, "constitution_null")
+    held = measures.filter(pl.col("measure") == "reconstruction_held_out").row(0, named=True)
+    assert held["n"] == 100
+    assert held["low"] > 0.5
+
+
+def test_which_score_holds_pairs_out_is_never_guessed():
+    prompts, _, pairs, principles, votes, scores = searched(TRUE, n=40)
+    more = scores.with_columns(score=pl.lit("critiq_held_out"))
+    both = tables.union("scores", scores, more, where="test")
+    with pytest.raises(RecipeError, match="critiq_held_out, icai_held_out"):
+        constitution(pairs, votes, principles, prompts, both, draws=19)
+    with pytest.raises(RecipeError, match="did you mean 'icai_held_out'"):
+        constitution(pairs, votes, principles, prompts, both, held_out="icai_heldout", draws=19)
+    named = constitution(
+        pairs, votes, principles, prompts, both, held_out="icai_held_out", draws=19
+    )
+    assert named.equals(constitution(pairs, votes, principles, prompts, scores, draws=19))
+
+
+def test_a_constitution_without_a_search_is_measured_on_all_pairs():
+    """One that is imported with its votes, say: nothing is held out, and nothing is made up."""
+    prompts, _, pairs, principles, votes, _ = searched(TRUE, n=60, held_out=0.0)
+    measures = constitution(pairs, votes, principles, prompts, None, draws=19)
+    assert value(measures, "constitution_agreement") is not None
+    unknown = measures.filter(pl.col("measure").is_in(["principle_p", "reconstruction_held_out"]))
+    assert unknown.is_empty()

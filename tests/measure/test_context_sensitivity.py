@@ -8,7 +8,6 @@ import polars as pl
 import pytest
 
 from prefdata import tables
-from prefdata.errors import RecipeError
 from prefdata.measure.context_sensitivity import context_sensitivity
 from prefdata.tables import Completions, Prompts, Votes
 
@@ -86,6 +85,12 @@ def test_prompts_without_a_context_say_nothing():
     assert values((votes, completions, bare))["context_accuracy"][3] == 0
 
 
-def test_who_did_not_vote_is_named():
-    with pytest.raises(RecipeError, match="human:u"):
-        values(world(2, 1.0), judges=["human:v"])
+def test_who_did_not_vote_is_named_and_ends_no_build():
+    given = world(2, 1.0)
+    for annotator, judges, missing in (
+        ("rule:ment", None, "rule:ment"), (GOLD, ["human:v"], "human:v"),
+    ):  # fmt: skip
+        found = context_sensitivity(*given, annotator=annotator, judges=judges)
+        tables.check("measures", found, where="test")
+        assert found["value"].null_count() == found.height > 0
+        assert found["note"].str.contains(f"no votes of {missing!r}; did you mean").all()

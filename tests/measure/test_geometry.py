@@ -118,6 +118,8 @@ def test_how_many_sides_the_policy_drew():
         policies=["pi"],
     )
     assert row(measures, "on_policy_share")["value"] == sides.is_in(own.implode()).mean()
+    assert row(measures, "data_age")["value"] == 0
+    assert row(measures, "reuse_count")["value"] == 1
     with pytest.raises(RecipeError, match="'rewards'"):
         geometry(
             world["completions"],
@@ -126,6 +128,42 @@ def test_how_many_sides_the_policy_drew():
             reference="ref",
             score="rewards",
         )
+
+
+def test_how_old_the_sides_of_pairs_are_and_how_often_one_is_used():
+    """Three states of a policy, each of which draws an arm of its own; one arm is nobody's."""
+    states = [np.eye(100)[at] for at in (10, 20, 30)]
+    world = bandit(2, 100, {"ref": REFERENCE, **dict(zip("abc", states, strict=True))}, 40)
+    ids = world["ids"]
+    # By prompt: chosen and rejected, with the policies that come after the one that drew each.
+    sides = [(30, 20), (30, 10), (30, 99), (20, 10)]
+    later = {30: 0, 20: 1, 10: 2}
+    pairs = pl.DataFrame(
+        {
+            "prompt_id": [p for p in world["prompts"]["prompt_id"] for _ in sides],
+            "chosen_id": [ids[at, one] for at in (0, 1) for one, _ in sides],
+            "rejected_id": [ids[at, other] for at in (0, 1) for _, other in sides],
+            "soft_label": 1.0,
+            "n_votes": 1,
+        }
+    )
+    pairs = pairs.with_columns(t.pair_ids(pairs["chosen_id"], pairs["rejected_id"]))
+    values = {("logp", "ref"): np.log(REFERENCE), ("n_tokens", "ref"): ARMS + 1.0}
+    scores = scored(world, {**values, ("reward", "rm"): ALIGNED})
+    given = (world["completions"], world["samples"], scores, world["prompts"])
+    told = geometry(
+        *given, t.check("pairs", pairs, where="test"), reference="ref", policies=["a", "b", "c"]
+    )
+    ages = [later[arm] for both in sides for arm in both if arm in later]
+    assert row(told, "data_age")["value"] == pytest.approx(np.mean(ages))
+    assert row(told, "on_policy_share")["value"] == pytest.approx(len(ages) / (2 * len(sides)))
+    # Eight places of four completions, at each prompt.
+    assert row(told, "reuse_count")["value"] == pytest.approx(2 * len(sides) / 4)
+    backwards = geometry(
+        *given, t.check("pairs", pairs, where="test"), reference="ref", policies=["c", "b", "a"]
+    )
+    ages = [2 - age for age in ages]
+    assert row(backwards, "data_age")["value"] == pytest.approx(np.mean(ages))
 
 
 def train(reward: Floats, how: str, seed: int, steps: int = 300, n: int = 64) -> float:

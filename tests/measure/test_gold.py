@@ -6,7 +6,6 @@ import pytest
 from scipy.stats import binomtest
 
 from prefdata import tables
-from prefdata.errors import RecipeError
 from prefdata.measure.gold import gold, mcnemar
 from prefdata.measure.position_bias import position_bias
 from prefdata.tables import Votes
@@ -162,12 +161,17 @@ def test_invariance_to_row_order_names_and_swapped_sides():
     assert one["low"] == pytest.approx(-other["high"])
 
 
-def test_names_without_votes_are_refused_and_nothing_gives_nothing():
+def test_names_without_votes_are_null_with_the_reason_and_nothing_gives_nothing():
     votes = votes_of(planted(3, {"llm:j": 0.8}, n=4))
-    with pytest.raises(RecipeError, match="did you mean 'human:gold'"):
-        gold(votes, annotator="human:golf")
-    with pytest.raises(RecipeError, match="llm:i"):
-        gold(votes, annotator=GOLD, judges=["llm:i"])
+    made = tables.check("measures", gold(votes, annotator="human:golf"), where="test")
+    assert measured(made, "gold_accuracy", "llm:j")["value"] is None
+    assert set(made["measure"]) == {"gold_accuracy"}
+    assert made["note"].unique().to_list() == [
+        "no votes of 'human:golf'; did you mean 'human:gold'?"
+    ]
+    made = gold(votes, annotator=GOLD, judges=["llm:i", "llm:j"])
+    assert measured(made, "gold_accuracy", "llm:i")["note"].startswith("no votes of 'llm:i'")
+    assert measured(made, "gold_accuracy", "llm:j")["value"] is not None
     assert gold(Votes(tables.empty("votes")), annotator=GOLD).is_empty()
     tables.check("measures", gold(votes, annotator=GOLD), where="here")
 

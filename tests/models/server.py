@@ -1,8 +1,9 @@
 """A server of the chat-completions protocol on the loopback device, with repeatable replies.
 
-A reply is a digest of what was asked, so any two runs get the same one. It speaks chat completions
-(with `logprobs`, `response_format` JSON schemas, seeds), embeddings, files and batches (see
-`batches.py`), notes every request, and misbehaves as told. In a test:
+A reply is a digest of what was asked, so any two runs get the same one, or what `answers` makes of
+the request. It speaks chat completions (with `logprobs`, `response_format` JSON schemas, seeds),
+embeddings, files and batches (see `batches.py`), notes every request, and misbehaves as told. In a
+test:
 
     with Server() as server:                  # or Server(latency=0.05, scatter=0.2)
         server.fault("429", share=0.3, times=1, retry_after=0.1)
@@ -37,7 +38,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,10 @@ class Server:
         secure: ssl.SSLContext | None = None,
         log: Path | None = None,
         batch_looks: int = 0,
+        answers: Callable[[dict[str, Any]], str] | None = None,
     ) -> None:
         self.limit = limit
+        self.answers = answers
         self.key = key
         self._secure = secure
         self.latency = latency
@@ -282,7 +285,10 @@ class Server:
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             await asyncio.sleep(self.latency + self.scatter * int(mark[8:12], 16) / 65536)
-            return await self._misbehave(request, body, noted) or reply(body, mark)
+            made = await self._misbehave(request, body, noted)
+            if made is None and self.answers is not None:
+                return reply(body, mark, message={"content": self.answers(body)})
+            return made or reply(body, mark)
         finally:
             self.in_flight -= 1
 

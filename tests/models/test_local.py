@@ -349,12 +349,24 @@ def test_half_precision_is_near_and_another_model(causal: Path, tmp_path: Path):
     ]
     for one, two in zip(*both, strict=True):
         assert np.dot(one, two) / np.linalg.norm(one) / np.linalg.norm(two) > 0.99
+    misspelt = spec_for(causal, dtype="fp16")
     with pytest.raises(RecipeError, match="did you mean 'float16'"):
         answers(
-            spec_for(causal, dtype="fp16"),
-            ask(exact, ["x"], want="hidden", completion=assistant(["y"])),
-            tmp_path,
+            misspelt, ask(misspelt, ["x"], want="hidden", completion=assistant(["y"])), tmp_path
         )
+
+
+@pytest.mark.torch
+@needs_torch
+def test_what_was_planned_for_other_weights_is_not_asked(makers: Any, tmp_path: Path):
+    """Else the answers of the new weights would be kept as those of the old."""
+    spec = spec_for(makers.causal(tmp_path / "model"))
+    asked = ask(spec, PROMPTS, want="logprobs", completion=assistant(ANSWERS))
+    makers.causal(tmp_path / "model", seed=2)
+    with pytest.raises(ModelError, match=r"'m' is not the one that was planned for.*build again"):
+        answers(spec, asked, tmp_path)
+    again = ask(spec, PROMPTS, want="logprobs", completion=assistant(ANSWERS))
+    assert answers(spec, again, tmp_path)["error"].null_count() == len(PROMPTS)
 
 
 def test_an_unknown_setting_is_refused(tmp_path: Path):

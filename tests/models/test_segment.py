@@ -54,6 +54,50 @@ def test_lines_of_before_there_were_checksums_are_read():
     assert segment.stamp(old) == segment.stamp(LINE)
 
 
+def with_vector(vector: list[float]) -> bytes:
+    said = response(REQUEST["request_id"], vector=vector)
+    return segment.line(1_700_000_000_000, REQUEST, said)[:-1]
+
+
+def vector_of(line: bytes) -> list[float]:
+    entry, answer = segment.read(line), segment.answer(line)
+    assert isinstance(entry, Entry)
+    assert answer is not None
+    assert list(answer["vector"]) == entry.response["vector"]
+    return entry.response["vector"]
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False)))
+def test_a_vector_comes_back_to_the_last_bit(vector: list[float]):
+    assert list(map(float.hex, vector_of(with_vector(vector)))) == list(map(float.hex, vector))
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=50))
+def test_states_of_a_model_take_six_bytes_a_number(vector: list[float]):
+    line = with_vector(vector)
+    assert list(map(float.hex, vector_of(line))) == list(map(float.hex, vector))
+    assert len(line) - len(with_vector([])) <= 16 * (len(vector) + 2) / 3
+
+
+def test_vectors_that_were_kept_as_decimals_are_read():
+    text = with_vector([0.5, -1e-300]).decode()
+    said = json.loads(text[21:])
+    said["response"]["vector"] = [0.5, -1e-300]
+    del said["crc"]
+    old = f"{text[:21]}{json.dumps(said, separators=(',', ':'))}".encode()
+    assert vector_of(old) == [0.5, -1e-300]
+
+
+@pytest.mark.parametrize("kept", ["f4:AAA", "f4:AAAA", "f2:AAAA", "AAAA", "f8:****", ""])
+def test_a_vector_that_cannot_be_read_is_no_answer(kept: str):
+    said = json.loads(with_vector([0.5])[21:])
+    said["response"]["vector"] = kept
+    del said["crc"]
+    line = f"{REQUEST['request_id']} {json.dumps(said, separators=(',', ':'))}".encode()
+    assert segment.answer(line) is None
+    assert "vector" in str(segment.read(line))
+
+
 @given(st.binary(max_size=300))
 def test_no_bytes_at_all_make_it_fail(data: bytes):
     for line in (data, LINE[:45] + data, LINE[:45] + data + b"}}"):

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -149,3 +150,11 @@ def test_reading_a_spec_loads_nothing_heavy():
     code = f"import sys, prefdata.models.spec; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "./none", "../none", "~/none"])
+@pytest.mark.parametrize("client", ["local", "vllm"])
+def test_a_path_at_which_nothing_is_names_no_model_of_the_hub(client: Any, name: str):
+    with pytest.raises(RecipeError, match=f"there is no model at {name}: expected a folder"):
+        ModelSpec(client=client, model=name).resolve("m")
+    assert ModelSpec(client=client, model="org/name").identity() == "org/name"

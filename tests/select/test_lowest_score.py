@@ -1,5 +1,7 @@
 """The lowest of a score: how many, ties by id, and what is refused."""
 
+import math
+
 import polars as pl
 import pytest
 
@@ -36,29 +38,34 @@ def scores_of(values: list[float], model: str = "m") -> pl.DataFrame:
 
 def test_the_papers_filter_keeps_nineteen_of_380_the_lowest():
     values = [float((7 * i) % 380) for i in range(380)]
-    kept = lowest_score(pairs_of(380), scores_of(values), score="ln_ches", keep=0.05)
+    kept, _ = lowest_score(pairs_of(380), scores_of(values), score="ln_ches", keep=0.05)
     assert kept.height == 19
     assert {values[int(each[4:])] for each in kept["pair_id"]} == set(map(float, range(19)))
 
 
 def test_equal_values_go_by_id_whatever_the_order(shuffled):
     pairs, scores = pairs_of(10), scores_of([1.0] * 10)
-    kept = lowest_score(pairs, scores, score="ln_ches", count=3)
+    kept, _ = lowest_score(pairs, scores, score="ln_ches", count=3)
     assert kept.equals(pairs[:3])
-    mixed = lowest_score(shuffled(pairs, 1), shuffled(scores, 2), score="ln_ches", count=3)
+    mixed, _ = lowest_score(shuffled(pairs, 1), shuffled(scores, 2), score="ln_ches", count=3)
     assert sorted(mixed["pair_id"]) == sorted(kept["pair_id"])
 
 
 def test_a_pair_without_the_score_is_not_kept_and_one_at_least_is():
-    kept = lowest_score(pairs_of(10), scores_of([3.0, 1.0, 2.0]), score="ln_ches", keep=0.1)
+    kept, dropped = lowest_score(
+        pairs_of(10), scores_of([3.0, 1.0, 2.0]), score="ln_ches", keep=0.1
+    )
     assert kept["pair_id"].to_list() == ["pair001"]
-    kept = lowest_score(pairs_of(10), scores_of([3.0, 1.0, 2.0]), score="ln_ches", keep=1)
+    tables.check("dropped", dropped, where="test")
+    assert dropped["key"].sort().to_list() == [f"pair{at:03}" for at in range(3, 10)]
+    assert dropped["reason"].unique().to_list() == ["it has no score 'ln_ches'"]
+    kept, _ = lowest_score(pairs_of(10), scores_of([3.0, 1.0, 2.0]), score="ln_ches", keep=1)
     assert kept.height == 3
 
 
 @pytest.mark.parametrize(
     "how",
-    [{}, {"keep": 0.1, "count": 2}, {"keep": 0.0}, {"keep": 1.1}, {"count": 0}],
+    [{}, {"keep": 0.1, "count": 2}, {"keep": 0.0}, {"keep": 1.5}, {"keep": math.nan}, {"count": 0}],
 )
 def test_a_number_that_says_nothing_is_refused(how):
     with pytest.raises(RecipeError, match="keep"):
@@ -72,4 +79,27 @@ def test_a_score_that_nobody_or_two_models_gave_is_refused():
     both = pl.concat([one, other])
     with pytest.raises(RecipeError, match="ln_ches@"):
         lowest_score(pairs_of(2), both, score="ln_ches", count=1)
-    assert lowest_score(pairs_of(2), both, score="ln_ches@n", count=1)["pair_id"][0] == "pair001"
+    kept, _ = lowest_score(pairs_of(2), both, score="ln_ches@n", count=1)
+    assert kept["pair_id"].to_list() == ["pair001"]
+    with pytest.raises(RecipeError, match="no pair has a score 'ln_ches' by 'o'; there is: m, n"):
+        lowest_score(pairs_of(2), both, score="ln_ches@o", count=1)
+
+
+def test_a_score_of_completions_alone_is_none_of_pairs():
+    scores = scores_of([1.0, 2.0]).with_columns(subject=pl.lit("completion"))
+    with pytest.raises(RecipeError, match="no pair has a score 'ln_ches'; there is none"):
+        lowest_score(pairs_of(2), scores, score="ln_ches", count=1)
+
+
+def test_where_no_pair_was_scored_none_is_dropped_without_a_word():
+    nothing = scores_of([1.0]).clear()
+    with pytest.raises(RecipeError, match=r"none of 3 pairs has a score 'ln_ches'"):
+        lowest_score(pairs_of(3), nothing, score="ln_ches", keep=0.5)
+    kept, dropped = lowest_score(pairs_of(0), nothing, score="ln_ches", keep=0.5)
+    assert kept.is_empty()
+    assert dropped.is_empty()
+
+
+def test_a_count_above_the_pairs_keeps_all_that_are_scored():
+    kept, _ = lowest_score(pairs_of(5), scores_of([1.0, 3.0, 2.0]), score="ln_ches", count=50)
+    assert kept["pair_id"].to_list() == ["pair000", "pair001", "pair002"]

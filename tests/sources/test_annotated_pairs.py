@@ -18,6 +18,8 @@ ANNOTATORS: dict[str, Any] = {
     "dd": {"description": "Is the prompt rude?", "type": "non_preference_principle"},
 }
 
+COUNTED = ("for", "against", "abstain", "invalid", "rank")
+
 
 def comparison(at: int, annotations: Any, **changed: Any) -> dict[str, Any]:
     return {
@@ -150,3 +152,35 @@ def test_rows_a_line_in_a_json_file_stay_rows(tmp_path: Path):
     found = read(Sources.model_validate({"votes": "rows.json"}), tmp_path)
     assert found.tables["votes"].height == 2
     assert found.quarantined.height == 1
+
+
+def test_principles_of_others_are_counted_against_the_default_annotator(tmp_path: Path):
+    votes = [
+        {"pref": "a"}, {"pref": "text_a"}, {"pref": "b"}, {"pref": None, "no_pref_reason": "both"},
+        {"pref": None, "no_pref_reason": "not_applicable"},
+        {"pref": None, "no_pref_reason": "invalid"},
+    ]  # fmt: skip
+    rows = [comparison(at, {"ba751e7b": {"pref": "a"}, "aa": v}) for at, v in enumerate(votes)]
+    rows.append(comparison(9, {"aa": {"pref": "a"}}))  # no label: counts for nothing
+    found = imported(tmp_path, rows)
+    (row,) = found.tables["principles"].to_dicts()
+    assert row["principle"] == "Select the response that is shorter"
+    assert row["principle_id"] == digest("principle", row["principle"])
+    assert [row[k] for k in ("for", "against", "abstain", "invalid", "rank")] == [2, 1, 2, 1, 1]
+    assert found.tables["votes"]["annotator"].str.contains(row["principle_id"]).any()
+
+
+@pytest.mark.parametrize(
+    "principles",
+    [{}, [1], [{"principle": "x"}], [{"principle": " ", **dict.fromkeys(COUNTED, 1)}],
+     [{"principle": "x", **dict.fromkeys(COUNTED, 1), "for": -1}],
+     [{"principle": "x", **dict.fromkeys(COUNTED, 1), "rank": 0}],
+     [{"principle": "x", **dict.fromkeys(COUNTED, 1), "for": True}]],
+)  # fmt: skip
+def test_principles_that_are_none_are_refused(tmp_path: Path, principles: Any):
+    imported(tmp_path, [comparison(0, GOOD)])
+    whole = json.loads((tmp_path / "ap.json").read_text())
+    whole["metadata"]["principles"] = principles
+    (tmp_path / "ap.json").write_text(json.dumps(whole))
+    with pytest.raises(SourceError, match=r"metadata\.principles"):
+        read(Sources.model_validate({"votes": "ap.json"}), tmp_path)

@@ -62,7 +62,7 @@ def frames() -> World:
     drawn = completions.head(5).select("completion_id", "prompt_id", generator=pl.lit("g"), draw=0)
     rule = pl.DataFrame(
         {"principle_id": [principle], "principle": [RULE], "for": [0], "against": [0],
-         "abstain": [7], "invalid": [0], "agreement": [0.0], "accuracy": [0.0],
+         "abstain": [7], "invalid": [0], "agreement": [0.0], "accuracy": [None],
          "relevance": [0.0], "rank": [1]}
     )  # fmt: skip
     return {
@@ -88,6 +88,28 @@ def test_every_vote_comes_back_as_it_was(tmp_path: Path, frames: World):
     assert back["completions"].equals(frames["completions"])
     assert back["samples"].equals(frames["samples"])
     assert back["prompts"].drop("source").equals(frames["prompts"].drop("source"))
+    assert back["principles"].equals(frames["principles"])
+
+
+def test_what_was_read_is_written_as_it_was(tmp_path: Path, frames: World):
+    """Texts of principles, their counts and their order among it."""
+    more = pl.DataFrame({"principle": ["Select the reply | “twice”.", "Nobody votes by this."],
+                         "for": [3, 0], "against": [1, 0], "abstain": [3, 0], "invalid": [0, 0],
+                         "rank": [2, 3]})  # fmt: skip
+    ids = [tables.digest("principle", text) for text in more["principle"]]
+    told = pl.Series([4, 0])
+    more = more.with_columns(
+        pl.Series("principle_id", ids), agreement=pl.Series([3 / 7, None]),
+        accuracy=pl.Series([0.75, None]), relevance=told / pl.Series([7, None]),
+    )  # fmt: skip
+    rules = tables.union("principles", frames["principles"], more, where="test")
+    frames["principles"] = tables.typed(Principles, rules)
+    write(tmp_path / "ap.json", frames, "mini@1")
+    back = reread(tmp_path / "ap.json")
+    assert back["principles"].sort("rank").equals(frames["principles"].sort("rank"))
+    label = {"pairs": frames["pairs"], "prompts": frames["prompts"]}  # not in the file as such
+    write(tmp_path / "again.json", {**back, **label}, "mini@1")
+    assert (tmp_path / "again.json").read_text() == (tmp_path / "ap.json").read_text()
 
 
 def test_order_of_rows_changes_no_byte(tmp_path: Path, frames: World, shuffled: Any):

@@ -7,6 +7,7 @@ from scipy import stats
 from prefdata import tables, version
 from prefdata.export.binary import binary
 from prefdata.export.pairwise import pairwise
+from prefdata.version.constitution import LONGEST, standing
 
 MODEL = {"label": "m", "identity": "m@1", "options": {"temperature": 0.5}}
 
@@ -24,11 +25,10 @@ def carded(tmp_path, world):
                 "pairwise": pairwise(*texts, made["pairs"]),
                 "binary": binary(*texts, made["pairs"]),
             },
-            recipe_text="",
             resolved={"models": {"judge": MODEL}},
             judges={"helpfulness": "be helpful"},
             splits={"test": 0.2},
-            **changes,
+            **{"recipe_text": "", **changes},
         )
         return written, (written.path / "README.md").read_text()
 
@@ -209,6 +209,56 @@ def test_a_constitution_is_a_table_with_intervals_and_how_it_holds_on_pairs_not_
     assert "## Constitution" not in carded()[1]
 
 
+def ruled(world, *said):
+    """A principle that is for the first pairs and against the last one, with what stands there."""
+    made = world(3, 2)
+    pairs = made["pairs"].sort("pair_id")
+    small = pl.min_horizontal("chosen_id", "rejected_id")
+    votes = pairs.select(
+        "prompt_id",
+        completion_a=small,
+        completion_b=pl.max_horizontal("chosen_id", "rejected_id"),
+        annotator=pl.lit("principle:p1/m"),
+        criterion=pl.lit("principle"),
+        draw=pl.lit(0, pl.Int64),
+        a_first=pl.lit(True),
+        preference=((pl.col("chosen_id") == small) == (pl.int_range(pl.len()) < 2)).cast(float),
+    )
+    texts = dict(zip(pairs["chosen_id"], said, strict=False))
+    turns = [
+        [{**turn[0], "content": texts.get(id, turn[0]["content"])}]
+        for id, turn in made["completions"].select("completion_id", "completion").rows()
+    ]
+    completions = made["completions"].with_columns(tables.conversations("completion", turns))
+    counts = {"for": 2, "against": 1, "abstain": 0, "invalid": 0, "rank": 1}
+    shares = {"agreement": 2 / 3, "accuracy": 2 / 3, "relevance": 1.0}
+    row = {"principle_id": "p1", "principle": "Be `kind`.", **counts, **shares}
+    return {
+        **made,
+        "pairs": pairs,
+        "completions": tables.check("completions", completions, where="test"),
+        "votes": tables.check("votes", votes, where="test"),
+        "principles": tables.check("principles", pl.DataFrame([row]), where="test"),
+    }
+
+
+def test_a_principle_is_shown_by_what_it_is_for_and_against(carded, world):
+    long = "word " * 100
+    frames = ruled(world, long, "<img src=x> [click](http://x) `code`\n# head", "the worse one")
+    (each,) = standing(frames)
+    assert each.examples["for"][0].startswith("<img")  # of two it is the shorter comparison
+    assert each.examples["against"][0] == "the worse one"
+    _, text = carded(frames)
+    section = text.partition("## Constitution")[2].partition("\n## ")[0]
+    shown = [line for line in section.splitlines() if line.startswith("- ")]
+    assert [line.partition(":")[0] for line in shown] == ["- 1, for", "- 1, against"]
+    assert "\\<img src=x\\> \\[click\\](http://x) \\`code\\` # head *over* answer 0" in shown[0]
+    assert "| 1 | Be \\`kind\\`. |" in section
+    cut = standing(ruled(world, long, long, long))[0].examples["for"][0]
+    assert len(cut) <= LONGEST
+    assert cut.endswith("word…")
+
+
 def wilson(k, n):
     found = stats.binomtest(k, n).proportion_ci(method="wilson")
     return found.low, found.high
@@ -226,3 +276,36 @@ def test_of_many_measures_each_is_shown(carded):
     )
     assert all(cells[3] == "0.2804 to 0.3196" for cells in lines if cells[1] == "s3")
     assert "230 more in `measures.parquet`" in text
+
+
+def test_licences_that_conflict_and_sources_without_one_are_warned_of(carded):
+    _, text = carded(
+        licenses={"a": "cc-by-sa-4.0", "b": "odbl"}, counts={"sources": {"a": 1, "b": 1, "c": 2}}
+    )
+    assert "**Licences conflict.**" in text
+    assert "**No licence** is stated for `c`" in text
+
+
+def test_licences_that_can_be_kept_are_not_warned_of(carded):
+    _, text = carded(licenses={"a": "mit", "b": "cc-by-4.0"}, counts={"sources": {"a": 1, "b": 1}})
+    assert "conflict" not in text
+    assert "No licence" not in text
+
+
+def test_the_recipe_is_in_it_and_stays_in_its_fence(carded):
+    recipe = 'name = "mini"\nx = """\n```\n# not a heading\n```\n"""'
+    written, text = carded(recipe_text=recipe)
+    fence = text.partition("## Recipe\n\n")[2]
+    assert fence.startswith("````toml\n")
+    assert fence.rstrip().endswith("\n````")
+    assert recipe in fence
+    assert (written.path / "recipe.toml").read_text() == recipe
+
+
+def test_position_is_counted_where_nobody_measured_it(carded, world):
+    votes = world(20)["votes"]
+    first = (votes["preference"] > 0.5).sum()  # a was always shown first
+    _, text = carded()
+    row = next(line for line in text.splitlines() if "the side shown first |" in line)
+    assert f"| {first / votes.height:.1%} |" in row
+    assert f"| {votes.height} |" in row

@@ -129,3 +129,98 @@ def test_what_was_not_asked_is_the_first_cause(tmp_path):
     found = diff(version.verify(part.path), version.verify(whole.path))
     assert part.id != whole.id
     assert (found.causes[0].kind, found.causes[0].before, found.causes[0].after) == ("limit", 7, 0)
+
+
+def reasons(found):
+    return {(r.change, r.reason, r.of): r for r in found.reasons}
+
+
+def turned(pairs, ids):
+    """Pairs of which those of the given ids have the other one chosen."""
+    is_turned = pl.col("pair_id").is_in(list(ids))
+    return pairs.with_columns(
+        chosen_id=pl.when(is_turned).then("rejected_id").otherwise("chosen_id"),
+        rejected_id=pl.when(is_turned).then("chosen_id").otherwise("rejected_id"),
+    )
+
+
+def test_a_flip_with_other_votes_is_put_down_to_whose_they_are(differ, world):
+    pairs, votes = world()["pairs"], world()["votes"]
+    flipped = pairs[2]
+    a = min(flipped["chosen_id"][0], flipped["rejected_id"][0])
+    b = max(flipped["chosen_id"][0], flipped["rejected_id"][0])
+    of_it = (pl.col("completion_a") == a) & (pl.col("completion_b") == b)
+    other = votes.with_columns(
+        preference=pl.when(of_it).then(1 - pl.col("preference")).otherwise("preference")
+    )
+    changed = {"pairs": turned(pairs, flipped["pair_id"]), "votes": other}
+    found = differ(changed, judges={**JUDGES, "helpfulness": "be very helpful"})
+    ((key, reason),) = reasons(found).items()
+    assert key == ("flipped", "votes", "llm:judge/helpfulness")
+    assert (reason.n, reason.first) == (1, (flipped["pair_id"][0],))
+    assert reason.behind == ("judge helpfulness",)
+
+
+def test_a_judge_is_not_behind_the_votes_of_another(differ, world):
+    votes = world()["votes"].with_columns(preference=1 - pl.col("preference"))
+    pairs = turned(world()["pairs"], world()["pairs"]["pair_id"])
+    found = differ({"pairs": pairs, "votes": votes}, judges={**JUDGES, "honesty": "be frank"})
+    ((_, reason),) = reasons(found).items()
+    assert reason.behind == ()
+
+
+def test_a_dropped_pair_is_put_down_to_the_option_of_its_stage(differ, world):
+    pairs = world()["pairs"]
+    gone = pairs.head(4)
+    dropped = gone.select(
+        table=pl.lit("pairs"), key="pair_id", stage=pl.lit("select.margin"), reason=pl.lit("low")
+    )
+    recipe = json.loads(json.dumps(RECIPE))
+    recipe["stages"].append({"use": "select.margin", "min_margin": 1.0})
+    changed = {"pairs": pairs[4:], "dropped": tables.check("dropped", dropped, where="t")}
+    found = differ(changed, recipe=recipe)
+    ((key, reason),) = reasons(found).items()
+    assert key == ("removed", "dropped", "select.margin")
+    assert reason.n == 4
+    assert reason.behind == ("option stages.select.margin.min_margin",)
+
+
+def test_new_prompts_bring_pairs_and_other_completions_lose_them(tmp_path, world):
+    def written(n, completions=3):
+        made = version.write(
+            tmp_path, "w", tables=world(n, completions), exports={}, recipe_text="", resolved={}
+        )
+        return version.verify(made.path)
+
+    more = reasons(diff(written(6), written(8)))
+    assert {key: r.n for key, r in more.items()} == {("added", "prompt", ""): 6}
+    less = reasons(diff(written(6), written(6, 2)))
+    assert ("removed", "completion", "") in less
+    assert less["removed", "completion", ""].n == 12
+
+
+def test_the_same_votes_with_other_strengths_move_labels(differ, world):
+    strengths = world()["strengths"].with_columns(pl.col("strength") * 2)
+    pairs = world()["pairs"].with_columns(pl.col("margin") * 2)
+    recipe = json.loads(json.dumps(RECIPE))
+    recipe["stages"].append({"use": "aggregate.bradley_terry", "prior": 0.5})
+    found = differ({"strengths": strengths, "pairs": pairs}, recipe=recipe)
+    assert len(found.moved) == found.kept == pairs.height
+    ((key, reason),) = reasons(found).items()
+    assert key == ("moved", "strengths", "")
+    assert reason.behind == ("option stages.aggregate.bradley_terry.prior",)
+
+
+def test_every_changed_pair_has_one_reason_and_the_order_of_rows_does_not_matter(
+    differ, world, shuffled
+):
+    pairs = world()["pairs"]
+    ids = pairs["pair_id"]
+    changed = turned(pairs[2:], ids[5:7]).with_columns(
+        margin=pl.when(pl.col("pair_id") == ids[9]).then(9.0).otherwise("margin")
+    )
+    found = differ({"pairs": tables.check("pairs", shuffled(changed, 3), where="t")})
+    for change in ("added", "removed", "flipped", "moved"):
+        assert sum(r.n for r in found.reasons if r.change == change) == len(getattr(found, change))
+    assert (len(found.removed), len(found.flipped), len(found.moved)) == (2, 2, 1)
+    assert {r.reason for r in found.reasons} == {"making"}

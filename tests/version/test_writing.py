@@ -346,7 +346,7 @@ def test_find_says_what_there_is(tmp_path, world):
         version.find(tmp_path, "minni")
     with pytest.raises(VersionError, match=written.id):
         version.find(tmp_path, "mini@" + ("0" if written.id[0] != "0" else "1") * 12)
-    for ref in ("../mini", "mini@../x", "mini@XYZ", ""):
+    for ref in ("../mini", "mini@../x", "mini@-v", ""):
         with pytest.raises(VersionError, match="names no version"):
             version.find(tmp_path, ref)
 

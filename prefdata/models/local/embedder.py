@@ -9,7 +9,7 @@ import numpy as np
 from prefdata.models.chat import cut, joined
 from prefdata.models.client import response
 from prefdata.models.local import loading
-from prefdata.models.local.texts import Answer, Row, budget, by_length, sound
+from prefdata.models.local.texts import Answer, Row, budget, by_length
 from prefdata.models.spec import ModelSpec
 
 
@@ -47,7 +47,7 @@ class Embedder:
                 response(
                     rows[at]["request_id"],
                     tokens_in=len(read[at]),
-                    **sound({"vector": cut(vector, rows[at]["options"]).tolist()}),
+                    vector=cut(vector, rows[at]["options"]).tolist(),
                 )
                 for at, vector in zip(places, np.asarray(vectors, dtype=np.float64), strict=True)
             ]

@@ -82,10 +82,9 @@ class Likelihoods(Transformer):
         """The log-probability of each token of a completion, by the position before it."""
         torch, options = self._torch, _options(text)
         rows = logits[text.start - 1 - first : len(text.ids) - 1 - first].float()
+        spread = rows.log_softmax(dim=1)
         own = torch.tensor(text.ids[text.start :], device=rows.device)
-        whole = torch.logsumexp(rows, dim=1)
-        picked = rows.gather(1, own[:, None])[:, 0] - whole
-        values = [float(each) for each in picked.cpu().tolist()]
+        values: list[float] = spread.gather(1, own[:, None])[:, 0].tolist()
         told = [
             {"token": self.template.piece(token), "logprob": value}
             for token, value in zip(text.ids[text.start :], values, strict=True)
@@ -94,14 +93,13 @@ class Likelihoods(Transformer):
         if options.get("ids"):
             answer["token_ids"] = text.ids
         if top := int(options.get("top", 0)):
-            answer |= self._likeliest(rows, whole, top)
+            answer |= self._likeliest(spread, top)
         return answer
 
-    def _likeliest(self, rows: Any, whole: Any, top: int) -> Answer:
+    def _likeliest(self, spread: Any, top: int) -> Answer:
         """In each place the likeliest tokens, and how likely all others are together."""
-        values, tokens = rows.topk(min(top, rows.shape[1]), dim=1)
-        values = values - whole[:, None]
-        left = self._torch.logsumexp(rows.scatter(1, tokens, -self._torch.inf), dim=1) - whole
+        values, tokens = spread.topk(min(top, spread.shape[1]), dim=1)
+        left = self._torch.logsumexp(spread.scatter(1, tokens, -self._torch.inf), dim=1)
         both = zip(tokens.tolist(), values.tolist(), strict=True)
         return {
             "top": [

@@ -5,8 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from prefdata.models.spec import ModelSpec
 from prefdata.models.template import Template, ending
 
@@ -57,12 +55,3 @@ def by_length(ids: Sequence[Sequence[int]], budget: int) -> Iterator[list[int]]:
         n = min(BATCH_ROWS, max(1, budget // max(1, len(ids[left[at]]))))
         yield left[at : at + n]
         at += n
-
-
-def sound(given: Answer) -> Answer:
-    """What was found, or the reason where a number of it is none."""
-    number, vector = given.get("number"), given.get("vector")
-    values = [*(() if number is None else (number,)), *(vector or ())]
-    if not np.isfinite(values).all():
-        return {"error": "the model's numbers are not finite"}
-    return given

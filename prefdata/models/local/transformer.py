@@ -7,7 +7,7 @@ import numpy as np
 
 from prefdata.models.client import response
 from prefdata.models.local import loading
-from prefdata.models.local.texts import Answer, Row, Text, budget, by_length, sound
+from prefdata.models.local.texts import Answer, Row, Text, budget, by_length
 from prefdata.models.spec import ModelSpec
 from prefdata.models.template import Template, Unreadable
 
@@ -81,7 +81,7 @@ class Transformer:
             said = None
         if said is not None:
             return [
-                response(text.row["request_id"], tokens_in=len(text.ids), **sound(given))
+                response(text.row["request_id"], tokens_in=len(text.ids), **given)
                 for text, given in zip(batch, said, strict=True)
             ]
         self._torch.cuda.empty_cache()

@@ -1,0 +1,36 @@
+"""Marks of chat templates in texts: a trainer puts its own around them, and both are learnt."""
+
+import polars as pl
+
+from prefdata.check.data import Data
+from prefdata.check.finding import Finding, counted
+
+MARKS = (
+    r"<\|[a-z_]+\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>"
+    r"|(?m)^\s*###\s*(?:Instruction|Response|Input)\s*:|^\s*(?:Human|Assistant|USER|ASSISTANT)\s*:"
+)
+
+
+def leftovers(data: Data) -> Finding:
+    """Rows with a chat template's marks in prompt or completions.
+
+    In the standard format, whose prompts are plain texts of which "Human:" may well be a part,
+    only completions are looked at.
+    """
+    sides = ("chosen", "rejected") if data.standard else ("prompt", "chosen", "rejected")
+    marked = [pl.col(f"{side}_text").str.extract(f"({MARKS})", 1) for side in sides]
+    rows = data.rows.select(
+        "place",
+        mark=pl.coalesce(marked),
+        text=pl.coalesce(
+            pl.when(mark.is_not_null()).then(f"{side}_text")
+            for side, mark in zip(sides, marked, strict=True)
+        ),
+    ).drop_nulls("mark")
+    return counted(
+        "leftovers",
+        rows.select("place", text=pl.format("{} in: {}", pl.col("mark").str.strip_chars(), "text")),
+        data.rows.height,
+        "rows with marks of a chat template or of speakers in their texts",
+        "parse them into messages before export",
+    )

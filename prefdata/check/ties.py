@@ -1,0 +1,33 @@
+"""Ties that stand as pairs: a label where there was no preference."""
+
+import polars as pl
+
+from prefdata.check.data import Data
+from prefdata.check.finding import Finding, counted, skipped
+
+
+def ties(data: Data) -> Finding:
+    """Pairs with equal scores, a margin of 0, a soft label of 0.5, or votes that balance."""
+    there = data.rows.columns
+    tests: list[pl.Expr] = []
+    if {"score_chosen", "score_rejected"} <= set(there):
+        tests.append(_number("score_chosen") == _number("score_rejected"))
+    tests += [
+        _number(name) == value
+        for name, value in (("margin", 0.0), ("soft_label", 0.5), ("vote_share", 0.5))
+        if name in there
+    ]
+    if data.kind != "preference" or not tests:
+        return skipped("ties", "no column says how good the sides are (score_chosen, margin, ...)")
+    rows = data.paired.filter(pl.any_horizontal(test.fill_null(False) for test in tests))
+    return counted(
+        "ties",
+        rows.select("place", text="chosen_text"),
+        data.paired.height,
+        "pairs whose sides were found equally good",
+        "drop them (select.margin), or export ties as ties for a trainer that takes them",
+    )
+
+
+def _number(name: str) -> pl.Expr:
+    return pl.col(name).cast(pl.Float64, strict=False)

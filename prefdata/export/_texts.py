@@ -1,0 +1,47 @@
+"""The texts that rows refer to, beside them."""
+
+import polars as pl
+
+from prefdata.errors import TableError
+from prefdata.tables import MESSAGES, Completions, Prompts
+
+
+def with_texts(
+    rows: pl.DataFrame, prompts: Prompts, completions: Completions, *sides: str
+) -> pl.DataFrame:
+    """Rows with the messages of their prompt and, for `<side>_id`, those of each side."""
+    rows = rows.join(
+        prompts.select("prompt_id", "prompt"), on="prompt_id", how="left", maintain_order="left"
+    )
+    for side in sides:
+        said = completions.select(
+            pl.col("completion_id").alias(f"{side}_id"), completion="completion"
+        )
+        rows = rows.join(said, on=f"{side}_id", how="left", maintain_order="left")
+        rows = rows.rename({"completion": side})
+    return rows
+
+
+def one_message(frame: pl.DataFrame, *columns: str, where: str) -> pl.DataFrame:
+    """Conversations of one message as that message; `TableError` where there are several."""
+    for column in columns:
+        several = frame.filter(pl.col(column).list.len() != 1)
+        if several.height:
+            raise TableError(
+                f"{where}: {several.height} rows have a {column} of several messages, of which "
+                f"this layout holds one, first {several.row(0)}"
+            )
+        frame = frame.with_columns(pl.col(column).list.first())
+    return frame
+
+
+def text_of(column: str) -> pl.Expr:
+    """The texts of a conversation's messages, put together by line breaks."""
+    return pl.col(column).list.eval(pl.element().struct.field("content")).list.join("\n")
+
+
+def message(role: str, content: pl.Expr) -> pl.Expr:
+    """A conversation of one message."""
+    return pl.concat_list(pl.struct(pl.lit(role).alias("role"), content.alias("content"))).cast(
+        MESSAGES
+    )

@@ -1,0 +1,77 @@
+"""What OpenRLHF's reward, DPO and KTO datasets read: whole conversations, as JSONL.
+
+Pairs are `chosen`, `rejected` and `margin`; single completions `response` and `label` (1 or 0).
+`arguments.txt` beside the rows holds the flags with which its commands read them. OpenRLHF takes
+all messages but the last for the prompt, so a completion is one message.
+
+Source: OpenRLHF, `openrlhf/datasets/reward_dataset.py` and `unpaired_preference_dataset.py`.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import polars as pl
+
+from prefdata.errors import TableError
+from prefdata.export._texts import one_message
+from prefdata.export.binary import binary
+from prefdata.export.pairwise import pairwise
+from prefdata.tables import Completions, Pairs, Prompts, Rows
+
+SCOPE = "all"  # its rows are those of exports that see all prompts
+SAVED_AS = "jsonl"
+
+
+def openrlhf(
+    prompts: Prompts,
+    completions: Completions,
+    pairs: Pairs,
+    *,
+    of: Literal["pairs", "completions"] = "pairs",
+) -> Rows:
+    """One row a pair (`of` "pairs") or, for KTO, one a completion of a pair ("completions").
+
+    A pair without a margin has 0, as OpenRLHF takes it. Pairs of answers to different prompts have
+    rows for reward models; DPO there takes the prompt of the chosen one for both, so they raise
+    `TableError`.
+    """
+    where = "export.openrlhf"
+    if of == "completions":
+        rows = one_message(binary(prompts, completions, pairs), "completion", where=where)
+        whole = pl.col("prompt").list.concat(pl.concat_list("completion"))
+        return Rows(
+            rows.select(
+                whole.alias("response"),
+                pl.col("label").cast(pl.Int64),
+                "prompt_id",
+                "completion_id",
+            )
+        )
+    joint = pairs.filter(pl.col("prompt_id").is_null())
+    if joint.height:
+        raise TableError(
+            f"{where}: {joint.height} pairs compare answers to different prompts, first "
+            f"{joint['pair_id'][0]}; use export.joint"
+        )
+    explicit = pairwise(prompts, completions, pairs)
+    one_message(explicit, "chosen", "rejected", where=where)
+    margin = pl.col("margin") if "margin" in explicit.columns else pl.lit(None, pl.Float64)
+    return Rows(
+        explicit.select(
+            pl.col("prompt").list.concat(pl.col("chosen")).alias("chosen"),
+            pl.col("prompt").list.concat(pl.col("rejected")).alias("rejected"),
+            margin.fill_null(0.0).alias("margin"),
+            "pair_id",
+            "prompt_id",
+        )
+    )
+
+
+def beside(parts: Mapping[str, Rows]) -> Mapping[str, str]:
+    """The flags by which OpenRLHF reads the rows."""
+    pairs = "chosen" in next(iter(parts.values())).columns
+    keys = "--chosen_key chosen --rejected_key rejected"
+    if not pairs:
+        keys = "--output_key response --label_key label"
+    lines = [f"--dataset {name}.jsonl {keys} --apply_chat_template" for name in parts]
+    return {"arguments.txt": "\n".join(lines) + "\n"}

@@ -1,0 +1,1 @@
+"""votes -> assignments: who should annotate what next"""

@@ -1,0 +1,134 @@
+"""What can be seen of a row before a person is asked: its texts, and the models' votes on it.
+
+Of the nine textual features of the source seven are here; the two by BERTScore need the vectors of
+single tokens, and the cosine of the whole completions' vectors stands for them. The source's other
+tags, about what a prompt is of, are those of `route.tags`.
+
+Source: Miranda et al. 2024, "Hybrid Preferences: Learning to Route Instances for Human vs. AI
+Feedback".
+"""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from prefdata import tables
+from prefdata.estimate._evidence import embed
+from prefdata.measure._texts import text
+from prefdata.route._alike import names, rouge_l, shared_part, words
+from prefdata.route._budget import SIDES
+from prefdata.route._groups import prompt_of
+from prefdata.route._posterior import preference
+from prefdata.route._signals import by_models, signals
+from prefdata.stage import Asks, Model
+from prefdata.tables import Completions, Pairs, Prompts, Scores, Votes, pair_ids, with_sides
+
+Floats = NDArray[np.floating[Any]]
+
+TEXTS = ("prompt_length", "shorter", "longer", "length_difference", "rouge_l", "names_in_common")
+VOTES = ("uncertainty", "disagreement", "swap_inconsistency", "expected_information")
+
+
+def features(
+    prompts: Prompts,
+    completions: Completions,
+    votes: Votes,
+    pairs: Pairs | None = None,
+    scores: Scores | None = None,
+    *,
+    model: Model | None = None,
+    score: str | None = None,
+    annotator: str = "human",
+) -> Asks[Scores]:
+    """Score every row, those too that people have voted on, by what `features` of routers may be.
+
+    Of the texts, in words: `prompt_length`, `shorter`, `longer` and `length_difference` of the two
+    completions; `rouge_l`, the share of words in a common order, and `names_in_common`, that of
+    capitalised words and numbers, in [0, 1]; with a model, `embedding_cosine`, in [-1, 1]. Of the
+    votes of models: `uncertainty`, the probability that the likelier side is not the better one,
+    in [0, 1/2]; `disagreement` and `swap_inconsistency`, in [0, 1]; `expected_information`, in
+    [0, ln 2]. What cannot be told, as of a single annotator, is not scored.
+
+    Options:
+    - `model`: one that embeds completions; default no cosine.
+    - `score`: the score of pairs that is P(a preferred), `name@model` where several models gave it;
+      default `preference`, as aggregates write it, else the mean verdict of the models that voted.
+    - `annotator`: who will be asked; votes of its kind do not count.
+
+    Raises `RecipeError` for a score that is not there or no probability.
+    """
+    where = "route.features"
+    rows = (votes if pairs is None else with_sides(pairs)).select(SIDES).unique().sort(SIDES)
+    rows = rows.with_columns(pair_ids(rows["completion_a"], rows["completion_b"]))
+    told = signals(rows, by_models(votes, annotator))
+    p = preference(told, scores, score, where)
+    voted = pl.col("vote_share").is_not_null()
+    told = told.with_columns(
+        uncertainty=pl.when(voted).then(pl.Series(np.minimum(p, 1 - p), dtype=pl.Float64))
+    )
+    made = [
+        _scored(told, VOTES, None),
+        _scored(_texts(rows, prompts, completions, votes), TEXTS, None),
+    ]
+    if model is not None:
+        wanted = completions.filter(
+            pl.col("completion_id").is_in(pl.concat([rows[side] for side in SIDES]).implode())
+        )
+        shown = wanted.sort("completion_id").select("completion_id", messages="completion")
+        vectors = yield from embed(shown, model)
+        made.append(_scored(_cosines(rows, vectors), ("embedding_cosine",), model.name))
+    return Scores(tables.union("scores", scores, *made, where=where))
+
+
+def _texts(
+    rows: pl.DataFrame, prompts: Prompts, completions: Completions, votes: Votes
+) -> pl.DataFrame:
+    said = completions.select("completion_id", text=text())
+    content = pl.col("prompt").list.eval(pl.element().struct.field("content")).list.join("\n")
+    known = prompts.select("prompt_id", prompt_length=words(content).list.len())
+    both = prompt_of(rows, votes).join(known, on="prompt_id", how="left", maintain_order="left")
+    for side in SIDES:
+        named = said.select(
+            pl.col("completion_id").alias(side), pl.col("text").alias(f"{side} text")
+        )
+        both = both.join(named, on=side, maintain_order="left")
+    a, b = (pl.col(f"{side} text") for side in SIDES)
+    both = both.with_columns(
+        words_a=words(a), words_b=words(b), names_in_common=shared_part(names(a), names(b))
+    )
+    n_a, n_b = (pl.col(name).list.len().cast(pl.Float64) for name in ("words_a", "words_b"))
+    alike = [rouge_l(*two) for two in both.select("words_a", "words_b").iter_rows()]
+    return both.with_columns(
+        pl.Series("rouge_l", alike, pl.Float64),
+        shorter=pl.min_horizontal(n_a, n_b),
+        longer=pl.max_horizontal(n_a, n_b),
+        length_difference=(n_a - n_b).abs(),
+    )
+
+
+def _cosines(rows: pl.DataFrame, vectors: pl.DataFrame) -> pl.DataFrame:
+    known = vectors.select("completion_id").with_row_index("at")
+    both = rows
+    for side in SIDES:
+        placed = known.rename({"completion_id": side, "at": f"{side} at"})
+        both = both.join(placed, on=side, maintain_order="left")
+    table = vectors.drop("completion_id").to_numpy().astype(np.float64)
+    table = table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12)
+    a, b = (table[both[f"{side} at"].to_numpy()] for side in SIDES)
+    return both.with_columns(pl.Series("embedding_cosine", (a * b).sum(1), pl.Float64))
+
+
+def _scored(rows: pl.DataFrame, names: tuple[str, ...], model: str | None) -> pl.DataFrame:
+    """A score of each row and name, where there is a value."""
+    long = rows.select("pair_id", *(pl.col(name).cast(pl.Float64) for name in names)).unpivot(
+        names, index="pair_id", variable_name="score"
+    )
+    return long.drop_nulls("value").select(
+        subject_id="pair_id",
+        subject=pl.lit("pair"),
+        score="score",
+        model=pl.lit(model, pl.String),
+        value="value",
+    )

@@ -1,0 +1,110 @@
+"""Versions that nothing needs any more: which they are, and their removal.
+
+Kept are, of each dataset, every tagged version, the newest ones and the newest that is whole.
+Whatever is removed can be built again: answered requests are in the ledger, which is not touched.
+"""
+
+import shutil
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+
+from prefdata.errors import VersionError, nearest
+from prefdata.version.stored import Version, data_folder, listed
+from prefdata.version.tags import tags
+from prefdata.version.writing import ABANDONED
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """What can go, what stays and why, and folders that killed or repaired builds left."""
+
+    removable: tuple[Version, ...]
+    kept: tuple[tuple[Version, str], ...]
+    left_over: tuple[Path, ...]
+
+    @property
+    def bytes(self) -> int:
+        return sum(map(size, [*(each.path for each in self.removable), *self.left_over]))
+
+
+def garbage(
+    data: Path | str | None, name: str | None = None, *, keep: int = 1, days: float = 0
+) -> Garbage:
+    """What may be removed of all datasets, or of one; removes nothing.
+
+    `keep` newest versions of each dataset stay, and all that are younger than `days`.
+    """
+    if keep < 1:
+        raise VersionError(f"keep is {keep}; the newest version always stays, so give at least 1")
+    found = listed(data)
+    names = {version.name for version in found}
+    if name is not None and name not in names:
+        raise VersionError(
+            f"there is no version of {name!r} in {data_folder(data)}; {nearest(name, names)}"
+        )
+    removable: list[Version] = []
+    kept: list[tuple[Version, str]] = []
+    for dataset, versions in groupby(found, key=lambda version: version.name):
+        if name not in (None, dataset):
+            continue
+        for version, reason in _reasons(list(versions), keep, days):
+            if reason:
+                kept.append((version, reason))
+            else:
+                removable.append(version)
+    home = data_folder(data) / "versions"
+    old = time.time() - ABANDONED
+    left = [path for path in home.glob(".tmp-*") if path.stat().st_mtime < old]
+    return Garbage(tuple(removable), tuple(kept), (*sorted(left), *sorted(home.glob(".damaged-*"))))
+
+
+def _reasons(versions: Sequence[Version], keep: int, days: float) -> list[tuple[Version, str]]:
+    """Each version of one dataset, oldest first, with why it stays, or ""."""
+    named: dict[str, list[str]] = {}
+    for tag, meant in tags(versions[0].path.parent).items():
+        named.setdefault(meant, []).append(tag)
+    whole = [version for version in versions if not version.partial]
+    said: list[tuple[Version, str]] = []
+    for at, version in enumerate(versions):
+        age = datetime.now(UTC) - datetime.fromisoformat(version.created)
+        if version.id in named:
+            reason = f"tagged {', '.join(named[version.id])}"
+        elif at >= len(versions) - keep:
+            reason = "the newest" if at == len(versions) - 1 else f"one of the {keep} newest"
+        elif whole and version is whole[-1]:
+            reason = "the newest that is not partial"
+        elif age.total_seconds() < days * 86400:
+            reason = f"younger than {days:g} days"
+        else:
+            reason = ""
+        said.append((version, reason))
+    return said
+
+
+def remove(found: Garbage) -> list[Version]:
+    """Remove what can go; what was really removed.
+
+    A version disappears by one rename, so nobody ever finds half of one. One that was tagged in the
+    meantime stays.
+    """
+    gone: list[Version] = []
+    for version in found.removable:
+        if version.id in tags(version.path.parent).values():
+            continue
+        aside = version.path.parents[1] / f".tmp-{uuid.uuid4().hex}"
+        version.path.rename(aside)
+        shutil.rmtree(aside)
+        gone.append(version)
+    for path in found.left_over:
+        shutil.rmtree(path, ignore_errors=True)
+    return gone
+
+
+def size(path: Path) -> int:
+    """The bytes of a folder's files."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

@@ -1,0 +1,60 @@
+"""A few pairs of a version with their texts and votes, from the surest to the least sure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from prefdata.tables import empty
+
+Frames = Mapping[str, pl.DataFrame]
+READ = ("pairs", "prompts", "completions", "votes")
+
+
+def sample_pairs(frames: Frames, n: int) -> list[dict[str, Any]]:
+    """`n` pairs, evenly spread: their columns, `place`, the conversations `prompt`, `chosen` and
+    `rejected`, and `votes`, the rows on the two, each with what it `says`."""
+    table = {name: frames.get(name, empty(name)) for name in READ}
+    pairs = table["pairs"].sort(
+        ["soft_label", "margin", "pair_id"], descending=[True, True, False], nulls_last=True
+    )
+    last = pairs.height - 1
+    places = sorted({round(i * last / max(n - 1, 1)) for i in range(min(n, pairs.height))})
+    chosen = pairs[places]
+    prompts = table["prompts"].join(chosen, on="prompt_id", how="semi")
+    sides = pl.concat([chosen["chosen_id"], chosen["rejected_id"]]).unique().implode()
+    completions = table["completions"].filter(pl.col("completion_id").is_in(sides))
+    asked = dict(prompts.select("prompt_id", "prompt").iter_rows())
+    said = dict(completions.select("completion_id", "completion").iter_rows())
+    votes = table["votes"].filter(
+        pl.col("completion_a").is_in(sides) & pl.col("completion_b").is_in(sides)
+    )
+    return [
+        {
+            **row,
+            "place": place + 1,
+            "prompt": asked.get(row["prompt_id"]),
+            "chosen": said.get(row["chosen_id"]),
+            "rejected": said.get(row["rejected_id"]),
+            "votes": _votes(votes, row["chosen_id"], row["rejected_id"]),
+        }
+        for place, row in zip(places, chosen.to_dicts(), strict=True)
+    ]
+
+
+def _votes(votes: pl.DataFrame, chosen: str, rejected: str) -> list[dict[str, Any]]:
+    a, b = sorted((chosen, rejected))
+    mine = votes.filter((pl.col("completion_a") == a) & (pl.col("completion_b") == b))
+    side = pl.col("preference") if a == chosen else 1 - pl.col("preference")
+    says = (
+        pl.when(side.is_null()).then(pl.lit("unscored")).when(side > 0.5).then(pl.lit("chosen"))
+        .when(side < 0.5).then(pl.lit("rejected")).otherwise(pl.lit("tie"))
+    )  # fmt: skip
+    return mine.with_columns(says=says).sort("annotator", "criterion", "draw").to_dicts()
+
+
+def tally(votes: list[dict[str, Any]]) -> dict[str, int]:
+    """How the votes on two completions fell; an unscored vote fell nowhere."""
+    order = ("chosen", "rejected", "tie", "unscored")
+    fell = {name: sum(vote["says"] == name for vote in votes) for name in order}
+    return {name: n for name, n in fell.items() if n}

@@ -137,10 +137,13 @@ def _worth(scores: Scores, measures: Measures, names: list[str], n: float) -> Fl
     kappa^2 is that of the common one (Sherman and Morrison). Where all share an error, it is in the
     votes of those that see less of the truth too, and these are what it is told by.
     """
-    known = scores.filter(pl.col("subject") == "annotator")
-    known = known.pivot("score", index=["subject_id", "model"], values="value")
+    of, value = ["subject_id", "model"], pl.col("value")
+    alphas, copies = (
+        scores.filter(pl.col("score") == name).select(*of, value.alias(name))
+        for name in ("discrimination", "copies")
+    )
     each = (pl.col("discrimination") / pl.col("copies")).sort().mean()
-    known = known.group_by("subject_id").agg(worth=each)
+    known = alphas.join(copies, on=of).group_by("subject_id").agg(worth=each)
     found = pl.DataFrame({"subject_id": names}).join(
         known, on="subject_id", how="left", maintain_order="left"
     )

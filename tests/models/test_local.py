@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -334,6 +335,19 @@ def test_a_model_without_the_wanted_head_is_refused(causal: Path, makers: Any, t
         )
     with pytest.raises(ModelError, match="use the client 'vllm'"):
         answers(spec, ask(spec, ["x"]), tmp_path)
+
+
+@pytest.mark.torch
+@needs_torch
+def test_models_that_are_loaded_at_once_are_each_whole(makers: Any, tmp_path: Path):
+    """Heads that are tied to the embeddings, of two models that different threads load."""
+    from prefdata.models.local import loading
+
+    specs = [spec_for(makers.causal(tmp_path / f"{at}", tied=True, seed=at)) for at in range(2)]
+    with ThreadPoolExecutor(4) as threads:
+        models = threads.map(lambda s: loading.transformer(s, "AutoModelForCausalLM"), specs * 4)
+    for model in models:
+        assert model.lm_head.weight is model.model.embed_tokens.weight
 
 
 @pytest.mark.torch

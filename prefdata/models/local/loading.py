@@ -1,6 +1,7 @@
 """Models and tokenizers with their weights, as `engine` of the recipe wants them."""
 
 import importlib
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,6 +13,9 @@ SETTINGS = (
     *("max_model_len", "max_num_batched_tokens", "threads"),
 )
 DTYPES = ("float32", "bfloat16", "float16")
+# While transformers loads a model it changes its classes for the whole process, so that of two
+# that are loaded at once one may be left with a head that is not tied to its embeddings.
+ONE_AT_A_TIME = threading.Lock()
 
 
 def libraries(spec: ModelSpec) -> tuple[Any, Any]:
@@ -47,11 +51,14 @@ def transformer(spec: ModelSpec, kind: str) -> Any:
     torch, transformers = libraries(spec)
     how = precision(spec, torch)
     auto = getattr(transformers, kind)
-    model, loading = loaded(
-        spec,
-        lambda: auto.from_pretrained(spec.model, output_loading_info=True, **source(spec), **how),
-    )
-    if missing := _lacking(model, loading["missing_keys"]):
+
+    def load() -> tuple[Any, list[str]]:
+        given = {**source(spec), **how}
+        model, told = auto.from_pretrained(spec.model, output_loading_info=True, **given)
+        return model, _lacking(model, told["missing_keys"])
+
+    model, missing = loaded(spec, load)
+    if missing:
         raise ModelError(
             f"the weights of {spec.model!r} lack {missing[0]!r}: they are not those of "
             f"transformers' {kind}, which what was asked needs"
@@ -85,19 +92,20 @@ def source(spec: ModelSpec) -> dict[str, Any]:
 def loaded(spec: ModelSpec, load: Callable[[], Any]) -> Any:
     """What `load` gives, without a bar; `ModelError` where it fails."""
     logging: Any = importlib.import_module("transformers.utils.logging")
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # a build has a display of its own
-    try:
-        return load()
-    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
-        said = " ".join(str(error).split())[:500]
-        raise ModelError(
-            f"transformers cannot load the model {spec.model!r}: {said}. Expected a model of the "
-            "hub or a folder of weights"
-        ) from error
-    finally:
-        if shown:
-            logging.enable_progress_bar()
+    with ONE_AT_A_TIME:
+        shown = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()  # a build has a display of its own
+        try:
+            return load()
+        except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+            said = " ".join(str(error).split())[:500]
+            raise ModelError(
+                f"transformers cannot load the model {spec.model!r}: {said}. Expected a model of "
+                "the hub or a folder of weights"
+            ) from error
+        finally:
+            if shown:
+                logging.enable_progress_bar()
 
 
 def _lacking(model: Any, missing: Iterable[str]) -> list[str]:

@@ -243,16 +243,8 @@ def test_the_command_prints_what_it_found_and_draws_it(pandalm, tmp_path):
     drawn = tmp_path / "routing.svg"
     asked = [
         *("simulate-routing", "pandalm-humans", "--data", str(pandalm), "--label", "llm:gpt-3.5"),
-        *(
-            "--person",
-            "human:1",
-            "--accuracy",
-            "0.85",
-            "--price",
-            "0.5",
-            "--router",
-            "disagreement",
-        ),
+        *("--person", "human:1", "--accuracy", "0.85", "--price", "0.5"),
+        *("--router", "disagreement"),
         *("--picture", str(drawn)),
     ]
     ran = CliRunner().invoke(app, [*asked, "--json"])
@@ -263,6 +255,7 @@ def test_the_command_prints_what_it_found_and_draws_it(pandalm, tmp_path):
     assert reaches["cost"] == pytest.approx(reaches["rows"] * 0.5)
     assert told["routers"]["random"]["reaches"]["rows"] > reaches["rows"]
     assert drawn.read_text().startswith("<svg")
-    plain = CliRunner().invoke(app, asked)
-    assert "area over random" in plain.stdout
-    assert "disagreement" in plain.stdout
+    for columns in ("80", "160"):
+        plain = CliRunner(env={"COLUMNS": columns}).invoke(app, asked)
+        assert "disagreement" in plain.stdout
+        assert f"{told['routers']['disagreement']['at'][0]['accuracy']:.3f}" in plain.stdout

@@ -20,8 +20,9 @@ def draw_simulated(found: Mapping[str, Any], on: Console) -> None:
     routers: Mapping[str, Any] = found["routers"]
     shares = [point["share"] for point in next(iter(routers.values()))["at"]]
     wanted = any(each["reaches"] is not None for each in routers.values())
-    columns = ["router", *(f"{share:.0%}#" for share in shares), "area over random#"]
-    table = write.table(*columns, *(["rows needed#"] if wanted else []))
+    columns = ["router", *(f"{share:.0%}#" for share in shares), "area over random"]
+    table = write.table(*columns, *(["rows needed"] if wanted else []))
+    table.columns[0].no_wrap = True
     for name, each in routers.items():
         cells = [f"{point['accuracy']:.3f}{_mark(point)}" for point in each["at"]]
         area = f"{each['area']:+.4f} ({each['area_low']:+.4f} to {each['area_high']:+.4f})"

@@ -132,7 +132,8 @@ def test_an_unknown_jury_names_the_nearest(tmp_path: Path):
 
 @pytest.mark.parametrize("name", juries.names())
 def test_bundled_juries_load_once_their_roles_are_there(name: str):
-    roles = {f"judge_{at}": Model(f"judge_{at}", f"m{at}", f"m@{at}") for at in range(1, 4)}
+    seats = ("judge", "judge_1", "judge_2", "judge_3")
+    roles = {seat: Model(seat, f"of {seat}", f"{seat}@1") for seat in seats}
     assert len(juries.load(name, roles).members) == 3
     with pytest.raises(JudgeError, match=rf"judges/juries/{name}\.toml: members\.0\.model"):
         juries.load(name, MODELS)

@@ -21,9 +21,10 @@ test: $(VENV)/.dev check
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 # Engines leave their state in a process: those of tests/models have one of their own.
+SLOW = slow or torch
 test-slow: $(VENV)/.slow
-	$(BIN)/python -m pytest -m "slow or torch" --ignore=tests/models
-	$(BIN)/python -m pytest -m "slow or torch" tests/models
+	$(BIN)/python -m pytest -m "$(SLOW)" --ignore=tests/models
+	$(BIN)/python -m pytest -m "$(SLOW)" tests/models
 
 # Needs a browser: chromium, on the path.
 test-annotate: $(VENV)/.dev $(STUDIO)/.ready

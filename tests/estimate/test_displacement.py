@@ -12,6 +12,7 @@ INSTALLED = all(importlib.util.find_spec(name) for name in ("torch", "transforme
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.torch
 @pytest.mark.skipif(not INSTALLED, reason="torch and transformers are not installed")
 def test_the_highest_fifth_raises_the_chosen_least():

@@ -90,6 +90,7 @@ def test_small_margins_are_said_to_be_not_identifiable():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_intervals_of_margins_cover_over_200_worlds():
     found = [fit_margins(evidence(3000, 4, 3.0, 0.15, seed)).rate for seed in range(200)]
     assert 0.9 <= np.mean([f.low <= 0.15 <= f.high for f in found]) <= 0.99

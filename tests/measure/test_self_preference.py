@@ -69,6 +69,7 @@ def test_a_planted_liking_is_found_beside_a_bias_for_places():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("liking", [0.0, 1.0])
 def test_intervals_cover_over_two_hundred_worlds(liking: float):
     covered = 0

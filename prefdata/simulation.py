@@ -18,13 +18,12 @@ from prefdata.errors import RecipeError, counted, nearest
 from prefdata.estimate._evidence import folds
 from prefdata.measure._means import with_groups
 from prefdata.recipe import find_stage
-from prefdata.route._budget import SIDES
 from prefdata.route._curve import Curve, Known, curve, reached
 from prefdata.route._groups import prompt_of
 from prefdata.route._people import verdicts
 from prefdata.route.features import TEXTS, VOTES
 from prefdata.stage import contract, drive
-from prefdata.tables import Votes
+from prefdata.tables import SIDES, Votes
 
 Tables = Mapping[str, pl.DataFrame]
 BASELINE = "random"

@@ -274,6 +274,10 @@ def pair_ids(one: Iterable[str], other: Iterable[str], annotator: str | None = N
     return pl.Series("pair_id", ids, pl.String)
 
 
+# The two that a vote compares, the smaller id first.
+SIDES = ["completion_a", "completion_b"]
+
+
 def with_sides(pairs: pl.DataFrame) -> pl.DataFrame:
     """Pairs with `completion_a`, `completion_b`, as votes on the two have them, and `a_chosen`."""
     a = pl.min_horizontal("chosen_id", "rejected_id")

@@ -16,9 +16,9 @@ from scipy import sparse
 
 from prefdata.aggregate._criteria import weigh
 from prefdata.aggregate._graph import numbers
-from prefdata.aggregate._tally import SIDES, about, coded, preferences, shares, with_prompts
+from prefdata.aggregate._tally import about, coded, preferences, shares, with_prompts
 from prefdata.errors import RecipeError
-from prefdata.tables import Completions, Ratings, Scores, Strengths, Votes
+from prefdata.tables import SIDES, Completions, Ratings, Scores, Strengths, Votes
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]

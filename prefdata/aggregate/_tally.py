@@ -7,9 +7,7 @@ import polars as pl
 from prefdata.aggregate._criteria import weigh
 from prefdata.aggregate._graph import Floats
 from prefdata.errors import TableError
-from prefdata.tables import Completions, Scores, Strengths, Votes, pair_ids
-
-SIDES = ["completion_a", "completion_b"]
+from prefdata.tables import SIDES, Completions, Scores, Strengths, Votes, pair_ids
 
 
 def coded(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:

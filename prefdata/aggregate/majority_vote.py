@@ -7,9 +7,9 @@ import polars as pl
 from scipy.special import betainc
 
 from prefdata.aggregate._criteria import weigh
-from prefdata.aggregate._tally import SIDES, about, preferences, shares, tally, with_prompts
+from prefdata.aggregate._tally import about, preferences, shares, tally, with_prompts
 from prefdata.errors import RecipeError
-from prefdata.tables import Completions, Scores, Strengths, Votes, pair_ids
+from prefdata.tables import SIDES, Completions, Scores, Strengths, Votes, pair_ids
 
 Ties = Literal["halves", "left_out"]
 Abstentions = Literal["left_out", "halves"]

@@ -61,11 +61,11 @@ from prefdata.aggregate._reliability_shared import (
     repeatability,
     shared_error,
 )
-from prefdata.aggregate._tally import SIDES, coded, preferences, with_prompts
+from prefdata.aggregate._tally import coded, preferences, with_prompts
 from prefdata.errors import RecipeError, nearest
 from prefdata.judge.family import first_named, with_families
 from prefdata.measure._texts import log_length
-from prefdata.tables import Completions, Measures, Samples, Scores, Strengths, Votes
+from prefdata.tables import SIDES, Completions, Measures, Samples, Scores, Strengths, Votes
 
 # An annotator's reliability is estimated from its votes on all prompts.
 SCOPE = "all"

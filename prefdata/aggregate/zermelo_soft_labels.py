@@ -14,10 +14,10 @@ import polars as pl
 from scipy.special import expit
 
 from prefdata.aggregate import _graph
-from prefdata.aggregate._tally import SIDES, about, preferences, tally, with_prompts
+from prefdata.aggregate._tally import about, preferences, tally, with_prompts
 from prefdata.aggregate.bradley_terry import fit_bradley_terry, standard_errors
 from prefdata.errors import RecipeError
-from prefdata.tables import Completions, Scores, Strengths, Votes, pair_ids
+from prefdata.tables import SIDES, Completions, Scores, Strengths, Votes, pair_ids
 
 # A criterion that some prompts lack is no mistake; one that all lack is.
 SCOPE = "all"

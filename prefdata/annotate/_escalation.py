@@ -34,13 +34,12 @@ from numpy.typing import NDArray
 from scipy import special
 
 from prefdata.aggregate.reliability import reliability
-from prefdata.tables import Measures, Scores, Votes, digest, pair_ids
+from prefdata.tables import SIDES, Measures, Scores, Votes, digest, pair_ids
 
 SPECIAL: Any = special
 Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
 
-SIDES = ["completion_a", "completion_b"]
 # The fewest pairs from which anything can be learnt about a jury.
 FEWEST = 10
 # Parts of the pilot, each foretold from the others.

@@ -16,13 +16,13 @@ from collections.abc import Mapping
 import polars as pl
 
 from prefdata import tables
-from prefdata.annotate._escalation import SIDES, next_calls
+from prefdata.annotate._escalation import next_calls
 from prefdata.annotate._showing import Orders, shown
 from prefdata.annotate.pairwise import votes_on
 from prefdata.errors import RecipeError
 from prefdata.judge import Jury
 from prefdata.stage import Asks, together
-from prefdata.tables import Completions, Measures, Prompts, Votes
+from prefdata.tables import SIDES, Completions, Measures, Prompts, Votes
 
 # What a judge is worth is learnt from all pairs.
 SCOPE = "all"

@@ -12,9 +12,8 @@ from prefdata.aggregate._annotators import votes_by
 from prefdata.estimate._evidence import Floats, Ints, embed
 from prefdata.estimate._sums import sums
 from prefdata.stage import Asks, Model
-from prefdata.tables import Completions, Votes
+from prefdata.tables import SIDES, Completions, Votes
 
-SIDES = ["completion_a", "completion_b"]
 FOLDS = 5
 ENOUGH = 600  # votes that are held out, where there are that many
 

@@ -27,7 +27,7 @@ from prefdata.aggregate._annotators import votes_by
 from prefdata.errors import RecipeError
 from prefdata.estimate._evidence import embed, folds, oriented
 from prefdata.stage import Asks, Model
-from prefdata.tables import Completions, Pairs, Prompts, Scores, Votes
+from prefdata.tables import SIDES, Completions, Pairs, Prompts, Scores, Votes
 
 SCOPE = "all"
 
@@ -39,7 +39,6 @@ BATCH = 128
 RATE, DECAY = 2e-3, 1e-3
 # Training stops when what it does not see has not improved for so many epochs.
 PATIENCE, MOST_EPOCHS = 4, 60
-SIDES = ["completion_a", "completion_b"]
 
 
 def mc_dropout(

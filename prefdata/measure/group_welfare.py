@@ -25,14 +25,13 @@ from prefdata import tables
 from prefdata.aggregate._annotators import is_by
 from prefdata.aggregate._criteria import weigh
 from prefdata.errors import RecipeError, nearest
-from prefdata.tables import Measures, Pairs, Ratings, Scores, Votes, with_sides
+from prefdata.tables import SIDES, Measures, Pairs, Ratings, Scores, Votes, with_sides
 
 SCOPE = "all"
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 
-SIDES = ["completion_a", "completion_b"]
 BOOTSTRAPS = 500
 WHERE = "measure.group_welfare"
 

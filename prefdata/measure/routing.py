@@ -18,10 +18,10 @@ import polars as pl
 
 from prefdata.errors import RecipeError
 from prefdata.measure._means import means, with_groups
-from prefdata.route._budget import SIDES, lots
+from prefdata.route._budget import lots
 from prefdata.route._groups import prompt_of
 from prefdata.route._people import compared
-from prefdata.tables import Measures, Pairs, Prompts, Votes, with_sides
+from prefdata.tables import SIDES, Measures, Pairs, Prompts, Votes, with_sides
 
 SCOPE = "all"
 

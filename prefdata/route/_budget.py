@@ -25,12 +25,11 @@ from prefdata import tables
 from prefdata.aggregate._annotators import is_by
 from prefdata.errors import RecipeError, nearest
 from prefdata.estimate._named import named
-from prefdata.tables import Assignments, Pairs, Scores, Votes, pair_ids, with_sides
+from prefdata.tables import SIDES, Assignments, Pairs, Scores, Votes, pair_ids, with_sides
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 
-SIDES = ["completion_a", "completion_b"]
 # The reason of a row that was drawn by lot.
 RANDOM = "random"
 

@@ -8,8 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from prefdata import tables
-from prefdata.route._budget import SIDES
-from prefdata.tables import Prompts, Votes
+from prefdata.tables import SIDES, Prompts, Votes
 
 Bools = NDArray[np.bool_]
 By = Literal["tags", "source", "group"]

@@ -7,9 +7,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from prefdata.aggregate._annotators import is_by, votes_by
-from prefdata.route._budget import SIDES
 from prefdata.route._signals import by_models, code
-from prefdata.tables import Votes
+from prefdata.tables import SIDES, Votes
 
 Floats = NDArray[np.floating[Any]]
 

@@ -16,8 +16,7 @@ Classification and Preference Learning", for the expected information.
 import polars as pl
 
 from prefdata.aggregate._annotators import is_by
-from prefdata.route._budget import SIDES
-from prefdata.tables import Votes
+from prefdata.tables import SIDES, Votes
 
 SIGNALS = ("vote_share", "disagreement", "swap_inconsistency", "expected_information")
 # A mean of equal numbers may differ from them in the last bit.

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from prefdata.aggregate._annotators import votes_by
 from prefdata.errors import RecipeError
-from prefdata.route._budget import SIDES, Budget, open_rows, spend
+from prefdata.route._budget import Budget, open_rows, spend
 from prefdata.route._people import verdicts
 from prefdata.route._posterior import CODES, TIE, posterior
 from prefdata.route._signals import by_models, signals
-from prefdata.tables import Assignments, Pairs, Scores, Votes
+from prefdata.tables import SIDES, Assignments, Pairs, Scores, Votes
 
 SCOPE = "all"  # a budget is one for all rows
 

@@ -18,12 +18,11 @@ from prefdata import tables
 from prefdata.estimate._evidence import embed
 from prefdata.measure._texts import text
 from prefdata.route._alike import names, rouge_l, shared_part, words
-from prefdata.route._budget import SIDES
 from prefdata.route._groups import prompt_of
 from prefdata.route._posterior import preference
 from prefdata.route._signals import by_models, signals
 from prefdata.stage import Asks, Model
-from prefdata.tables import Completions, Pairs, Prompts, Scores, Votes, pair_ids, with_sides
+from prefdata.tables import SIDES, Completions, Pairs, Prompts, Scores, Votes, pair_ids, with_sides
 
 Floats = NDArray[np.floating[Any]]
 

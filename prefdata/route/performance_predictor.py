@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from prefdata import tables
 from prefdata.errors import RecipeError
 from prefdata.estimate._evidence import folds, gather
-from prefdata.route._budget import SIDES, Budget, check, expected_rows, open_rows, spend
+from prefdata.route._budget import Budget, check, expected_rows, open_rows, spend
 from prefdata.route._groups import By, prompt_of
 from prefdata.route._mixes import candidates, gains, slopes
 from prefdata.route._people import compared
@@ -27,7 +27,7 @@ from prefdata.route._predictors import Kind, Tried, compare, fit, trees_there
 from prefdata.route._proxy import Evaluate, Head, preference_head
 from prefdata.route._tags import tags_of, varying
 from prefdata.stage import Asks, Model
-from prefdata.tables import Assignments, Completions, Measures, Pairs, Prompts, Scores, Votes
+from prefdata.tables import SIDES, Assignments, Completions, Measures, Pairs, Prompts, Scores, Votes
 
 SCOPE = "all"  # a budget is one for all rows
 

@@ -12,11 +12,10 @@ from typing import Literal
 
 import polars as pl
 
-from prefdata.tables import with_sides
+from prefdata.tables import SIDES, with_sides
 from prefdata.version.stored import Version
 
 Change = Literal["added", "removed", "flipped", "moved"]
-SIDES = ("completion_a", "completion_b")
 FIRST = 3  # examples of a group
 
 # For every reason, the prefixes of what can have led to it (see `behind`).

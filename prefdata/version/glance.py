@@ -14,10 +14,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from prefdata.measure._wilson import wilson
-from prefdata.tables import empty, with_sides
+from prefdata.tables import SIDES, empty, with_sides
 
 MOST = 12  # annotators in a matrix
-SIDES = ("completion_a", "completion_b")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import polars as pl
 
 from prefdata.errors import VersionError
-from prefdata.tables import VALUES, pair_ids
+from prefdata.tables import SIDES, VALUES, pair_ids
 from prefdata.version.stored import Version, data_folder, listed
 
 Kind = Literal["pair", "completion", "prompt"]
@@ -20,7 +20,6 @@ Kind = Literal["pair", "completion", "prompt"]
 KINDS: Mapping[Kind, str] = {"pair": "pairs", "completion": "completions", "prompt": "prompts"}
 SHORTEST = 4
 _PAIR = ("chosen_id", "rejected_id")
-SIDES = ("completion_a", "completion_b")
 
 
 def story(version: Version, row: str) -> dict[str, Any]:

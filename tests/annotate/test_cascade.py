@@ -13,7 +13,6 @@ from prefdata import judge as judges
 from prefdata import tables
 from prefdata.aggregate.reliability import reliability
 from prefdata.annotate._escalation import (
-    SIDES,
     _tables,
     _worth,
     by_news,
@@ -27,7 +26,7 @@ from prefdata.annotate.jury import jury as jury_stage
 from prefdata.errors import RecipeError
 from prefdata.judge import Jury, Member
 from prefdata.stage import Model, drive
-from prefdata.tables import Completions, Prompts, Requests, Responses, Votes
+from prefdata.tables import SIDES, Completions, Prompts, Requests, Responses, Votes
 
 DATA = Path(__file__).parents[1] / "data"
 JUDGE = judges.load("helpfulness")

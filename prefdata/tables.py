@@ -306,6 +306,18 @@ def said(role: str, column: str) -> pl.Expr:
     return pl.concat_list(message).cast(MESSAGES).alias(column)
 
 
+def text_of(column: str) -> pl.Expr:
+    """All that the messages of a conversation say, a line break between two of them."""
+    return pl.col(column).list.eval(pl.element().struct.field("content")).list.join("\n")
+
+
+def written(messages: Messages, between: str = "\n\n") -> str:
+    """A single message as its text; several under the names of their roles."""
+    if len(messages) == 1:
+        return messages[0]["content"]
+    return between.join(f"{turn['role']}: {turn['content']}" for turn in messages)
+
+
 def plain(frame: pl.DataFrame, *columns: str, where: str) -> pl.DataFrame:
     """Conversations of one message each as plain text ("standard" format): the inverse of `said`.
 

@@ -22,7 +22,7 @@ import polars as pl
 from prefdata import tables
 from prefdata.annotate._rewards import above_zero, answered, scores, votes
 from prefdata.stage import Asks, Model, requests
-from prefdata.tables import Completions, Prompts, Requests, Responses, Scores, Votes
+from prefdata.tables import Completions, Prompts, Requests, Responses, Scores, Votes, text_of
 
 # The scale of closed questions is that of all open ones.
 SCOPE = "all"
@@ -96,9 +96,11 @@ def _with_terms(
         for each in asked
     )
     dots, reasons = _dots(about, said)
-    content = pl.element().struct.field("content")
-    text = pl.col("completion").list.eval(content).list.join("\n")
-    words = text.str.to_lowercase().str.extract_all(r"[\p{L}\p{N}][\p{L}\p{N}\p{M}'’-]*")
+    words = (
+        text_of("completion")
+        .str.to_lowercase()
+        .str.extract_all(r"[\p{L}\p{N}][\p{L}\p{N}\p{M}'’-]*")
+    )
     rows = rows.with_columns(
         dot=pl.Series(dots, dtype=pl.Float64),
         unscored=pl.Series(reasons, dtype=pl.String),

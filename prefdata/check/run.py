@@ -26,6 +26,7 @@ from prefdata.check.template import template
 from prefdata.check.ties import ties
 from prefdata.check.truncation import truncation
 from prefdata.errors import SourceError
+from prefdata.tables import text_of
 
 # Those that need nothing but the data; contamination and the template follow them.
 CHECKS: tuple[Callable[[Data], Finding], ...] = (
@@ -97,8 +98,7 @@ def _texts(target: str) -> pl.Series:
             elif dtype == pl.List(pl.String):
                 found.append(frame[name].explode())
             elif isinstance(dtype, pl.List) and "content" in _fields(dtype.inner):
-                content = pl.col(name).list.eval(pl.element().struct.field("content"))
-                found.append(frame.select(content.list.join("\n")).to_series())
+                found.append(frame.select(text_of(name)).to_series())
     if not found:
         raise SourceError(f"the benchmark {target} has no column of texts")
     return pl.concat([each.rename("text") for each in found])

@@ -17,7 +17,7 @@ from prefdata import tables
 from prefdata.errors import RecipeError, nearest
 from prefdata.estimate._spelling import spelling
 from prefdata.stage import Asks, Model, requests
-from prefdata.tables import Completions, Pairs, Prompts, Scores, Votes, with_sides
+from prefdata.tables import Completions, Pairs, Prompts, Scores, Votes, text_of, with_sides
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
@@ -108,8 +108,7 @@ def _wanted(rows: pl.DataFrame, completions: Completions) -> pl.DataFrame:
 
 
 def _texts(rows: pl.DataFrame, completions: Completions) -> pl.DataFrame:
-    content = pl.col("completion").list.eval(pl.element().struct.field("content"))
-    return _wanted(rows, completions).select("completion_id", text=content.list.join("\n"))
+    return _wanted(rows, completions).select("completion_id", text=text_of("completion"))
 
 
 def counted(texts: pl.DataFrame) -> pl.DataFrame:

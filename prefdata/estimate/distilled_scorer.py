@@ -28,7 +28,7 @@ from prefdata.explain._labelled import labels
 from prefdata.explain._predict import fit_weights, folds_of, hits
 from prefdata.measure._means import means, with_groups
 from prefdata.stage import Asks, Model
-from prefdata.tables import Completions, Measures, Pairs, Prompts, Scores
+from prefdata.tables import Completions, Measures, Pairs, Prompts, Scores, text_of
 
 SCOPE = "all"
 
@@ -66,8 +66,7 @@ def distilled_scorer(
     if told["group"].n_unique() < folds:
         return _unfitted(told)
     pool = completions.sort("completion_id")
-    content = pl.col("completion").list.eval(pl.element().struct.field("content"))
-    texts = pool.select("completion_id", text=content.list.join("\n"))
+    texts = pool.select("completion_id", text=text_of("completion"))
     if embedder is None:
         features = counted(texts).join(spelling(texts), on="completion_id", maintain_order="left")
     else:

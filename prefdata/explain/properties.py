@@ -32,8 +32,7 @@ from prefdata import tables
 from prefdata.errors import RecipeError, nearest
 from prefdata.explain._labelled import labels
 from prefdata.explain._predict import accuracy, check_folds, fit_weights
-from prefdata.measure._texts import text
-from prefdata.tables import Completions, Measures, Pairs, Prompts, Ratings
+from prefdata.tables import Completions, Measures, Pairs, Prompts, Ratings, text_of
 
 SCOPE = "all"
 
@@ -168,7 +167,9 @@ def _rated(ratings: Ratings, annotator: str | None) -> pl.DataFrame:
 
 def _differences(rows: pl.DataFrame, rated: pl.DataFrame, completions: Completions) -> pl.DataFrame:
     """The labels with a column in {1, 0, -1} for each property, null where it is not known."""
-    words = completions.select("completion_id", words=text().str.count_matches(r"\S+"))
+    words = completions.select(
+        "completion_id", words=text_of("completion").str.count_matches(r"\S+")
+    )
     traits = words.join(rated, on="completion_id", how="left")
     for side in ("a", "b"):
         rows = rows.join(

@@ -40,6 +40,7 @@ from prefdata.tables import (
     Ratings,
     Rationales,
     digest,
+    text_of,
 )
 
 SCOPE = "all"
@@ -165,7 +166,7 @@ def _rows(prompts: Prompts, completions: Completions, pairs: Pairs) -> pl.DataFr
     """Pairs with the texts of their sides as messages and as plain text, sorted by id."""
     rows = pairs.select("pair_id", "prompt_id", "chosen_id", "rejected_id")
     rows = with_groups(rows.join(prompts.select("prompt_id", "prompt"), on="prompt_id"), prompts)
-    text = pl.col("completion").list.eval(pl.element().struct["content"]).list.join("\n")
+    text = text_of("completion")
     for side in ("chosen", "rejected"):
         said = completions.select(
             pl.col("completion_id").alias(f"{side}_id"),

@@ -7,8 +7,7 @@ A partial solution is a completion of one message whose text begins with that of
 import polars as pl
 
 from prefdata.errors import TableError
-from prefdata.export._texts import text_of
-from prefdata.tables import Completions, Samples
+from prefdata.tables import Completions, Samples, text_of
 
 
 def steps(completions: Completions, samples: Samples, *, where: str) -> pl.DataFrame:

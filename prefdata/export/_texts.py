@@ -35,11 +35,6 @@ def one_message(frame: pl.DataFrame, *columns: str, where: str) -> pl.DataFrame:
     return frame
 
 
-def text_of(column: str) -> pl.Expr:
-    """The texts of a conversation's messages, put together by line breaks."""
-    return pl.col(column).list.eval(pl.element().struct.field("content")).list.join("\n")
-
-
 def message(role: str, content: pl.Expr) -> pl.Expr:
     """A conversation of one message."""
     return pl.concat_list(pl.struct(pl.lit(role).alias("role"), content.alias("content"))).cast(

@@ -11,8 +11,7 @@ via Joint Preference Optimization (DOVE).
 
 import polars as pl
 
-from prefdata.export._texts import text_of
-from prefdata.tables import Completions, Format, Pairs, Prompts, Rows, check, plain
+from prefdata.tables import Completions, Format, Pairs, Prompts, Rows, check, plain, text_of
 
 SIDES = ("chosen", "rejected")
 

@@ -5,12 +5,6 @@ import polars as pl
 from prefdata.tables import Completions
 
 
-def text() -> pl.Expr:
-    """The contents of a completion's messages, as one text."""
-    content = pl.element().struct.field("content")
-    return pl.col("completion").list.eval(content).list.join("\n")
-
-
 def log_length(completions: Completions) -> pl.DataFrame:
     """`completion_id, log_length`: the logarithm of one more than its characters."""
     size = pl.col("completion").list.eval(pl.element().struct.field("content").str.len_chars())

@@ -19,7 +19,7 @@ import polars as pl
 
 from prefdata.errors import RecipeError, nearest
 from prefdata.people.form import Form
-from prefdata.tables import Messages, digest, with_sides
+from prefdata.tables import digest, with_sides, written
 
 READ = ("prompts", "completions", "assignments", "pairs", "votes", "ratings")
 PEOPLE = r"^human(:|$)"
@@ -196,14 +196,7 @@ def _texts(tables: Tables, units: Sequence[Unit]) -> dict[str, tuple[str, str]]:
         .join(tables["prompts"].select("prompt_id", "prompt"), on="prompt_id")
         .select("completion_id", "prompt", "completion")
     )
-    return {id: (said(prompt), said(completion)) for id, prompt, completion in rows.rows()}
-
-
-def said(messages: Messages) -> str:
-    """A single message as its text; several under the names of their roles."""
-    if len(messages) == 1:
-        return messages[0]["content"]
-    return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in messages)
+    return {id: (written(prompt), written(completion)) for id, prompt, completion in rows.rows()}
 
 
 def _others(tables: Tables) -> dict[Unit, tuple[float, int]]:

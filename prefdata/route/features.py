@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 
 from prefdata import tables
 from prefdata.estimate._evidence import embed
-from prefdata.measure._texts import text
 from prefdata.route._alike import names, rouge_l, shared_part, words
 from prefdata.route._groups import prompt_of
 from prefdata.route._posterior import preference
 from prefdata.route._signals import by_models, signals
 from prefdata.stage import Asks, Model
-from prefdata.tables import SIDES, Completions, Pairs, Prompts, Scores, Votes, pair_ids, with_sides
+from prefdata.tables import SIDES, Completions, Pairs, Prompts, Scores, Votes, pair_ids, text_of, with_sides
 
 Floats = NDArray[np.floating[Any]]
 
@@ -84,9 +83,8 @@ def features(
 def _texts(
     rows: pl.DataFrame, prompts: Prompts, completions: Completions, votes: Votes
 ) -> pl.DataFrame:
-    said = completions.select("completion_id", text=text())
-    content = pl.col("prompt").list.eval(pl.element().struct.field("content")).list.join("\n")
-    known = prompts.select("prompt_id", prompt_length=words(content).list.len())
+    said = completions.select("completion_id", text=text_of("completion"))
+    known = prompts.select("prompt_id", prompt_length=words(text_of("prompt")).list.len())
     both = prompt_of(rows, votes).join(known, on="prompt_id", how="left", maintain_order="left")
     for side in SIDES:
         named = said.select(

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from prefdata.screen import write
 from prefdata.screen.summary import draw_partial
-from prefdata.tables import VALUES
+from prefdata.tables import VALUES, Messages, written
 from prefdata.version import Version
 from prefdata.version.card import some_of_each, unscored
 from prefdata.version.diff import Diff
@@ -22,8 +22,6 @@ SIDE_BY_SIDE = 100  # columns from which chosen and rejected stand beside each o
 PROMPT_LINES = 6
 COMPLETION_LINES = 10
 MEASURES = 12
-
-Messages = Sequence[Mapping[str, str]]
 
 
 def shown_pairs(version: Version, n: int) -> list[dict[str, Any]]:
@@ -162,20 +160,13 @@ def _certainty(pair: Mapping[str, Any]) -> str:
 
 def clipped(messages: Messages | None, width: int, lines: int) -> Text:
     """A conversation as text, in at most `lines` lines of `width`, and how much is left out."""
-    whole = write.text(written(messages or ()), lines=True)
+    whole = write.text(written(messages or (), "\n"), lines=True)
     wrapped = whole.wrap(Console(width=width), width)
     if len(wrapped) <= lines:
         return whole
     kept = Text("\n").join(wrapped[:lines])
     left = len(whole.plain) - len(kept.plain)
     return kept.append(f"\n… {write.count(max(left, 1))} more characters", "dim")
-
-
-def written(messages: Messages) -> str:
-    """A conversation as text; who speaks is named where there is more than one message."""
-    if len(messages) == 1:
-        return messages[0]["content"]
-    return "\n".join(f"{turn['role']}: {turn['content']}" for turn in messages)
 
 
 def _draw_loading(version: Version, on: Console) -> None:

@@ -8,7 +8,7 @@ import polars as pl
 from prefdata.errors import RecipeError, TableError
 from prefdata.estimate._sides import ask_about, parts
 from prefdata.stage import Asks, Model
-from prefdata.tables import Completions, Dropped, Pairs, Prompts
+from prefdata.tables import Completions, Dropped, Pairs, Prompts, text_of
 
 SIDES = ("chosen", "rejected")
 
@@ -110,8 +110,7 @@ def _in_words(min_characters: int) -> pl.Expr:
 def _texts(pairs: Pairs, completions: Completions, case_counts: bool) -> pl.DataFrame:
     """The normal form of each paired completion's text, and how many characters say something."""
     wanted = pl.concat([pairs["chosen_id"], pairs["rejected_id"]]).unique()
-    content = pl.col("completion").list.eval(pl.element().struct.field("content"))
-    text = content.list.join("\n").str.normalize("NFKC")
+    text = text_of("completion").str.normalize("NFKC")
     text = text.str.replace_all(r"\p{Cf}+", "")
     text = text.str.replace_all(r"\s+", " ").str.strip_chars()
     if not case_counts:

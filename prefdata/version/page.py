@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from prefdata.tables import written
 from prefdata.version import charts
 from prefdata.version.charts import number, said
 from prefdata.version.constitution import ABOUT, FIGURES, Standing, standing
@@ -320,12 +321,7 @@ def _vote(vote: Mapping[str, Any]) -> str:
 
 
 def _text(messages: Sequence[Mapping[str, str]] | None) -> str:
-    turns = messages or ()
-    whole = "\n\n".join(
-        turn["content"] if len(turns) == 1 else f"{turn['role']}: {turn['content']}"
-        for turn in turns
-    )
-    return said(_cut(whole, TEXT))
+    return said(_cut(written(messages or ()), TEXT))
 
 
 def _cut(text: str, most: int) -> str:

@@ -88,6 +88,8 @@ def _plain(name: str) -> str:
 
 def _inside(entry: str, name: str) -> bool:
     """Whether the name contains the entry and not as a part of a longer word or number."""
+    if entry not in name:
+        return False  # nearly always; a pattern for each would be compiled anew for every name
     before, after = ("a-z" if end.isalpha() else "0-9" for end in (entry[0], entry[-1]))
     return re.search(f"(?<![{before}]){re.escape(entry)}(?![{after}])", name) is not None
 

@@ -262,6 +262,11 @@ def _with_texts(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def number(name: str) -> pl.Expr:
+    """A column as numbers, whatever a file has it as; null where it is none."""
+    return pl.col(name).cast(pl.Float64, strict=False)
+
+
 def plain(text: str | pl.Expr) -> pl.Expr:
     """A text without what no reader sees or minds: case, spacing, forms of one letter."""
     said = pl.col(text) if isinstance(text, str) else text

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from prefdata.check.data import Data
+from prefdata.check.data import Data, number
 from prefdata.check.finding import Finding, counted, skipped
 
 NUMBERS = ("score_chosen", "score_rejected", "margin", "soft_label")
@@ -19,9 +19,9 @@ def orientation(data: Data) -> Finding:
     texts = [name for name in NUMBERS if name in there and data.rows.schema[name] == pl.String]
     tests: list[pl.Expr] = [pl.col(name).is_not_null() for name in texts]
     if {"score_chosen", "score_rejected"} <= set(there):
-        tests.append(_number("score_chosen") < _number("score_rejected"))
+        tests.append(number("score_chosen") < number("score_rejected"))
     tests += [
-        _number(name) < low for name, low in (("margin", 0.0), ("soft_label", 0.5)) if name in there
+        number(name) < low for name, low in (("margin", 0.0), ("soft_label", 0.5)) if name in there
     ]
     against = pl.col("vote_share") < 0.5
     voted = data.paired.drop_nulls("vote_share") if "vote_share" in there else data.paired.clear()
@@ -50,7 +50,3 @@ def orientation(data: Data) -> Finding:
         f"pairs whose chosen side is the worse one by its own scores{what}",
         "turn them round, or find out which of the two columns means what; make scores numbers",
     )
-
-
-def _number(name: str) -> pl.Expr:
-    return pl.col(name).cast(pl.Float64, strict=False)

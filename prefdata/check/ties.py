@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from prefdata.check.data import Data
+from prefdata.check.data import Data, number
 from prefdata.check.finding import Finding, counted, skipped
 
 
@@ -11,9 +11,9 @@ def ties(data: Data) -> Finding:
     there = data.rows.columns
     tests: list[pl.Expr] = []
     if {"score_chosen", "score_rejected"} <= set(there):
-        tests.append(_number("score_chosen") == _number("score_rejected"))
+        tests.append(number("score_chosen") == number("score_rejected"))
     tests += [
-        _number(name) == value
+        number(name) == value
         for name, value in (("margin", 0.0), ("soft_label", 0.5), ("vote_share", 0.5))
         if name in there
     ]
@@ -27,7 +27,3 @@ def ties(data: Data) -> Finding:
         "pairs whose sides were found equally good",
         "drop them (select.margin), or export ties as ties for a trainer that takes them",
     )
-
-
-def _number(name: str) -> pl.Expr:
-    return pl.col(name).cast(pl.Float64, strict=False)

@@ -59,11 +59,9 @@ def attributes(
     long = means.agg(value=value)
     wide = long.select("completion_id", "prompt_id").unique().sort("completion_id")
     for name in names:
-        own = long.filter(pl.col("criterion") == name).select(
-            "completion_id", value=pl.col("value")
-        )
-        wide = wide.join(own.rename({"value": name}), on="completion_id", how="left",
-                         maintain_order="left")  # fmt: skip
+        own = long.filter(pl.col("criterion") == name)
+        own = own.select("completion_id", pl.col("value").alias(name))
+        wide = wide.join(own, on="completion_id", how="left", maintain_order="left")
     told = [
         pl.format("{}:{}", pl.lit(name), (pl.col(name) + 0.5).floor().cast(pl.Int64))
         for name in names

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from prefdata.errors import RecipeError
+from prefdata.measure._wilson import Z95
 
 Floats = NDArray[np.floating[Any]]
 Kind = Literal["linear", "ridge", "quadratic", "trees"]
@@ -148,5 +149,5 @@ def rank_correlation(one: Floats, other: Floats) -> float:
 
 def _interval(rho: float, n: int) -> tuple[float, float]:
     error = math.sqrt((1 + rho**2 / 2) / max(n - 3, 1))
-    middle, away = math.atanh(min(max(rho, -1 + 1e-12), 1 - 1e-12)), 1.959964 * error
+    middle, away = math.atanh(min(max(rho, -1 + 1e-12), 1 - 1e-12)), Z95 * error
     return math.tanh(middle - away), math.tanh(middle + away)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from prefdata import tables
 from prefdata.errors import RecipeError, nearest
 
 
@@ -34,15 +35,29 @@ def named(scores: pl.DataFrame, score: str, *, where: str, subject: str = "pair"
     return found.select("subject_id", "value")
 
 
+def with_score(
+    rows: pl.DataFrame,
+    scores: pl.DataFrame | None,
+    score: str,
+    *,
+    where: str,
+    column: str = "value",
+) -> pl.DataFrame:
+    """Rows with `pair_id`, and its score as a column, null where there is none; see `named`."""
+    there = tables.empty("scores") if scores is None else scores
+    known = named(there, score, where=where).rename({"subject_id": "pair_id", "value": column})
+    return rows.join(known, on="pair_id", how="left", maintain_order="left")
+
+
 def scores_of(
     subject: str,
     rows: pl.DataFrame,
     values: Mapping[str, str | pl.Expr | pl.Series],
     *,
-    model: str,
+    model: str | None,
     request_id: str | None = None,
 ) -> pl.DataFrame:
-    """Rows of `scores` by a model, about what `<subject>_id` of `rows` names.
+    """Rows of `scores` by a model, or by none, about what `<subject>_id` of `rows` names.
 
     `values` are its scores' names with the columns that hold them, null where there is none, and
     `request_id` is the column with the request that they came from.
@@ -53,7 +68,7 @@ def scores_of(
             subject_id=f"{subject}_id",
             subject=pl.lit(subject),
             score=pl.lit(name),
-            model=pl.lit(model),
+            model=pl.lit(model, pl.String),
             value=value,
             request_id=asked,
         ).drop_nulls("value")

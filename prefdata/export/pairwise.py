@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from prefdata.errors import RecipeError, TableError
-from prefdata.estimate._named import named
+from prefdata.estimate._named import with_score
 from prefdata.export._policy import Policy, Ties, kept
 from prefdata.export._tool_calls import ToolCalls, as_fields
 from prefdata.tables import Completions, Format, Pairs, Prompts, Rows, Scores, check, plain
@@ -76,9 +76,7 @@ def pairwise(
             raise RecipeError(
                 f"export.pairwise: the column {wanted!r} is wanted, but no stage made scores"
             )
-        values = named(scores, wanted, where="export.pairwise")
-        values = values.rename({"subject_id": "pair_id", "value": name})
-        rows = rows.join(values, on="pair_id", how="left", maintain_order="left")
+        rows = with_score(rows, scores, wanted, where="export.pairwise", column=name)
     return Rows(rows)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import polars as pl
 
 from prefdata import tables
+from prefdata.estimate._named import scores_of
 from prefdata.tables import Scores
 
 
@@ -18,19 +19,9 @@ def scored(
 ) -> Scores:
     """`scores` with the columns `names` of `rows` (by `<subject>_id`), in place of those of old."""
     columns = tables.schema("scores").columns
-    made = [
-        rows.filter(pl.col(name).is_not_null()).select(
-            subject_id=f"{subject}_id",
-            subject=pl.lit(subject),
-            score=pl.lit(name),
-            model=pl.lit(model, pl.String),
-            value=pl.col(name).cast(pl.Float64),
-            stderr=pl.lit(None, pl.Float64),
-            request_id=pl.lit(None, pl.String),
-        )
-        for name in names
-    ]
-    new = pl.concat([each.select(*columns) for each in made])
+    values = {name: pl.col(name).cast(pl.Float64) for name in names}
+    made = scores_of(subject, rows, values, model=model)
+    new = made.with_columns(stderr=pl.lit(None, pl.Float64)).select(*columns)
     if scores is None:
         return Scores(new)
     key = ["subject_id", "subject", "score", "model"]

@@ -24,7 +24,7 @@ from typing_extensions import TypedDict
 from prefdata import tables
 from prefdata.aggregate._annotators import is_by
 from prefdata.errors import RecipeError, nearest
-from prefdata.estimate._named import named
+from prefdata.estimate._named import with_score
 from prefdata.tables import SIDES, Assignments, Pairs, Scores, Votes, pair_ids, with_sides
 
 Floats = NDArray[np.floating[Any]]
@@ -155,9 +155,7 @@ def _costs(rows: pl.DataFrame, scores: Scores | None, budget: Budget, where: str
     if price is None:
         return None
     if isinstance(price, str):
-        there = tables.empty("scores") if scores is None else pl.DataFrame(scores)
-        known = named(there, price, where=where).rename({"subject_id": "pair_id"})
-        cost = rows.join(known, on="pair_id", how="left", maintain_order="left")["value"]
+        cost = with_score(rows, scores, price, where=where)["value"]
     else:
         cost = pl.Series([price], dtype=pl.Float64).new_from_index(0, rows.height)
     bad = rows.filter((cost.is_null() | ~(cost.fill_null(0.0) > 0)).rename("bad"))

@@ -6,8 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from prefdata import tables
-from prefdata.estimate._named import named
+from prefdata.estimate._named import with_score
 from prefdata.route._groups import By, groups_of
 from prefdata.tables import Prompts, Scores, Votes
 
@@ -33,9 +32,7 @@ def tags_of(
     names, inside = groups_of(rows, votes, prompts, by, 1)
     columns = [inside]
     for feature in features:
-        there = tables.empty("scores") if scores is None else pl.DataFrame(scores)
-        known = named(there, feature, where=where).rename({"subject_id": "pair_id"})
-        value = rows.join(known, on="pair_id", how="left", maintain_order="left")["value"]
+        value = with_score(rows, scores, feature, where=where)["value"]
         if value.drop_nulls().n_unique() == 2:
             names.append(feature)
             columns.append((value == value.max()).fill_null(False).to_numpy()[:, None])

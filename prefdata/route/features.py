@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from prefdata import tables
 from prefdata.estimate._evidence import embed
+from prefdata.estimate._named import scores_of
 from prefdata.route._alike import names, rouge_l, shared_part, words
 from prefdata.route._groups import prompt_of
 from prefdata.route._posterior import preference
@@ -119,13 +120,5 @@ def _cosines(rows: pl.DataFrame, vectors: pl.DataFrame) -> pl.DataFrame:
 
 def _scored(rows: pl.DataFrame, names: tuple[str, ...], model: str | None) -> pl.DataFrame:
     """A score of each row and name, where there is a value."""
-    long = rows.select("pair_id", *(pl.col(name).cast(pl.Float64) for name in names)).unpivot(
-        names, index="pair_id", variable_name="score"
-    )
-    return long.drop_nulls("value").select(
-        subject_id="pair_id",
-        subject=pl.lit("pair"),
-        score="score",
-        model=pl.lit(model, pl.String),
-        value="value",
-    )
+    values = {name: pl.col(name).cast(pl.Float64) for name in names}
+    return scores_of("pair", rows, values, model=model)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from prefdata import tables
 from prefdata.errors import RecipeError
-from prefdata.estimate._named import named
+from prefdata.estimate._named import with_score
 from prefdata.route._budget import Budget, open_rows, spend
 from prefdata.route._groups import By, groups_of
 from prefdata.route._people import compared
@@ -116,10 +116,7 @@ def _described(
     columns = [pl.lit(1.0).alias("one"), (pl.col(share) - 0.5).abs().alias("sure"), *others]
     told = rows
     for at, score in enumerate(features):
-        there = tables.empty("scores") if scores is None else pl.DataFrame(scores)
-        value = named(there, score, where=where).rename({"subject_id": "pair_id"})
-        value = value.rename({"value": f"feature {at}"})
-        told = told.join(value, on="pair_id", how="left", maintain_order="left")
+        told = with_score(told, scores, score, where=where, column=f"feature {at}")
         columns.append(f"feature {at}")
     return told.select(columns).fill_null(0.0).to_numpy().astype(np.float64)
 

@@ -22,7 +22,17 @@ from prefdata.route._groups import prompt_of
 from prefdata.route._posterior import preference
 from prefdata.route._signals import by_models, signals
 from prefdata.stage import Asks, Model
-from prefdata.tables import SIDES, Completions, Pairs, Prompts, Scores, Votes, pair_ids, text_of, with_sides
+from prefdata.tables import (
+    SIDES,
+    Completions,
+    Pairs,
+    Prompts,
+    Scores,
+    Votes,
+    pair_ids,
+    text_of,
+    with_sides,
+)
 
 Floats = NDArray[np.floating[Any]]
 

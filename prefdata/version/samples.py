@@ -46,11 +46,16 @@ def _votes(votes: pl.DataFrame, chosen: str, rejected: str) -> list[dict[str, An
     a, b = sorted((chosen, rejected))
     mine = votes.filter((pl.col("completion_a") == a) & (pl.col("completion_b") == b))
     side = pl.col("preference") if a == chosen else 1 - pl.col("preference")
-    says = (
-        pl.when(side.is_null()).then(pl.lit("unscored")).when(side > 0.5).then(pl.lit("chosen"))
-        .when(side < 0.5).then(pl.lit("rejected")).otherwise(pl.lit("tie"))
+    named = says(side, pl.lit("chosen"), pl.lit("rejected"))
+    return mine.with_columns(says=named).sort("annotator", "criterion", "draw").to_dicts()
+
+
+def says(preference: pl.Expr, one: pl.Expr, other: pl.Expr) -> pl.Expr:
+    """A vote in a word: which of the two it prefers, "tie", or "unscored"."""
+    return (
+        pl.when(preference.is_null()).then(pl.lit("unscored")).when(preference > 0.5).then(one)
+        .when(preference < 0.5).then(other).otherwise(pl.lit("tie"))
     )  # fmt: skip
-    return mine.with_columns(says=says).sort("annotator", "criterion", "draw").to_dicts()
 
 
 def tally(votes: list[dict[str, Any]]) -> dict[str, int]:

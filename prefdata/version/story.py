@@ -13,6 +13,7 @@ import polars as pl
 
 from prefdata.errors import VersionError
 from prefdata.tables import SIDES, VALUES, pair_ids
+from prefdata.version.samples import says
 from prefdata.version.stored import Version, data_folder, listed
 
 Kind = Literal["pair", "completion", "prompt"]
@@ -216,12 +217,8 @@ def _said(votes: pl.DataFrame, chosen: str | None) -> list[dict[str, Any]]:
         is_a = pl.col(first) == chosen
         names = [pl.when(is_a).then(pl.lit(x)).otherwise(pl.lit(y)) for x, y in turned]
     toward, a_first = pl.col("preference"), pl.col("a_first")
-    says = (
-        pl.when(toward.is_null()).then(pl.lit("unscored")).when(toward > 0.5).then(names[0])
-        .when(toward < 0.5).then(names[1]).otherwise(pl.lit("tie"))
-    )  # fmt: skip
     shown = pl.when(a_first).then(names[0]).when(~a_first).then(names[1])
-    ordered = votes.with_columns(says=says, shown_first=shown)
+    ordered = votes.with_columns(says=says(toward, *names), shown_first=shown)
     return ordered.sort("annotator", "criterion", first, second, "draw").to_dicts()
 
 

@@ -3,7 +3,7 @@
 import polars as pl
 
 from prefdata.errors import TableError
-from prefdata.tables import MESSAGES, Completions, Prompts
+from prefdata.tables import MESSAGES, Completions, Pairs, Prompts
 
 
 def with_texts(
@@ -20,6 +20,16 @@ def with_texts(
         rows = rows.join(said, on=f"{side}_id", how="left", maintain_order="left")
         rows = rows.rename({"completion": side})
     return rows
+
+
+def refuse_joint(pairs: Pairs, *, where: str, instead: str) -> None:
+    """`TableError` for pairs of answers to different prompts, with what to do `instead`."""
+    joint = pairs.filter(pl.col("prompt_id").is_null())
+    if joint.height:
+        raise TableError(
+            f"{where}: {joint.height} pairs compare answers to different prompts, which a row with "
+            f"one prompt cannot hold, first {joint['pair_id'][0]}; {instead}"
+        )
 
 
 def one_message(frame: pl.DataFrame, *columns: str, where: str) -> pl.DataFrame:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from prefdata.errors import RecipeError, TableError
-from prefdata.export._texts import with_texts
+from prefdata.export._texts import refuse_joint, with_texts
 from prefdata.tables import (
     Completions,
     Format,
@@ -72,12 +72,7 @@ def _of_pairs(pairs: Pairs | None, where: str) -> pl.DataFrame:
         raise TableError(
             f"{where}: no stage made pairs; give edges to class completions by strength"
         )
-    joint = pairs.filter(pl.col("prompt_id").is_null())
-    if joint.height:
-        raise TableError(
-            f"{where}: {joint.height} pairs compare answers to different prompts, first "
-            f"{joint['pair_id'][0]}; a control token says what is good for one prompt"
-        )
+    refuse_joint(pairs, where=where, instead="a control token says what is good for one prompt")
     weight = pl.col("weight").fill_null(1.0).cast(pl.Float64)
     return pl.concat(
         pairs.select("pair_id", "prompt_id", completion_id=f"{side}_id", class_id=pl.lit(at),

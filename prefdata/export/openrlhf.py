@@ -12,8 +12,7 @@ from typing import Literal
 
 import polars as pl
 
-from prefdata.errors import TableError
-from prefdata.export._texts import one_message
+from prefdata.export._texts import one_message, refuse_joint
 from prefdata.export.binary import binary
 from prefdata.export.pairwise import pairwise
 from prefdata.tables import Completions, Pairs, Prompts, Rows
@@ -47,12 +46,7 @@ def openrlhf(
                 "completion_id",
             )
         )
-    joint = pairs.filter(pl.col("prompt_id").is_null())
-    if joint.height:
-        raise TableError(
-            f"{where}: {joint.height} pairs compare answers to different prompts, first "
-            f"{joint['pair_id'][0]}; use export.joint"
-        )
+    refuse_joint(pairs, where=where, instead="use export.joint")
     explicit = pairwise(prompts, completions, pairs)
     one_message(explicit, "chosen", "rejected", where=where)
     margin = pl.col("margin") if "margin" in explicit.columns else pl.lit(None, pl.Float64)

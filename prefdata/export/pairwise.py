@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from prefdata.errors import RecipeError, TableError
+from prefdata.errors import RecipeError
 from prefdata.estimate._named import with_score
 from prefdata.export._policy import Policy, Ties, kept
+from prefdata.export._texts import refuse_joint
 from prefdata.export._tool_calls import ToolCalls, as_fields
 from prefdata.tables import Completions, Format, Pairs, Prompts, Rows, Scores, check, plain
 
@@ -86,13 +87,7 @@ def _with_messages(
     asked = prompts.select("prompt_id", "prompt")
     answers = completions.select("completion_id", pl.col("completion").alias("answer"))
     if explicit_prompt:
-        joint = pairs.filter(pl.col("prompt_id").is_null())
-        if joint.height:
-            raise TableError(
-                f"export.pairwise: {joint.height} pairs compare answers to different prompts, "
-                f"which a row with one prompt cannot hold, first {joint['pair_id'][0]}; use "
-                "explicit_prompt = false"
-            )
+        refuse_joint(pairs, where="export.pairwise", instead="use explicit_prompt = false")
         rows = pairs.join(asked, on="prompt_id", how="left")
     else:
         own = completions.select("completion_id", "prompt_id").join(asked, on="prompt_id")

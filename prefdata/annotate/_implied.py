@@ -29,8 +29,11 @@ def implied(
     trainers have it. The requests are those of estimate.log_likelihood. `request_id` is the
     policy's.
     """
-    given = {"completion": rows["completion"], "options": {"end": END}}
-    asked = [requests(each, "logprobs", rows["prompt"], **given) for each in (policy, reference)]
+    prompt, said = rows["prompt"], rows["completion"]
+    asked = [
+        requests(each, "logprobs", prompt, completion=said, options={"end": END})
+        for each in (policy, reference)
+    ]
     responses = yield Requests(pl.concat(asked))
     ours, theirs = (likelihoods(rows, each, responses) for each in asked)
     value = [

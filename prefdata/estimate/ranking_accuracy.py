@@ -79,13 +79,12 @@ def ranking_accuracy(
     if rows.is_empty():
         return scores, Measures(tables.empty("measures"))
     share = rows["soft_label"].to_numpy()
-    sums, means_of = (tuple(rows[name].to_numpy() for name in two) for two in (RAW, NORMALISED))
-    raw = sums[0] - sums[1]
-    values = {
+    raw = rows[RAW[0]].to_numpy() - rows[RAW[1]].to_numpy()
+    values: dict[str, Floats] = {
         "difficulty": difficulty(raw, beta),
         "alpha_needed": expit(-beta * raw),
-        "ranked_right": ranked_right(*sums, share),
-        "ranked_right_per_token": ranked_right(*means_of, share),
+        "ranked_right": ranked_right(rows, *RAW),
+        "ranked_right_per_token": ranked_right(rows, *NORMALISED),
     }
     made = scores_of(
         "pair", rows, {name: pl.Series(value) for name, value in values.items()}, model=who
@@ -105,10 +104,12 @@ def ranking_accuracy(
     return Scores(both), Measures(pl.concat(measures))
 
 
-def ranked_right(chosen: Floats, rejected: Floats, share: Floats) -> Floats:
+def ranked_right(rows: pl.DataFrame, chosen: str, rejected: str) -> Floats:
     """1 where the model ranks as annotators do, else 0."""
-    near = np.abs(np.exp(chosen) - np.exp(rejected)) < TIED
-    return np.where(share == 0.5, near, chosen >= rejected).astype(float)
+    one, other = pl.col(chosen), pl.col(rejected)
+    near = (one.exp() - other.exp()).abs() < TIED
+    right = pl.when(pl.col("soft_label") == 0.5).then(near).otherwise(one >= other)
+    return rows.select(right.cast(pl.Float64)).to_series().to_numpy()
 
 
 def difficulty(margin: Floats, beta: float) -> Floats:

@@ -18,8 +18,8 @@ def sample_pairs(frames: Frames, n: int) -> list[dict[str, Any]]:
     pairs = table["pairs"].sort(
         ["soft_label", "margin", "pair_id"], descending=[True, True, False], nulls_last=True
     )
-    last = pairs.height - 1
-    places = sorted({round(i * last / max(n - 1, 1)) for i in range(min(n, pairs.height))})
+    n = min(n, pairs.height)
+    places = sorted({round(i * (pairs.height - 1) / max(n - 1, 1)) for i in range(n)})
     chosen = pairs[places]
     prompts = table["prompts"].join(chosen, on="prompt_id", how="semi")
     sides = pl.concat([chosen["chosen_id"], chosen["rejected_id"]]).unique().implode()

@@ -58,7 +58,13 @@ Strict = Annotated[bool, flag("--strict", "A bad source row is an error, not qua
 
 
 @contextmanager
-def reported(as_json: bool, data: Path | None = None, *, building: bool = False) -> Generator[None]:
+def reported(
+    as_json: bool,
+    data: Path | None = None,
+    *,
+    building: bool = False,
+    stopped: str = "nothing was changed",
+) -> Generator[None]:
     """End a command that fails or is stopped with a message and its exit code."""
     with ExitStack() as heeding:
         try:
@@ -89,7 +95,7 @@ def reported(as_json: bool, data: Path | None = None, *, building: bool = False)
             _complain(as_json, said, type(error).__name__, "error")
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
-            said = how_to_go_on(data, str(error)) if building else "nothing was changed"
+            said = how_to_go_on(data, str(error)) if building else stopped
             # Of a build that was stopped, which is not told by its type: that is loaded late.
             _complain(as_json, said, "Interrupted", "stopped", getattr(error, "requests", None))
             raise typer.Exit(130) from error

@@ -45,8 +45,8 @@ def inspected(
     share = data["place"].n_unique() / max(places, 1)
     if share > personal_level and "personal" not in allow:
         refusals.append(
-            f"there is personal data in {_texts(data)} of {places:,}, {share:.2%}, and the level is "
-            f"{personal_level:.2%}; take it out, raise the level, or allow personal"
+            f"there is personal data in {_texts(data)} of {places:,}, {share:.2%}, and the level "
+            f"is {personal_level:.2%}; take it out, raise the level, or allow personal"
         )
     if clashes and "licence" not in allow:
         refusals.append(

@@ -126,11 +126,6 @@ def draw_pushed(planned: Plan, done: Pushed, on: Console) -> None:
     else:
         on.print(write.text("nothing to do", "bold green"))
     if view := next(iter(planned.version.manifest["exports"]), None):
-        on.print(
-            write.text(
-                f'load_dataset("{planned.repository.name}", "{view}", revision="{done.tags[-1]}")',
-                "dim",
-            ),
-            soft_wrap=True,
-        )
+        load = f'"{planned.repository.name}", "{view}", revision="{done.tags[-1]}"'
+        on.print(write.text(f"load_dataset({load})", "dim"), soft_wrap=True)
     on.print(write.text(done.url, "bold"), soft_wrap=True)

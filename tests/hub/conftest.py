@@ -85,7 +85,7 @@ def made(tmp_path: Path, world: Callable[..., Any]) -> Callable[..., Version]:
     def make(n: int = 6, **changes: Any) -> Version:
         tables = changes.pop("tables", None) or world(n)
         said = {
-            "exports": views(tables),
+            **({} if "exports" in changes else {"exports": views(tables)}),
             "recipe_text": RECIPE,
             "resolved": {"name": "mini"},
             "judges": {"helpfulness": 'criterion = "helpfulness"\n'},

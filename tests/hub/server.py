@@ -15,7 +15,7 @@ deletes only what is there; a tag is made once; who has no right to a repository
 
 A fault strikes requests whose "METHOD /path" contains a text, `times` times or always: a status
 with that answer; "cut" ends the connection at once, "lost" does what was asked and then ends it,
-"slow" waits, "echo" answers 400 and repeats the request's headers.
+"slow" waits, "echo" answers 400 and repeats the header with the token.
 """
 
 import base64
@@ -311,6 +311,8 @@ def _entry(path: str, data: bytes, large: bool) -> dict[str, Any]:
 def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+        wbufsize = -1
 
         def _serve(self) -> None:
             asked = urlsplit(self.path)
@@ -328,7 +330,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 if fault.isdigit():
                     raise Refused(int(fault), "told to fail")
                 if fault == "echo":
-                    raise Refused(400, f"{dict(self.headers)}")
+                    raise Refused(400, f"Authorization: {self.headers['Authorization']}")
                 with hub.lock:
                     said = hub.answer(request, token, parse_qs(asked.query), body)
             except Refused as no:

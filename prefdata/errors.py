@@ -10,6 +10,7 @@
       BudgetError        the budget does not allow the next request
       VersionError       a version is absent, damaged or of another kind
       PushError          a version may not leave, or the Hub does not take it
+      SandboxError       a program cannot be run in isolation, and is not run
 
 A message names the place, what was expected, what was found, and what to do.
 """
@@ -57,6 +58,10 @@ class VersionError(PrefdataError):
 
 class PushError(PrefdataError):
     """A version may not leave, or the Hub does not take it."""
+
+
+class SandboxError(PrefdataError):
+    """A program cannot be run in isolation on this machine, and is not run."""
 
 
 def nearest(found: str, known: Iterable[str]) -> str:

@@ -53,6 +53,14 @@ class Model:
         return self.label or self.role
 
 
+@dataclass(frozen=True)
+class PlugIn:
+    """A function of the user's as an option: `name` is `module:function`, as the recipe has it."""
+
+    name: str
+    function: Callable[..., Any]
+
+
 def requests(
     model: Model,
     want: str,

@@ -204,7 +204,7 @@ def test_scheduled_runs_ask_only_for_what_is_new(recipe: Path, tmp_path: Path): 
     with real_server(tmp_path) as env:
         command = [sys.executable, "-m", "prefdata", "deploy", str(recipe), "--every", "20s"]
         said = subprocess.run(
-            [*command, "--data", str(tmp_path / "data"), "--json"],
+            [*command, "--set", "models.judge.malformed_rate=0", "--data", "data", "--json"],
             env=env,
             cwd=tmp_path,
             capture_output=True,

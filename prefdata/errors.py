@@ -9,6 +9,7 @@
       ModelError         a model cannot be reached or used at all
       BudgetError        the budget does not allow the next request
       VersionError       a version is absent, damaged or of another kind
+      SandboxError       a program cannot be run in isolation, and is not run
 
 A message names the place, what was expected, what was found, and what to do.
 """
@@ -52,6 +53,10 @@ class BudgetError(PrefdataError):
 
 class VersionError(PrefdataError):
     """A version is absent, damaged or of another kind."""
+
+
+class SandboxError(PrefdataError):
+    """A program cannot be run in isolation on this machine, and is not run."""
 
 
 def nearest(found: str, known: Iterable[str]) -> str:

@@ -26,7 +26,7 @@ from prefdata.models.weights import is_path
 from prefdata.recipe import Recipe, StageSpec, explain, find_stage, stages
 from prefdata.stage import Contract, Model, Stage, contract
 from prefdata.version.splits import checked
-from prefdata.version.stored import NAME
+from prefdata.version.stored import NAME, TAKEN
 
 # Options that mean the same in every stage that has them.
 BOUNDS: Mapping[str, Mapping[str, Any]] = {
@@ -325,6 +325,11 @@ def _check_names(recipe: Recipe, exports: tuple[PlannedStage, ...]) -> None:
             raise RecipeError(
                 f"recipe {recipe.name}: the export {name!r} cannot name a folder; give it a name "
                 "of small letters, digits, '.', '_' and '-', a letter or digit first"
+            )
+        if name in TAKEN:
+            raise RecipeError(
+                f"recipe {recipe.name}: the export {name!r} would have the name of a table or file "
+                f'of the version; give it another: name = "{name}-export"'
             )
 
 

@@ -9,6 +9,7 @@ import pytest
 from prefdata.errors import PrefdataError, RecipeError
 from prefdata.plan import plan
 from prefdata.recipe import Recipe, bundled, find_stage, stages
+from prefdata.version.stored import TAKEN
 
 GOOD = """
 name = "good"
@@ -125,6 +126,14 @@ def test_an_unknown_recipe_names_the_nearest():
 def test_bundled_recipes_resolve():
     for name in bundled():
         assert plan(Recipe.load(name)).recipe.name == name
+
+
+def test_an_export_with_the_name_of_a_table_is_refused_and_none_has_one_of_itself(folder: Path):
+    """The writing of a version refuses it too, but by then all was asked and paid."""
+    named = GOOD.replace('use = "export.pairwise"', 'use = "export.pairwise"\nname = "votes"')
+    with pytest.raises(RecipeError, match="name of a table or file of the version"):
+        plan(Recipe.load(write(folder, named)))
+    assert not TAKEN & {use.removeprefix("export.") for use in stages() if "export." in use}
 
 
 def changed(folder: Path, *changes: str) -> Recipe:

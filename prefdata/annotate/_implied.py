@@ -3,6 +3,7 @@
 import polars as pl
 
 from prefdata.annotate._rewards import sound
+from prefdata.estimate.log_likelihood import END
 from prefdata.stage import Asks, Model, requests
 from prefdata.tables import Requests
 
@@ -24,10 +25,13 @@ def implied(
 ) -> Asks[pl.DataFrame]:
     """Rows of `prompt, completion` with `log_ratio`, null and `unscored` where there is none.
 
-    `request_id` is the policy's.
+    Where a completion ends is part of what a policy was taught to prefer: its end counts, as
+    trainers have it. The requests are those of estimate.log_likelihood. `request_id` is the
+    policy's.
     """
+    prompt, said = rows["prompt"], rows["completion"]
     asked = [
-        requests(each, "logprobs", rows["prompt"], completion=rows["completion"])
+        requests(each, "logprobs", prompt, completion=said, options={"end": END})
         for each in (policy, reference)
     ]
     responses = yield Requests(pl.concat(asked))

@@ -1,48 +1,72 @@
 """`prefdata annotate`: hand tasks out to people and take back what they answered."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from prefdata.commands.common import VERSIONS, Data, Json, flag, reported
+from prefdata.commands.common import (
+    VERSIONS,
+    Data,
+    Json,
+    VersionName,
+    flag,
+    reported,
+    with_options_of,
+)
 
-Name = Annotated[
-    str, typer.Argument(metavar="NAME[@ID]", help="A version; without an id, the newest.")
-]
-Layout = Annotated[
-    str,
-    typer.Option(metavar="LAYOUT", help="pairwise (two side by side) or rating (one by itself)."),
-]
-JudgeName = Annotated[
-    str | None,
-    typer.Option(
-        "--judge",
-        metavar="JUDGE",
-        help="By whose rubric; by default that of the version's only judge of this kind.",
-    ),
-]
-Most = Annotated[
-    int | None,
-    typer.Option("--limit", min=0, metavar="N", help="At most N tasks, the first of the queue."),
-]
-Annotators = Annotated[
-    list[str] | None,
-    typer.Option("--annotator", metavar="WHO", help="Whom the tasks are for; may be repeated."),
-]
-Overlap = Annotated[
-    int, typer.Option(min=1, metavar="N", help="How many people answer the same task.")
-]
-Gold = Annotated[
-    float,
-    typer.Option(min=0, max=1, metavar="SHARE", help="Gold questions, as a share of the tasks."),
-]
-GoldBy = Annotated[
-    str | None,
-    typer.Option(metavar="ANNOTATOR", help="Whose answers are gold, such as human:expert."),
-]
-Hints = Annotated[bool, flag("--show-votes", "Show what models voted; by default no one is told.")]
-Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Which side is first comes from it.")]
+if TYPE_CHECKING:
+    from prefdata.people.tasks import Choice
+
+
+class Asking(NamedTuple):
+    """What is asked of people, and how: the options that export and sync share."""
+
+    layout: Annotated[
+        str,
+        typer.Option(
+            metavar="LAYOUT", help="pairwise (two side by side) or rating (one by itself)."
+        ),
+    ] = "pairwise"
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JUDGE",
+            help="By whose rubric; by default that of the version's only judge of this kind.",
+        ),
+    ] = None
+    limit: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="At most N tasks, the first of the queue."),
+    ] = None
+    overlap: Annotated[
+        int, typer.Option(min=1, metavar="N", help="How many people answer the same task.")
+    ] = 1
+    gold: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, metavar="SHARE", help="Gold questions, as a share of the tasks."
+        ),
+    ] = 0.0
+    gold_by: Annotated[
+        str | None,
+        typer.Option(metavar="ANNOTATOR", help="Whose answers are gold, such as human:expert."),
+    ] = None
+    hints: Annotated[
+        bool, flag("--show-votes", "Show what models voted; by default no one is told.")
+    ] = False
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Which side is first comes from it.")
+    ] = 0
+
+    def choice(self, annotators: tuple[str, ...] = ()) -> "Choice":
+        from prefdata.people.tasks import Choice
+
+        return Choice(
+            self.limit, annotators, self.overlap, self.gold, self.gold_by, self.hints, self.seed
+        )
+
+
 Replace = Annotated[bool, flag("--replace", "Take a new answer in place of a kept one.")]
 Names = Annotated[
     list[str] | None,
@@ -62,35 +86,30 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(group, rich_help_panel=VERSIONS)
 
 
+@with_options_of(Asking)
 def export(
-    version: Name,
+    asking: Asking,
+    version: VersionName,
     tool: Annotated[str, typer.Option(metavar="TOOL", help="label-studio, csv, jsonl or argilla.")],
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Where to; by default out/ of the dataset's annotations."),
     ] = None,
-    layout: Layout = "pairwise",
-    judge: JudgeName = None,
-    limit: Most = None,
-    annotators: Annotators = None,
-    overlap: Overlap = 1,
-    gold: Gold = 0.0,
-    gold_by: GoldBy = None,
-    hints: Hints = False,
-    seed: Seed = 0,
+    annotators: Annotated[
+        list[str] | None,
+        typer.Option("--annotator", metavar="WHO", help="Whom the tasks are for; may be repeated."),
+    ] = None,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
     """Write the queue of a version as tasks for people, with instructions from the rubric."""
     with reported(as_json):
         from prefdata.people import exchange
-        from prefdata.people.tasks import Choice
         from prefdata.screen import write
 
         chosen = exchange.refuse_unknown(tool)
-        named = tuple(annotators or ())
-        choice = Choice(limit, named, overlap, gold, gold_by, hints, seed)
-        found, store, asked = _asked(data, version, layout, judge, choice)
+        choice = asking.choice(tuple(annotators or ()))
+        found, store, asked = _asked(data, version, asking, choice)
         folder = out or store.folder / "out"
         paths = exchange.export(folder, asked, chosen, found.name, choice)
         told = {"version": found.ref, **asked.to_json(), "files": [str(each) for each in paths]}
@@ -127,20 +146,14 @@ def take_in(
         _tell(exchange.taken_json(exchange.take(store, given, replace=replace)), store, as_json)
 
 
+@with_options_of(Asking)
 def sync(
-    version: Name,
+    asking: Asking,
+    version: VersionName,
     url: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Where Label Studio runs; by default LABEL_STUDIO_URL."),
     ] = None,
-    layout: Layout = "pairwise",
-    judge: JudgeName = None,
-    limit: Most = None,
-    overlap: Overlap = 1,
-    gold: Gold = 0.0,
-    gold_by: GoldBy = None,
-    hints: Hints = False,
-    seed: Seed = 0,
     names: Names = None,
     replace: Replace = False,
     data: Data = None,
@@ -154,11 +167,10 @@ def sync(
     with reported(as_json):
         from prefdata.people import exchange
         from prefdata.people.server import Server
-        from prefdata.people.tasks import Choice
 
         server = Server(url)
-        choice = Choice(limit, (), overlap, gold, gold_by, hints, seed)
-        found, store, asked = _asked(data, version, layout, judge, choice)
+        choice = asking.choice()
+        found, store, asked = _asked(data, version, asking, choice)
         project, sent = exchange.sync(server, store, found.name, asked, choice)
         answers = exchange.pull(server, project, exchange.names_of(names or []))
         taken = exchange.taken_json(exchange.take(store, answers, replace=replace))
@@ -166,7 +178,7 @@ def sync(
         _tell({"version": found.ref, "project": place, "sent": sent, **taken}, store, as_json)
 
 
-def _asked(data: Path | None, version: str, layout: str, judge: str | None, choice: Any) -> Any:
+def _asked(data: Path | None, version: str, asking: Asking, choice: "Choice") -> Any:
     from prefdata.people import exchange
     from prefdata.people.form import refuse_unknown
     from prefdata.people.store import Store
@@ -174,7 +186,8 @@ def _asked(data: Path | None, version: str, layout: str, judge: str | None, choi
 
     found = find(data, version)
     store = Store(data, found.name)
-    return found, store, exchange.ask(found, store, refuse_unknown(layout), judge, choice)
+    layout = refuse_unknown(asking.layout)
+    return found, store, exchange.ask(found, store, layout, asking.judge, choice)
 
 
 def _counted(told: dict[str, Any]) -> str:

@@ -1,9 +1,11 @@
 """What commands share: options, and how a failure is reported."""
 
+import functools
+import inspect
 import os
 import shlex
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,6 +57,29 @@ Limit = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Take the first N prompts only.")
 ]
 Strict = Annotated[bool, flag("--strict", "A bad source row is an error, not quarantined.")]
+
+
+def with_options_of(kind: Callable[..., Any]) -> Callable[[Callable[..., None]], Any]:
+    """Let a command list the fields of `kind` as its options, and have them as its first argument.
+
+    So commands that share options list them once.
+    """
+
+    def decorated(command: Callable[..., None]) -> Any:
+        _, *own = inspect.signature(command, eval_str=True).parameters.values()
+        shared = inspect.signature(kind, eval_str=True).parameters
+        # Arguments without a default stand before those with one.
+        listed = sorted([*shared.values(), *own], key=lambda each: each.default is not each.empty)
+
+        def run(**given: Any) -> None:
+            command(kind(*(given.pop(name) for name in shared)), **given)
+
+        made: Any = functools.wraps(command)(run)
+        made.__signature__ = inspect.Signature(listed)
+        made.__annotations__ = {each.name: each.annotation for each in listed}
+        return made
+
+    return decorated
 
 
 @contextmanager

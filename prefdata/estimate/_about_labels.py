@@ -1,7 +1,8 @@
 """Scores that speak about a pair's label, and how to read them.
 
 They are oriented: to the side that is chosen when they are measured. Where a pair is flipped they
-are turned with it, so that they go on saying the same of the same completions.
+are turned with it, so that they go on saying the same of the same completions; what is named after
+a side, as `ref_logp_chosen`, goes with that side.
 """
 
 from typing import Literal
@@ -26,6 +27,14 @@ READINGS: dict[str, Reading] = {
 }
 
 
+# Of chosen and rejected as they stand: of the turned pair these numbers are others, which cannot be
+# told from them.
+ANEW = (
+    *("ches", "ln_ches", "difficulty", "alpha_needed", "ranked_right", "ranked_right_per_token"),
+    *("log_gradient_ratio", "policy_scenario"),
+)
+
+
 def read(frame: pl.DataFrame, score: str, *, where: str) -> pl.DataFrame:
     """Each pair's `value` of a score and its `doubt`, higher for a likelier flip, as `pair_id`.
 
@@ -47,8 +56,9 @@ def read(frame: pl.DataFrame, score: str, *, where: str) -> pl.DataFrame:
 
 
 def turned(scores: pl.DataFrame, flipped: pl.Series) -> pl.DataFrame:
-    """The scores after the pairs with these ids were flipped."""
+    """The scores after the pairs with these ids were flipped; those of `ANEW` are gone."""
     is_flipped = (pl.col("subject") == "pair") & pl.col("subject_id").is_in(flipped.implode())
+    other_side = pl.col("score").str.replace_many(["chosen", "rejected"], ["rejected", "chosen"])
     reading = pl.col("score").replace_strict(READINGS, default=None, return_dtype=pl.String)
     value = pl.col("value")
     other = (
@@ -58,7 +68,11 @@ def turned(scores: pl.DataFrame, flipped: pl.Series) -> pl.DataFrame:
         .then(1 - value)
         .otherwise(value)
     )
-    return scores.with_columns(value=pl.when(is_flipped).then(other).otherwise(value))
+    left = scores.filter(~(is_flipped & pl.col("score").is_in(ANEW)))
+    return left.with_columns(
+        score=pl.when(is_flipped).then(other_side).otherwise("score"),
+        value=pl.when(is_flipped).then(other).otherwise(value),
+    )
 
 
 def choose(

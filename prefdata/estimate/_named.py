@@ -8,18 +8,21 @@ from prefdata import tables
 from prefdata.errors import RecipeError, nearest
 
 
-def named(scores: pl.DataFrame, score: str, *, where: str, subject: str = "pair") -> pl.DataFrame:
+def named(
+    scores: pl.DataFrame, score: str, *, where: str, subject: str = "pair", maker: str = ""
+) -> pl.DataFrame:
     """`subject_id` and `value` of the score `name`, or `name@model`, of pairs or other subjects.
 
     Raises `RecipeError` for one that none of them has, though other scores are there, for a model
-    that did not give it, and for one that several models gave.
+    that did not give it, and for one that several models gave. `maker` is the stage that gives it.
     """
     name, _, model = score.partition("@")
     about = scores.filter(pl.col("subject") == subject)
     found = about.filter(pl.col("score") == name)
     if found.is_empty() and scores.height:
         there = about["score"].unique().to_list()
-        raise RecipeError(f"{where}: no {subject} has a score {name!r}; {nearest(name, there)}")
+        advice = f"put {maker} before it" if maker else nearest(name, there)
+        raise RecipeError(f"{where}: no {subject} has a score {name!r}; {advice}")
     models = found["model"].drop_nulls().unique().sort().to_list()
     if model:
         found = found.filter(pl.col("model") == model)
@@ -35,6 +38,29 @@ def named(scores: pl.DataFrame, score: str, *, where: str, subject: str = "pair"
     return found.select("subject_id", "value")
 
 
+def of_completions(
+    scores: pl.DataFrame, score: str, *, where: str, maker: str = ""
+) -> pl.DataFrame:
+    """`completion_id` and `value` of a score about completions; see `named`."""
+    found = named(scores, score, where=where, subject="completion", maker=maker)
+    return found.rename({"subject_id": "completion_id"})
+
+
+def whose(scores: pl.DataFrame, score: str, *, where: str, subject: str = "pair") -> str:
+    """The one model that gave a score.
+
+    Raises `RecipeError` where several did: their numbers are not to be mixed, even if each has its
+    own rows.
+    """
+    about = scores.filter(pl.col("subject") == subject, pl.col("score") == score)
+    models = about["model"].drop_nulls().unique().sort().to_list()
+    if len(models) > 1:
+        raise RecipeError(
+            f"{where}: the score {score!r} is by {', '.join(models)}; say whose by model"
+        )
+    return str(models[0]) if models else ""
+
+
 def with_score(
     rows: pl.DataFrame,
     scores: pl.DataFrame | None,
@@ -42,10 +68,12 @@ def with_score(
     *,
     where: str,
     column: str = "value",
+    maker: str = "",
 ) -> pl.DataFrame:
     """Rows with `pair_id`, and its score as a column, null where there is none; see `named`."""
     there = tables.empty("scores") if scores is None else scores
-    known = named(there, score, where=where).rename({"subject_id": "pair_id", "value": column})
+    known = named(there, score, where=where, maker=maker)
+    known = known.rename({"subject_id": "pair_id", "value": column})
     return rows.join(known, on="pair_id", how="left", maintain_order="left")
 
 

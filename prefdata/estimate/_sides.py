@@ -1,13 +1,14 @@
 """What is known of completions, put beside the pairs that they are in."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
 from prefdata.stage import Asks, Model, requests
 from prefdata.tables import Completions, Pairs, Prompts, Requests
 
+SIDES = ("chosen", "rejected")
 # Vectors of so many pairs are held at once; what was answered waits in the ledger.
 PAIRS_AT_ONCE = 2048
 
@@ -43,13 +44,22 @@ def ask_about(
     ]
 
 
-def beside(pairs: Pairs, known: pl.DataFrame) -> pl.DataFrame:
-    """Each pair whose sides are both in `known` (by `completion_id`), with the columns of either.
+def beside(
+    pairs: pl.DataFrame, known: pl.DataFrame, how: Literal["inner", "left"] = "inner"
+) -> pl.DataFrame:
+    """The pairs in their order with what is known, by `completion_id`, of either side.
 
-    Columns are `pair_id` and those of `known` with `_chosen` and `_rejected`.
+    The columns of `known` with `_chosen` and `_rejected`; a pair of which a side is not known is
+    left out, or has nulls (`how` "left").
     """
-    rows = pairs.select("pair_id", "chosen_id", "rejected_id")
-    for side in ("chosen", "rejected"):
+    for side in SIDES:
         named = known.rename(lambda name, side=side: f"{name}_{side}")
-        rows = rows.join(named, left_on=f"{side}_id", right_on=f"completion_id_{side}")
-    return rows.drop("chosen_id", "rejected_id").sort("pair_id")
+        named = named.rename({f"completion_id_{side}": f"{side}_id"})
+        pairs = pairs.join(named, on=f"{side}_id", how=how, maintain_order="left")
+    return pairs
+
+
+def completions_in(pairs: Pairs, completions: Completions) -> Completions:
+    """The completions that are a side of some pair."""
+    ids = pl.concat([pairs[f"{side}_id"] for side in SIDES]).unique()
+    return Completions(completions.filter(pl.col("completion_id").is_in(ids.implode())))

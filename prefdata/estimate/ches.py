@@ -26,7 +26,7 @@ from prefdata import tables
 from prefdata.errors import TableError
 from prefdata.estimate._edit_distance import edit_distance
 from prefdata.estimate._named import scores_of
-from prefdata.estimate._sides import ask_about, parts
+from prefdata.estimate._sides import SIDES, ask_about, beside, completions_in, parts
 from prefdata.estimate.log_likelihood import END, scored
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Measures, Pairs, Prompts, Scores
@@ -87,8 +87,7 @@ def ches(
     made: list[pl.DataFrame] = []
     also: list[pl.DataFrame] = []
     for part in parts(pairs):
-        sides = pl.concat([part["chosen_id"], part["rejected_id"]]).unique().implode()
-        shown = Completions(completions.filter(pl.col("completion_id").is_in(sides)))
+        shown = completions_in(part, completions)
         means, lasts, tokens, *rest = yield from ask_about(prompts, shown, model, wants)
         made.append(_scored(part, means, lasts, tokens, model))
         also += [scored(said, part, model) for said in rest]
@@ -130,12 +129,8 @@ def _scored(
         .join(tokens.select("completion_id", "token_ids", m="number"), on="completion_id")
         .with_row_index("at")
     )
-    place = known.select("completion_id", "at")
-    rows = pairs.select("pair_id", "chosen_id", "rejected_id").sort("pair_id")
-    for side in ("chosen", "rejected"):
-        at = place.rename({"completion_id": f"{side}_id", "at": side})
-        rows = rows.join(at, on=f"{side}_id", maintain_order="left")
-    chosen, rejected = (rows[side].to_numpy() for side in ("chosen", "rejected"))
+    rows = beside(pairs.sort("pair_id"), known.select("completion_id", "at"))
+    chosen, rejected = (rows[f"at_{side}"].to_numpy() for side in SIDES)
     mean, last = (_matrix(known[name], model) for name in VECTORS)
     n = known["n"].to_numpy()
     whole, normed = similarity(mean[chosen], mean[rejected], n[chosen], n[rejected])

@@ -11,7 +11,7 @@ from typing import Literal
 import polars as pl
 
 from prefdata.estimate._named import scores_of
-from prefdata.estimate._sides import ask_about, beside
+from prefdata.estimate._sides import SIDES, ask_about, beside
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Pairs, Prompts, Scores
 
@@ -61,7 +61,7 @@ def scored(said: pl.DataFrame, pairs: Pairs | None, model: Model) -> pl.DataFram
     made = [scores_of("completion", known, _NAMES, model=model.name, request_id="request_id")]
     if pairs is not None:
         rows = beside(pairs, known)
-        for side in ("chosen", "rejected"):
+        for side in SIDES:
             values = {
                 f"ref_logp_{side}": f"number_{side}",
                 f"ref_logp_{side}_per_token": f"mean_{side}",

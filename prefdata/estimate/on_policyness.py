@@ -21,12 +21,15 @@ from numpy.typing import NDArray
 from scipy.stats import norm, t
 
 from prefdata import tables
-from prefdata.errors import RecipeError
-from prefdata.estimate._named import scores_of
-from prefdata.estimate._sides import beside
+from prefdata.estimate._named import of_completions, scores_of, whose
+from prefdata.estimate._sides import SIDES, beside
+from prefdata.measure._likelihoods import draws
 from prefdata.tables import Completions, Pairs, Samples, Scores
 
 Floats = NDArray[np.floating[Any]]
+
+SCOPE = "all"  # a name is wrong only if no prompt has it
+WHERE = "estimate.on_policyness"
 
 # An own sample is below this in one case of 44.
 OFF_POLICY = -2.0
@@ -54,13 +57,20 @@ def on_policyness(
     - `generator`: the generator of `samples` whose own they are; the model to be trained.
     - `model`: whose log-probabilities (of estimate.log_likelihood); default the one there is.
 
-    Raises `RecipeError` where no completion has log-probabilities or several models gave them.
+    Raises `RecipeError` for a generator or a model that is not there, and where no completion has
+    log-probabilities or several models gave them.
 
     Source: Yan et al. (2024), 3D-Properties: Identifying Challenges in DPO and Charting a Path
     Forward, for the gradients and scenarios; the statistic is our own.
     """
-    known, who = _likelihoods(completions, scores, model)
-    own = samples.filter(pl.col("generator") == generator)["completion_id"].unique()
+    who = model or whose(scores, "logp", where=WHERE, subject="completion")
+    known = completions.select("completion_id", "prompt_id").sort("completion_id")
+    for name, column in (("logp", "logp"), ("logp_per_token", "per_token")):
+        wanted = f"{name}@{who}" if who else name
+        values = of_completions(scores, wanted, where=WHERE, maker="estimate.log_likelihood")
+        values = values.rename({"value": column})
+        known = known.join(values, on="completion_id", maintain_order="left")
+    own = draws(samples, None, generator, where=WHERE)["completion_id"].unique()
     known = known.with_columns(is_own=pl.col("completion_id").is_in(own.implode()))
     rows = known.with_columns(z=pl.Series(_z(known), dtype=pl.Float64)).filter(
         pl.col("z").is_not_nan()
@@ -68,13 +78,13 @@ def on_policyness(
     made = [scores_of("completion", rows, {"on_policy_z": "z"}, model=who)]
     if pairs is not None:
         both = beside(pairs, rows.select("completion_id", "z", "logp"))
-        off = [(pl.col(f"z_{side}") < OFF_POLICY).cast(pl.Int8) for side in ("chosen", "rejected")]
+        off = [(pl.col(f"z_{side}") < OFF_POLICY).cast(pl.Int8) for side in SIDES]
         values = {
             "log_gradient_ratio": pl.col("logp_chosen") - pl.col("logp_rejected"),
             "policy_scenario": (1 + 2 * off[0] + off[1]).cast(pl.Float64),
         }
         made.append(scores_of("pair", both, values, model=who))
-    return Scores(tables.union("scores", scores, *made, where="estimate.on_policyness"))
+    return Scores(tables.union("scores", scores, *made, where=WHERE))
 
 
 def predictive_z(value: Floats, mean: Floats, deviation: Floats, n: Floats) -> Floats:
@@ -82,32 +92,6 @@ def predictive_z(value: Floats, mean: Floats, deviation: Floats, n: Floats) -> F
     apart = (value - mean) / (deviation * np.sqrt(1 + 1 / n))
     # By the smaller tail, so that neither end is rounded to certainty.
     return np.sign(apart) * np.minimum(-norm.ppf(t.sf(np.abs(apart), n - 1)), FARTHEST)
-
-
-def _likelihoods(
-    completions: Completions, scores: Scores, model: str | None
-) -> tuple[pl.DataFrame, str]:
-    """`completion_id, prompt_id, per_token, logp`, and the model's name."""
-    about = scores.filter(pl.col("subject") == "completion")
-    models = about.filter(pl.col("score") == "logp")["model"].unique().sort().to_list()
-    if scores.height and model is None and len(models) != 1:
-        raise RecipeError(
-            "estimate.on_policyness: "
-            + (
-                f"{', '.join(models)} gave log-probabilities; say which by model"
-                if models
-                else "no completion has log-probabilities; put estimate.log_likelihood before it"
-            )
-        )
-    who = model or (models[0] if models else "")
-    rows = completions.select("completion_id", "prompt_id").sort("completion_id")
-    for name, column in (("logp", "logp"), ("logp_per_token", "per_token")):
-        values = about.filter(pl.col("score") == name, pl.col("model") == who)
-        values = values.select(completion_id="subject_id", value="value")
-        rows = rows.join(
-            values.rename({"value": column}), on="completion_id", maintain_order="left"
-        )
-    return rows, who
 
 
 def _z(rows: pl.DataFrame) -> Floats:

@@ -3,9 +3,10 @@
 With l_w, l_l the log-probabilities of chosen and rejected under the reference model,
 c = l_l - l_w (loser over winner) and a the share of annotators for the chosen side:
 
-    ranked right     l_w >= l_l, raw (sums) or normalised (means per token)
+    ranked right     l_w >= l_l, raw (sums) or normalised (means per token); where annotators are
+                     tied, a = 1/2, |exp l_w - exp l_l| < 0.01, which of sums is nearly always so
     idealised        (l_w - l_l) + logit(a) / beta > 0 : right at the optimum of DPO, even if that
-                     is reached exactly
+                     is reached exactly; a tie as the reference has it, whose ratio it keeps
     alpha needed     sigmoid(beta c), the share above which the optimum is right
     difficulty       -log sigmoid(beta c), the DPO loss of the pair below which it is ranked right
 
@@ -24,16 +25,20 @@ from scipy.special import expit, logit
 
 from prefdata import tables
 from prefdata.errors import RecipeError
-from prefdata.estimate._named import named, scores_of
+from prefdata.estimate._named import scores_of, whose, with_score
 from prefdata.measure._means import means, with_groups
 from prefdata.tables import Measures, Pairs, Prompts, Scores
 
 Floats = NDArray[np.floating[Any]]
 
 SCOPE = "all"  # accuracies are those of all pairs
+WHERE = "estimate.ranking_accuracy"
+MAKER = "estimate.log_likelihood, after the pair stage,"
 
 # What a losing side is left with where all agree: a share of 1 has no finite log-odds.
 LEAST = 1e-3
+# How far apart the probabilities of two tied completions may be.
+TIED = 0.01
 RAW = ("ref_logp_chosen", "ref_logp_rejected")
 NORMALISED = ("ref_logp_chosen_per_token", "ref_logp_rejected_per_token")
 
@@ -69,17 +74,17 @@ def ranking_accuracy(
     Their idealised accuracy without normalisation divides log-probabilities; here it is Eq. 3.
     """
     if any(each <= 0 for each in (beta, *betas)):
-        raise RecipeError("estimate.ranking_accuracy: beta is above 0")
+        raise RecipeError(f"{WHERE}: beta is above 0, found {beta} and {[*betas]}")
     rows, who = _known(pairs, prompts, scores, model)
     if rows.is_empty():
         return scores, Measures(tables.empty("measures"))
-    raw, normed = (rows[a].to_numpy() - rows[b].to_numpy() for a, b in (RAW, NORMALISED))
     share = rows["soft_label"].to_numpy()
-    values = {
+    raw = rows[RAW[0]].to_numpy() - rows[RAW[1]].to_numpy()
+    values: dict[str, Floats] = {
         "difficulty": difficulty(raw, beta),
         "alpha_needed": expit(-beta * raw),
-        "ranked_right": (raw >= 0).astype(float),
-        "ranked_right_per_token": (normed >= 0).astype(float),
+        "ranked_right": ranked_right(rows, *RAW),
+        "ranked_right_per_token": ranked_right(rows, *NORMALISED),
     }
     made = scores_of(
         "pair", rows, {name: pl.Series(value) for name, value in values.items()}, model=who
@@ -89,14 +94,22 @@ def ranking_accuracy(
         ("ranking_accuracy_per_token", who): values["ranked_right_per_token"],
     }
     for each in betas:
-        right = (idealised(raw, share, each) > 0).astype(float)
+        right = np.where(share == 0.5, values["ranked_right"], idealised(raw, share, each) > 0)
         hits["idealised_ranking_accuracy", f"{who}, beta {each:g}"] = right
     measures = [
         means(rows.select("group", subject=pl.lit(subject), hit=pl.Series(hit)), "hit", name)
         for (name, subject), hit in hits.items()
     ]
-    both = tables.union("scores", scores, made, where="estimate.ranking_accuracy")
+    both = tables.union("scores", scores, made, where=WHERE)
     return Scores(both), Measures(pl.concat(measures))
+
+
+def ranked_right(rows: pl.DataFrame, chosen: str, rejected: str) -> Floats:
+    """1 where the model ranks as annotators do, else 0."""
+    one, other = pl.col(chosen), pl.col(rejected)
+    near = (one.exp() - other.exp()).abs() < TIED
+    right = pl.when(pl.col("soft_label") == 0.5).then(near).otherwise(one >= other)
+    return rows.select(right.cast(pl.Float64)).to_series().to_numpy()
 
 
 def difficulty(margin: Floats, beta: float) -> Floats:
@@ -113,16 +126,12 @@ def _known(
     pairs: Pairs, prompts: Prompts, scores: Scores, model: str | None
 ) -> tuple[pl.DataFrame, str]:
     """Pairs with their log-probabilities and group, and the name of the model."""
+    who = model or whose(scores, RAW[0], where=WHERE)
     rows = with_groups(pairs.sort("pair_id"), prompts)
     for name in (*RAW, *NORMALISED):
-        wanted = f"{name}@{model}" if model else name
-        known = named(scores, wanted, where="estimate.ranking_accuracy")
-        known = known.rename({"subject_id": "pair_id", "value": name})
-        rows = rows.join(known, on="pair_id", maintain_order="left")
+        wanted = f"{name}@{who}" if who else name
+        rows = with_score(rows, scores, wanted, where=WHERE, column=name, maker=MAKER)
+    rows = rows.drop_nulls([*RAW, *NORMALISED])
     if rows.is_empty() and pairs.height:
-        raise RecipeError(
-            "estimate.ranking_accuracy: no pair has log-probabilities; put estimate.log_likelihood "
-            "after the pair stage, before this one"
-        )
-    whose = scores.filter(pl.col("score") == RAW[0])["model"]
-    return rows, model or str(whose.first())
+        raise RecipeError(f"{WHERE}: no pair has log-probabilities; put {MAKER} before it")
+    return rows, who

@@ -12,7 +12,7 @@ the nearer to it the larger k is.
 import polars as pl
 
 from prefdata.errors import RecipeError
-from prefdata.estimate._sides import ask_about
+from prefdata.estimate._sides import ask_about, completions_in
 from prefdata.estimate.log_likelihood import END, End
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Likelihoods, Pairs, Prompts
@@ -49,8 +49,7 @@ def token_log_probs(
             f"estimate.token_log_probs: top is {top}; expected a number of at least 0"
         )
     if pairs is not None:
-        sides = pl.concat([pairs["chosen_id"], pairs["rejected_id"]]).unique().implode()
-        completions = Completions(completions.filter(pl.col("completion_id").is_in(sides)))
+        completions = completions_in(pairs, completions)
     options = {"ids": True, **({"end": end} if end else {}), **({"top": top} if top else {})}
     [said] = yield from ask_about(prompts, completions, model, [("logprobs", options)])
     n = pl.col("logprobs").list.len().cast(pl.Int64)

@@ -8,25 +8,26 @@ import re
 
 import polars as pl
 
+from prefdata.explain._places import place_in
+
 CHOSEN, REJECTED = "[CHOSEN]", "[REJECTED]"
-# "first" and "second" also begin a list of reasons; only beside a completion do they say its place.
-_COMPLETION = r"(?:completion|reply|response|answer|option|candidate|assistant|text|one)s?"
-_PLACE = re.compile(
-    rf"\b(?:first|second|1st|2nd|former|latter|top|bottom|left|right)(?:[- ]hand)? {_COMPLETION}\b"
-    r"|\b(?:the )?(?:former|latter)\b"
-    rf"|\b{_COMPLETION} (?:above|below|#?[12]\b|[AB]\b)"
-    rf"|\b(?:above|below|preceding|following) {_COMPLETION}\b",
-    re.IGNORECASE,
-)
+# A tag as a model writes it that was told it once.
+_TAG = re.compile(r"(?i:\[+\s*(chosen|rejected)\s*\]+)|\b(CHOSEN|REJECTED)\b")
 _LABEL = re.compile(
     r"\b(?:annotator|labell?er|rater|ground[- ]truth|(?:gold|given|preference|the) label)s?\b"
     r"|\b(?:was|is|were|are|been) (?:preferred|chosen|rejected|selected|picked) by\b",
     re.IGNORECASE,
 )
-WORD = r"[\p{L}\p{N}][\p{L}\p{N}'’-]*"
+# Where words are not parted by spaces each sign is one.
+WORD = r"\p{Han}|\p{Hiragana}|\p{Katakana}|[\p{L}\p{N}][\p{L}\p{N}'’-]*"
 # A run of words that two texts do not share by chance.
 GRAM = 3
 COPIED = 0.5
+
+
+def retagged(text: str) -> str:
+    """The text with its tags as they are written here."""
+    return _TAG.sub(lambda tag: CHOSEN if "CHOSEN" in tag[0].upper() else REJECTED, text)
 
 
 def fault(text: str) -> str | None:
@@ -38,12 +39,6 @@ def fault(text: str) -> str | None:
     if found := _LABEL.search(text):
         return f"speaks of the label: {found[0]!r}"
     return None
-
-
-def place_in(text: str) -> str | None:
-    """The words that say where a completion stood, if there are any."""
-    found = _PLACE.search(text)
-    return None if found is None else found[0]
 
 
 def masked(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Literal
 import polars as pl
 
 from prefdata.errors import RecipeError, TableError, nearest
-from prefdata.estimate._named import named
+from prefdata.estimate._named import of_completions
 from prefdata.export._policy import Policy, Ties, kept
 from prefdata.export._tool_calls import ToolCalls, as_fields
 from prefdata.tables import (
@@ -103,8 +103,7 @@ def _scored(scores: Scores | None, name: str) -> pl.DataFrame:
     """A score about completions, as (completion_id, weight)."""
     if scores is None:
         raise TableError(f"export.binary: weights = {name!r}, but there are no scores")
-    own = named(scores, name, where="export.binary", subject="completion")
-    return own.rename({"subject_id": "completion_id", "value": "weight"})
+    return of_completions(scores, name, where="export.binary").rename({"value": "weight"})
 
 
 def _refuse(by: By, threshold: float | None, quantile: float | None) -> None:

@@ -13,7 +13,10 @@ Learning.
 
 import polars as pl
 
-from prefdata.errors import TableError, nearest
+from prefdata import tables
+from prefdata.errors import TableError
+from prefdata.estimate._named import of_completions
+from prefdata.estimate._sides import SIDES, beside
 from prefdata.export._steps import steps
 from prefdata.export._texts import message
 from prefdata.tables import Completions, Pairs, Prompts, Rows, Samples, Scores, check
@@ -33,33 +36,31 @@ def step_pairs(
 ) -> Rows:
     """One row a pair of two continuations of one beginning, by `pair_id`.
 
-    `value` and `visits` name scores about completions, taken where they are there: `value_chosen`
-    and `value_rejected`, `visits_chosen` and `visits_rejected`; without visits there is no
-    `label_smoothing`. `depth` counts the steps before. A pair whose steps are the same but for
-    spaces has no row.
+    `value` and `visits` name scores about completions, `name@model` where several models gave one:
+    `value_chosen` and `value_rejected`, `visits_chosen` and `visits_rejected`. Those of the default
+    names are taken where they are there; without visits there is no `label_smoothing`. `depth`
+    counts the steps before. A pair whose steps are the same but for spaces has no row.
 
-    Raises `TableError` for a pair of different beginnings, for steps that do not hang together and,
-    where there are scores about completions, for a name other than the defaults that none has.
+    Raises `TableError` for a pair of different beginnings and for steps that do not hang together,
+    and `RecipeError` for another name that no completion's score has, and for a score that several
+    models gave.
     """
     where = "export.step_pairs"
     known = steps(completions, samples, where=where)
     rows = pairs.select("pair_id", "prompt_id", "chosen_id", "rejected_id")
-    for side in ("chosen", "rejected"):
-        own = known.select(
-            "completion_id", "parent_id", "step", depth=pl.col("path").list.len() - 1
-        )
-        rows = rows.join(own.rename(lambda name, side=side: f"{name}_{side}"),
-                         left_on=f"{side}_id", right_on=f"completion_id_{side}")  # fmt: skip
+    depth = pl.col("path").list.len() - 1
+    rows = beside(rows, known.select("completion_id", "parent_id", "step", depth=depth))
     apart = rows.filter(~pl.col("parent_id_chosen").eq_missing(pl.col("parent_id_rejected")))
     if apart.height:
         raise TableError(
             f"{where}: the two sides of {apart.height} pairs continue different beginnings, first "
             f"{apart.sort('pair_id')['pair_id'][0]}"
         )
-    same = [pl.col(f"step_{side}").str.strip_chars() for side in ("chosen", "rejected")]
+    same = [pl.col(f"step_{side}").str.strip_chars() for side in SIDES]
     rows = rows.filter(same[0] != same[1])
     for name, column in ((value, "value"), (visits, "visits")):
-        rows = _scored(rows, scores, name, column, where)
+        own = _scored(scores, name, column, where).rename({"value": column})
+        rows = beside(rows, own, how="left")
     confidence = 1 / (1 + pl.col("visits_rejected") / pl.col("visits_chosen").clip(1))
     before = known.select(pl.col("completion_id").alias("parent_id"), text="text")
     rows = rows.join(before, left_on="parent_id_chosen", right_on="parent_id", how="left")
@@ -85,19 +86,10 @@ def step_pairs(
     return Rows(check("step_pairs", made, where=where))
 
 
-def _scored(
-    rows: pl.DataFrame, scores: Scores | None, name: str, column: str, where: str
-) -> pl.DataFrame:
-    """A score about completions beside both sides; null where there is none."""
-    none = pl.lit(None, pl.Float64)
-    if scores is None:
-        return rows.with_columns(none.alias(f"{column}_{side}") for side in ("chosen", "rejected"))
-    about = scores.filter(pl.col("subject") == "completion")
-    there = about["score"].unique().to_list()
-    if name != column and there and name not in there:
-        raise TableError(f"{where}: no completion has a score {name!r}; {nearest(name, there)}")
-    own = about.filter(pl.col("score") == name).select("subject_id", "value").unique("subject_id")
-    for side in ("chosen", "rejected"):
-        named = own.rename({"subject_id": f"{side}_id", "value": f"{column}_{side}"})
-        rows = rows.join(named, on=f"{side}_id", how="left", maintain_order="left")
-    return rows
+def _scored(scores: Scores | None, name: str, default: str, where: str) -> pl.DataFrame:
+    """`completion_id, value` of a score; no rows where one of the default name is not there."""
+    there = tables.empty("scores") if scores is None else scores
+    about = there.filter(pl.col("subject") == "completion")
+    if name == default and name not in about["score"]:
+        about = about.clear()
+    return of_completions(about, name, where=where)

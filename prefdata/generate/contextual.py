@@ -25,7 +25,7 @@ import polars as pl
 from prefdata import tables
 from prefdata.annotate._showing import shown
 from prefdata.errors import RecipeError
-from prefdata.explain._wording import place_in
+from prefdata.explain._places import place_in
 from prefdata.generate._in_context import TOLD, TWO, Kind, Place, in_context, judged
 from prefdata.generate._profiles import picked
 from prefdata.judge import Form, Judge, ask

@@ -2,6 +2,7 @@
 
 A tool that does not end in time is killed with its process, and the next call gets a new one. The
 process runs `prefdata.judge.tools` without the environment, the user's packages or this package.
+Programs run before that, in the sandbox; the tool `code` is given what they print.
 """
 
 import json
@@ -14,6 +15,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+from prefdata.judge.programs import printed
+from prefdata.judge.tools import Refused
 
 SECONDS = 10.0
 STARTING = 60.0
@@ -47,11 +51,16 @@ def run(
     """The result of each call; equal calls run once. None takes longer than `seconds`."""
     results: dict[Call, Result] = {}
     process: _Process | None = None
+    values = printed((call.input for call in calls if call.tool == "code"), seconds)
     try:
         for call in dict.fromkeys(calls):
+            given = values[call.input] if call.tool == "code" else call.input
+            if isinstance(given, Refused):
+                results[call] = Result(error=str(given))
+                continue
             try:
                 process = process or _Process(program, facts or {})
-                results[call] = process.result(call, seconds)
+                results[call] = process.result(call._replace(input=given), seconds)
             except (OSError, ValueError, TypeError) as error:
                 results[call] = Result(error=str(error) or type(error).__name__)
                 if process:

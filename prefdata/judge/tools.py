@@ -1,4 +1,4 @@
-"""Tools that check a claim by computing: a calculator, a calendar, units, a list of facts.
+"""Tools that check a claim: a calculator, a calendar, units, a list of facts, a program's output.
 
 `prefdata.judge.toolbox` runs this file by itself, as a process that reads a call a line and writes
 a result a line; it therefore imports the standard library only. What a tool is given was written by
@@ -299,17 +299,24 @@ def lookup(key: str, claimed: str, facts: Mapping[str, str]) -> Checked:
     if _words(key) not in known:
         raise Refused("the facts do not say")
     fact = known[_words(key)]
-    if re.fullmatch(rf"[-+]?(?:{_NUMBER})", fact.strip(), re.ASCII):
-        return fact, _same_number(Fraction(fact.strip().replace(",", "")), claimed)
-    return fact, f" {_words(fact)} " in f" {_words(claimed)} " or None
+    return fact, _same(fact, claimed)
+
+
+def code(printed: str, claimed: str) -> Checked:
+    """What a program printed; it ran elsewhere (`prefdata.judge.programs`)."""
+    return printed, _same(printed, claimed)
+
+
+def _same(value: str, claimed: str) -> Verdict:
+    """Whether a claim states a value: the number, or the text as whole words."""
+    if re.fullmatch(rf"[-+]?(?:{_NUMBER})", value.strip(), re.ASCII):
+        return _same_number(Fraction(value.strip().replace(",", "")), claimed)
+    words = _words(value)
+    return (words and f" {words} " in f" {_words(claimed)} ") or None
 
 
 def _words(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.casefold()))
-
-
-def code(program: str, claimed: str) -> Checked:
-    raise Refused("code is not run: there is no sandbox to run it in yet")
 
 
 TOOLS: Mapping[str, Callable[..., Checked]] = {

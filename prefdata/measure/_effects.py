@@ -4,7 +4,7 @@ The model is that of `_effects_model.py`. Here votes get what others or gold say
 and each annotator's effects become rows with intervals and what they rest on.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from prefdata.aggregate._copies import alike
-from prefdata.errors import RecipeError, nearest
 from prefdata.measure._effects_model import Effects, Seen, fit_effects
 from prefdata.measure._means import ALIKE, COLUMNS, NO_ERROR, ONE_GROUP, side, student
 
@@ -27,13 +26,6 @@ SEPARATED = "the effects explain every vote: they are only known to be large"
 NO_OTHERS = "no others' votes: quality is not held constant"
 STILL = "no comparison differs in it"
 ONE_OTHER = "at most one other vote a comparison: how far quality spreads is assumed"
-
-
-def refuse_unknown(votes: pl.DataFrame, names: Sequence[str], where: str) -> None:
-    known = votes["annotator"].unique().sort().to_list()
-    for name in names:
-        if known and name not in known:
-            raise RecipeError(f"{where}: {name!r} has no vote; {nearest(name, known)}")
 
 
 def with_others(

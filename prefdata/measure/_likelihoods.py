@@ -3,26 +3,15 @@
 import polars as pl
 
 from prefdata.errors import RecipeError, nearest
+from prefdata.estimate._named import of_completions
 from prefdata.measure._means import COLUMNS, ONE_GROUP, student, with_groups
 from prefdata.tables import Prompts, Samples, Scores
 
 
-def of_completions(scores: Scores, score: str, model: str, *, where: str) -> pl.DataFrame:
-    """`completion_id, value` of a score by one model.
-
-    Raises `RecipeError` where that model gave none to any completion, though others are there.
-    """
-    about = scores.filter(pl.col("subject") == "completion", pl.col("score") == score)
-    found = about.filter(pl.col("model") == model).select(completion_id="subject_id", value="value")
-    if found.is_empty() and scores.height:
-        there = sorted(str(each) for each in about["model"].drop_nulls().unique())
-        known = (
-            f"those by {', '.join(there)} are there; {nearest(model, there)}"
-            if there
-            else "nobody gave any; put estimate.log_likelihood before it, once for each model"
-        )
-        raise RecipeError(f"{where}: no completion has {score!r} by {model!r}: {known}")
-    return found
+def by_model(scores: Scores, score: str, model: str, *, where: str) -> pl.DataFrame:
+    """`completion_id, value` of a score of estimate.log_likelihood by one model."""
+    maker = "estimate.log_likelihood, once for each model,"
+    return of_completions(scores, f"{score}@{model}", where=where, maker=maker)
 
 
 def draws(samples: Samples, prompts: Prompts | None, generator: str, *, where: str) -> pl.DataFrame:

@@ -110,18 +110,27 @@ def means(
     )
 
 
-def unheard(measure: str, gold: str, judges: Sequence[str], there: Sequence[str]) -> pl.DataFrame:
-    """Rows without a value, with the reason, of judges who cannot be held against gold.
+def unheard(
+    measures: Sequence[str],
+    votes: pl.DataFrame,
+    judges: Sequence[str] | None,
+    *,
+    gold: str | None,
+) -> pl.DataFrame:
+    """Rows without a value, with the reason, of judges who cannot be measured.
 
-    Because they, or gold, are not among those who voted. A vote may be missing for a good reason,
-    such as that a check dropped all, so this ends no build.
+    Because they, or gold, are not among those who voted; `judges` null: all but gold. A vote may be
+    missing for a good reason, such as that a check dropped all, so this ends no build.
     """
-    lost = {name: f"no votes of {name!r}; {nearest(name, there)}" for name in (gold, *judges)}
+    there = votes["annotator"].unique().sort().to_list()
+    asked = [name for name in there if name != gold] if judges is None else judges
     rows = [
-        {"measure": measure, "subject": judge, "note": lost[each], "n": 0}
-        for judge in judges
-        for each in [judge if gold in there else gold]
-        if each not in there
+        {"measure": measure, "subject": judge, "note": f"no votes of {who!r}; {near}", "n": 0}
+        for judge in asked
+        for who in [judge if gold is None or gold in there else gold]
+        if who not in there
+        for near in [nearest(who, there)]
+        for measure in measures
     ]
     return pl.DataFrame(rows, COLUMNS)
 

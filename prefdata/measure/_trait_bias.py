@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from prefdata.measure._controlled import controlled_win_rates
-from prefdata.measure._effects import effects_of, refuse_unknown, toward, with_others
-from prefdata.measure._means import COLUMNS, means, with_groups
+from prefdata.measure._effects import effects_of, toward, with_others
+from prefdata.measure._means import means, unheard, with_groups
 from prefdata.measure._texts import with_differences
 from prefdata.tables import Measures, Prompts, Samples, Votes
 
@@ -31,15 +31,15 @@ def trait_bias(
     is the trait, and the measure, of how often the completion with more of it is preferred;
     `controlled` is the measure of win rates at equal traits.
     """
-    refuse_unknown(votes, [*([gold] if gold else []), *(judges or ())], where)
     known = with_differences(with_groups(votes, prompts), traits)
     rows = with_others(known, gold)
     if judges is not None:
         rows = rows.filter(pl.col("annotator").is_in(list(judges)))
     trait, measure = preferred
     more = rows.with_columns(more=toward(trait))
+    named = [name for name in (*effects.values(), measure) if name]
     made = [
-        pl.DataFrame(schema=COLUMNS),
+        unheard(named, votes, judges, gold=gold),
         effects_of(rows, effects),
         means(more, "more", measure, rows.select("subject").unique()),
     ]

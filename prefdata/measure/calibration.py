@@ -26,8 +26,7 @@ from numpy.typing import NDArray
 from prefdata import tables
 from prefdata.errors import RecipeError, nearest
 from prefdata.measure._bootstrap import Statistic, intervals, stated
-from prefdata.measure._effects import refuse_unknown
-from prefdata.measure._means import COLUMNS, means, side, with_groups
+from prefdata.measure._means import means, side, unheard, with_groups
 from prefdata.tables import Measures, Prompts, Scores, Votes
 
 SCOPE = "all"
@@ -75,10 +74,10 @@ def calibration(
     - `draws`: how often groups of prompts are drawn.
     - `seed`: of the draws.
 
-    Raises `RecipeError` where nobody of the name voted, for a score that is not there or that is
-    no probability, for less than one bin or draw, and for more than 1000 bins.
+    Where gold has no vote at all the errors of all others are null, and the note says so. Raises
+    `RecipeError` for a score that is not there or that is no probability, for less than one bin or
+    draw, and for more than 1000 bins.
     """
-    refuse_unknown(votes, [annotator], "measure.calibration")
     if not bins or min(*bins, draws) < 1:
         raise RecipeError(f"measure.calibration: bins {list(bins)}, draws {draws}: at least 1 each")
     if max(bins) > MOST_BINS:
@@ -104,8 +103,11 @@ def calibration(
     rows = pl.concat(said).sort("subject", "one", "other")
     turned = rows.with_columns(p=1 - pl.col("p"), y=1 - pl.col("y"))
     both = pl.concat([rows, turned]).with_columns(off=(pl.col("p") - pl.col("y")) ** 2)
-    made = [pl.DataFrame(schema=COLUMNS), means(both.head(rows.height), "off", "brier")]
-    for n_bins in sorted(set(bins)):
+    sizes = sorted(set(bins))
+    errors = [f"{error}_{n}" for n in sizes for error in ("ece", "ace", "mce")]
+    missing = unheard(["brier", *errors], votes, None, gold=annotator)
+    made = [missing, means(both.head(rows.height), "off", "brier")]
+    for n_bins in sizes:
         binned = both.with_columns(bin=_bin(n_bins, edges))
         made += _errors(binned, rows, n_bins, draws, seed)
         made += _curve(binned, n_bins)

@@ -80,15 +80,15 @@ def context_sensitivity(
         .with_columns(turned=(pl.col("towards") - pl.col("away")).round(12))
     )
     names = ("context_accuracy", "context_sensitivity")
-    silent = [unheard(name, annotator, others, there) for name in names]
+    silent = unheard(names, votes, judges, gold=annotator)
     heard = pl.DataFrame({"subject": others}, {"subject": pl.String})
-    heard = heard.filter(~pl.col("subject").is_in(silent[0]["subject"].implode()))
+    heard = heard.filter(~pl.col("subject").is_in(silent["subject"].implode()))
     return Measures(
         pl.concat(
             [
                 means(rows, "right", names[0], heard),
                 means(both, "turned", names[1], heard, low=-1.0),
-                *silent,
+                silent,
             ]
         )
     )

@@ -22,7 +22,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from prefdata.measure._likelihoods import averages, draws, log_ratios, number, of_completions
+from prefdata.measure._likelihoods import averages, by_model, draws, log_ratios, number
 from prefdata.measure._means import means
 from prefdata.stage import Asks, Model, requests
 from prefdata.tables import Completions, Measures, Pairs, Prompts, Requests, Samples, Scores
@@ -81,7 +81,7 @@ def coverage(
     where = "measure.coverage"
     drawn = draws(samples, prompts, generator, where=where)
     known = {
-        name: of_completions(scores, "logp", name, where=where)
+        name: by_model(scores, "logp", name, where=where)
         for name in {policy or generator, reference, behaviour or reference}
     }
     ours = known[policy or generator]

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from prefdata.estimate._named import named
-from prefdata.measure._likelihoods import averages, draws, number, of_completions
+from prefdata.estimate._named import of_completions
+from prefdata.measure._likelihoods import averages, by_model, draws, number
 from prefdata.measure._means import means, with_groups
 from prefdata.tables import Completions, Measures, Pairs, Prompts, Samples, Scores
 
@@ -105,10 +105,10 @@ def _candidates(
     """`completion_id, prompt_id, group, score, logp, n_tokens, peak` of what has all of them."""
     rows = with_groups(completions.select("completion_id", "prompt_id"), prompts)
     for name in ("logp", "n_tokens"):
-        known = of_completions(scores, name, model, where=where).rename({"value": name})
+        known = by_model(scores, name, model, where=where).rename({"value": name})
         rows = rows.join(known, on="completion_id")
-    of_score = named(scores, score, subject="completion", where=where)
-    rows = rows.join(of_score.select(completion_id="subject_id", score="value"), on="completion_id")
+    of_score = of_completions(scores, score, where=where).rename({"value": "score"})
+    rows = rows.join(of_score, on="completion_id")
     place = pl.min_horizontal((pl.len() / BEST_OF).ceil() - 1, pl.len() - 1).cast(pl.Int64)
     peak = pl.col("score").sort(descending=True).get(place)
     return rows.sort("prompt_id", "completion_id").with_columns(peak=peak.over("prompt_id"))

@@ -80,7 +80,7 @@ def gold(
     units = _against(with_groups(others, prompts).join(right, on=_UNIT), unscored)
     decided = units.filter(pl.col("side") != 0)
     made = [
-        unheard("gold_accuracy", annotator, named, there),
+        unheard(["gold_accuracy"], votes, judges, gold=annotator),
         means(decided, "hit", "gold_accuracy"),
         means(units, "same", "gold_verdict_accuracy"),
         means(decided.filter("both"), "every", "gold_both_orders"),

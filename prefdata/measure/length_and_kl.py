@@ -18,7 +18,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from prefdata.measure._likelihoods import averages, draws, log_ratios, number, of_completions
+from prefdata.estimate._sides import SIDES, beside
+from prefdata.measure._likelihoods import averages, by_model, draws, log_ratios, number
 from prefdata.measure._means import COLUMNS, means, student, with_groups
 from prefdata.tables import Measures, Pairs, Prompts, Samples, Scores
 
@@ -60,16 +61,17 @@ def length_and_kl(
     Raises `RecipeError` for a model without log-probabilities.
     """
     where = "measure.length_and_kl"
-    length = of_completions(scores, "n_tokens", reference, where=where)
-    rows = _beside(with_groups(pairs, prompts), length, "n").with_columns(subject=pl.lit("all"))
+    length = by_model(scores, "n_tokens", reference, where=where)
+    rows = beside(with_groups(pairs, prompts), length.rename({"value": "n"}))
+    rows = rows.with_columns(subject=pl.lit("all"))
     made = [pl.DataFrame(schema=COLUMNS)]
     if rows.height:
         made += [*_quantiles(rows), *_told_by_length(rows)]
     if samples is not None:
         made += _of_draws(samples, length)
-    at_home = of_completions(scores, "logp", reference, where=where)
+    at_home = by_model(scores, "logp", reference, where=where)
     for policy in policies:
-        theirs = of_completions(scores, "logp", policy, where=where)
+        theirs = by_model(scores, "logp", policy, where=where)
         made += _margins(rows, theirs, at_home, policy)
         if samples is not None and policy in samples["generator"]:
             drawn = draws(samples, prompts, policy, where=where)
@@ -97,17 +99,9 @@ def _below(values: Floats, at: Floats, *, equal: bool = False) -> Floats:
     return np.searchsorted(np.sort(values), at, side="right" if equal else "left").astype(float)
 
 
-def _beside(rows: pl.DataFrame, known: pl.DataFrame, name: str) -> pl.DataFrame:
-    """The pairs with a value of either side, `<name>_chosen` and `<name>_rejected`."""
-    for side in ("chosen", "rejected"):
-        named = known.rename({"completion_id": f"{side}_id", "value": f"{name}_{side}"})
-        rows = rows.join(named, on=f"{side}_id", maintain_order="left")
-    return rows
-
-
 def _quantiles(rows: pl.DataFrame) -> list[pl.DataFrame]:
     made: list[pl.DataFrame] = []
-    for side in ("chosen", "rejected"):
+    for side in SIDES:
         made += _quantiles_of(rows[f"n_{side}"].to_numpy(), side)
     return made
 
@@ -130,7 +124,7 @@ def _of_draws(samples: Samples, length: pl.DataFrame) -> list[pl.DataFrame]:
 
 def _told_by_length(rows: pl.DataFrame) -> list[pl.DataFrame]:
     longer = ((pl.col("n_chosen") - pl.col("n_rejected")).sign() + 1) / 2
-    one, other = (rows[f"n_{side}"].to_numpy() for side in ("chosen", "rejected"))
+    one, other = (rows[f"n_{side}"].to_numpy() for side in SIDES)
     value, moved = area(one, other)
     whole = np.concatenate([one, other])
     spread = float(whole.std())
@@ -158,9 +152,9 @@ def _margins(
     rows: pl.DataFrame, theirs: pl.DataFrame, at_home: pl.DataFrame, policy: str
 ) -> list[pl.DataFrame]:
     both = theirs.join(at_home, on="completion_id", suffix="_home")
-    ratio = both.select("completion_id", value=pl.col("value") - pl.col("value_home"))
-    known = _beside(rows, ratio, "ratio")
-    one, other = (pl.col(f"ratio_{side}") for side in ("chosen", "rejected"))
+    ratio = both.select("completion_id", ratio=pl.col("value") - pl.col("value_home"))
+    known = beside(rows, ratio)
+    one, other = (pl.col(f"ratio_{side}") for side in SIDES)
     known = known.with_columns(
         subject=pl.lit(policy),
         plain=one - other,

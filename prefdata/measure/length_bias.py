@@ -52,7 +52,8 @@ def length_bias(
       gold, on all comparisons, those that gold did not vote on too.
     - `baseline`: the generator to compare the others with; default: all with all.
 
-    Raises `RecipeError` where nobody of a name voted, or the baseline has no comparison.
+    A judge who did not vote, and everybody where gold did not, has nulls, and the note says whose
+    votes are missing. Raises `RecipeError` for a baseline that has no comparison.
     """
     return trait_bias(
         votes,

@@ -12,7 +12,7 @@ Source: Jung et al. (2024), Binary Classifier Optimization for Large Language Mo
 import polars as pl
 
 from prefdata import tables
-from prefdata.estimate._named import named
+from prefdata.estimate._named import of_completions
 from prefdata.export.binary import By, binary
 from prefdata.tables import Completions, Measures, Pairs, Prompts, Ratings, Scores
 
@@ -40,8 +40,7 @@ def reward_shift(
 
     Raises `RecipeError` for a score that is not there.
     """
-    own = named(scores, score, where="measure.reward_shift", subject="completion")
-    own = own.rename({"subject_id": "completion_id"})
+    own = of_completions(scores, score, where="measure.reward_shift")
     labels = binary(prompts, completions, pairs, None, ratings, by=by)
     rows = labels.join(own, on="completion_id").sort("completion_id")
     means: list[float] = rows.group_by("label").agg(pl.col("value").mean())["value"].to_list()

@@ -18,6 +18,7 @@ import polars as pl
 
 from prefdata.errors import RecipeError
 from prefdata.measure._means import means, with_groups
+from prefdata.measure._wilson import Z95
 from prefdata.route._budget import lots
 from prefdata.route._groups import prompt_of
 from prefdata.route._people import compared
@@ -89,8 +90,8 @@ def _gain(errors: pl.DataFrame, n_rows: int) -> pl.DataFrame:
             "subject": ["routed"],
             "value": [value],
             "stderr": [stderr],
-            "low": [None if stderr is None or value is None else value - 1.96 * stderr],
-            "high": [None if stderr is None or value is None else value + 1.96 * stderr],
+            "low": [None if stderr is None or value is None else value - Z95 * stderr],
+            "high": [None if stderr is None or value is None else value + Z95 * stderr],
             "note": [note],
             "n": [routed["n"]],
         }

@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from prefdata.judge.family import with_families
-from prefdata.measure._effects import effects_of, refuse_unknown, toward, with_others
-from prefdata.measure._means import COLUMNS, means, with_groups
+from prefdata.measure._effects import effects_of, toward, with_others
+from prefdata.measure._means import means, unheard, with_groups
 from prefdata.measure._texts import log_length, with_differences
 from prefdata.tables import Completions, Measures, Prompts, Samples, Votes
 
@@ -72,9 +72,9 @@ def self_preference(
       {"*gpt-4*" = "gpt"}; the first that fits counts, and "" is none. After these the `family` of
       the recipe's models counts, then `families.toml` of the judges.
 
-    Raises `RecipeError` where nobody of a name voted.
+    A judge who did not vote, and everybody where gold did not, has a null `self_preference`, and
+    the note says whose votes are missing.
     """
-    refuse_unknown(votes, [*([gold] if gold else []), *(judges or ())], "measure.self_preference")
     is_model = pl.col("annotator").str.contains("^(llm|reward):")
     own_a, own_b = (
         (pl.col(side) == pl.col("family")).cast(pl.Float64) for side in ("family_a", "family_b")
@@ -100,10 +100,14 @@ def self_preference(
     theirs = theirs.when(pl.col("n") > 0).then(pl.col("k") / pl.col("n"))
     theirs = pl.when(pl.col("own") > 0).then(theirs).otherwise(1 - theirs)
     mine = mine.with_columns(difference=2 * pl.col("wins") - 1, above=pl.col("wins") - theirs)
+    missing = unheard(["self_preference"], votes, judges, gold=gold)
+    silent = asked.join(rows, on="annotator", how="anti").filter(
+        ~pl.col("annotator").is_in(missing["subject"].implode())
+    )
     made = [
-        pl.DataFrame(schema=COLUMNS),
+        missing,
         effects_of(rows, {"own": "self_preference", "log_length": ""}),
-        _silent(asked.join(rows, on="annotator", how="anti")),
+        _silent(silent),
         means(mine, "difference", "own_win_rate_difference", low=-1),
         means(mine, "above", "own_win_rate_above_others", low=-1),
     ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from prefdata import tables
 from prefdata.errors import ModelError, RecipeError, nearest
+from prefdata.whole import writing
 
 if TYPE_CHECKING:
     from prefdata.models.spec import ModelSpec
@@ -107,8 +108,7 @@ def _cache() -> Path:
 def _remember(known: Path, found: str) -> None:
     try:
         known.parent.mkdir(parents=True, exist_ok=True)
-        aside = known.with_suffix(f".{os.getpid()}")
-        aside.write_text(json.dumps({"digest": found}))
-        aside.replace(known)
+        with writing(known) as file:
+            json.dump({"digest": found}, file)
     except OSError:
         pass  # a read-only home costs time, not correctness

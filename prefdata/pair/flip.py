@@ -30,8 +30,10 @@ def flip(
     right: that of a flip where the score is one, sigmoid of the margin where it is a difference; at
     least 1/2. Its `margin` becomes the size of a difference, and null where the score is a
     probability: the strengths that gave the old one said the opposite. All scores that are
-    oriented to the chosen side are turned with it, and a score `flipped` (1, or 0 again where a
-    flipped pair is flipped back) says which pairs were: the first order can be had back.
+    oriented to the chosen side are turned with it, `ref_logp_chosen` and all that is named after a
+    side changes names with the other side's, and what cannot be told of the turned pair (`ches`,
+    `difficulty` ...) is dropped: such stages come after this one. A score `flipped` (1, or 0 again
+    where a flipped pair is flipped back) says which pairs were: the first order can be had back.
 
     Doubt and options are those of select.label_error.
 

@@ -134,22 +134,27 @@ def take(store: Store, given: Iterator[Given], *, replace: bool = False) -> Take
 
 
 def sync(server: Server, store: Store, name: str, asked: Asked, choice: Choice) -> tuple[int, int]:
-    """Send to Label Studio what is not there yet; the project, and how many tasks were sent."""
+    """Send to Label Studio what is not there yet; the project, and how many tasks were sent.
+
+    Of two at once the second one waits, and then finds all there.
+    """
     form = asked.form
-    project = server.project(
-        f"prefdata {name} {form.layout} {form.digest}",
-        f"{name}: {form.judge} ({form.layout})",
-        config=label_studio.config(form, hints=choice.hints),
-        instruction=label_studio.instruction(form),
-        overlap=choice.overlap,
-    )
-    return project, server.send(project, label_studio.tasks(form, asked.tasks))
+    with store.sending():
+        project = server.project(
+            f"prefdata {name} {form.layout} {form.digest}",
+            f"{name}: {form.judge} ({form.layout})",
+            config=label_studio.config(form, hints=choice.hints),
+            instruction=label_studio.instruction(form),
+            overlap=choice.overlap,
+        )
+        return project, server.send(project, label_studio.tasks(form, asked.tasks))
 
 
 def pull(server: Server, project: int, names: Mapping[str, str]) -> Iterator[Given]:
     """The answers in a project."""
     for task in server.export(project):
-        yield from label_studio.given(task, f"project {project}, task {task.get('id')}", names)
+        place = f"project {project}, task {task.get('id')}"
+        yield from _given(place, task, "label-studio", None, names)
 
 
 def taken_json(taken: Taken) -> dict[str, Any]:

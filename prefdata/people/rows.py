@@ -4,8 +4,8 @@ A row is `task_id, annotator, prompt, [hint,] first, second` (or `completion`), 
 criterion that is to be filled, `rationale, seconds, answered_at`. If annotators are named, each
 has a file of their own. Beside the files stands `INSTRUCTIONS.md`.
 
-What a spreadsheet would take for a formula gets an apostrophe before it, as spreadsheets write
-text themselves; it is taken off again on the way back.
+What a spreadsheet would calculate, or rewrite as a number, a date or a truth, gets an apostrophe
+before it, as spreadsheets write text themselves; it is taken off again on the way back.
 """
 
 import csv
@@ -19,10 +19,17 @@ from typing import Any
 from prefdata.people.form import Form
 from prefdata.people.taking import Given
 from prefdata.people.tasks import Task
+from prefdata.whole import writing
 
-FORMULA = re.compile(r"^['\s]*[=+\-@]")
+MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+# A formula is told by its first sign, a number, a date or a truth by all of it.
+REWRITTEN = re.compile(
+    r"^['\s]*(?:[=+\-@]|(?:true|false|(?=.*\d)(?:[\d\s.,:/%$€£e+()-]+"
+    rf"|(?:\d+[\s./-]*)?{MONTH}[\d\s.,-]*))\s*$)",
+    re.IGNORECASE,
+)
 FILLED = ("rationale", "seconds", "answered_at")
-SHOWN = ("prompt", "first", "second", "completion")
+SHOWN = ("prompt", "hint", "first", "second", "completion")
 
 Row = dict[str, Any]
 
@@ -82,11 +89,11 @@ def _jsonl(rows: Sequence[Row]) -> str:
 
 
 def _plain(text: str) -> str:
-    return f"'{text}" if FORMULA.match(text) else text
+    return f"'{text}" if REWRITTEN.match(text) else text
 
 
 def _read(text: str) -> str:
-    return text[1:] if text.startswith("'") and FORMULA.match(text[1:]) else text
+    return text[1:] if text.startswith("'") and REWRITTEN.match(text[1:]) else text
 
 
 def given(row: Row, place: str, tool: str) -> Given:
@@ -118,11 +125,9 @@ def _cell(value: Any) -> str:
 
 
 def write(folder: Path, contents: dict[str, str]) -> None:
-    """Write files into a folder, each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write files into a folder."""
     for name, text in contents.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.tmp")
-        aside.write_text(text, encoding="utf-8", newline="")
-        aside.replace(path)
+        with writing(path) as file:
+            file.write(text)

@@ -9,7 +9,7 @@ Source: the API reference of https://labelstud.io; tried with label-studio 1.23.
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 from urllib import error, parse, request
 
 from prefdata.errors import ModelError, RecipeError
@@ -60,8 +60,8 @@ class Server:
     def _projects(self) -> Iterator[Row]:
         page = 1
         while True:
-            said: Row = self._call("GET", f"/api/projects?page={page}&page_size={PAGE}")
-            found: list[Row] = said["results"]
+            said = self._call("GET", f"/api/projects?page={page}&page_size={PAGE}")
+            found = self._rows(cast(Row, said).get("results") if isinstance(said, dict) else said)
             yield from found
             if len(found) < PAGE:
                 return
@@ -70,7 +70,16 @@ class Server:
     def export(self, project: int) -> list[Row]:
         """Every task of a project, answered or not, with its annotations."""
         query = parse.urlencode({"exportType": "JSON", "download_all_tasks": "true"})
-        return self._call("GET", f"/api/projects/{project}/export?{query}")
+        return self._rows(self._call("GET", f"/api/projects/{project}/export?{query}"))
+
+    def _rows(self, said: Any) -> list[Row]:
+        found = cast(list[Any], said if isinstance(said, list) else [said])
+        if found is not said or not all(isinstance(each, dict) for each in found):
+            raise ModelError(
+                f"{self.url}: expected a list of projects or tasks, found {str(found)[:80]}; is "
+                "it Label Studio that runs there?"
+            )
+        return found
 
     def send(self, project: int, tasks: Sequence[Row]) -> int:
         """Send those tasks that are not there yet; their number."""

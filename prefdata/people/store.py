@@ -7,7 +7,7 @@
       quarantine.jsonl    what did not count, with its place and the reason
       out/                what was handed out last, if nowhere else
 
-Files are written aside and renamed, by one process at a time. Nothing here is a key or password.
+Files are there whole, and are written by one process at a time. Nothing here is a key or password.
 """
 
 import fcntl
@@ -26,6 +26,7 @@ from prefdata.people.taking import OWN, Given, Taken, take
 from prefdata.people.tasks import Task, seen
 from prefdata.tables import Annotations, check, empty
 from prefdata.version.stored import NAME, data_folder
+from prefdata.whole import writing
 
 Row = dict[str, Any]
 
@@ -70,9 +71,8 @@ class Store:
         with self._locked():
             taken = take(given, self.tasks(), self.rows(), replace=replace)
             self._write("annotations", taken.rows)
-            refused = [each._asdict() for each in taken.quarantined]
-            before = self._rows("quarantine")
-            self._write("quarantine", [*before, *(row for row in refused if row not in before)])
+            refused = [*self._rows("quarantine"), *(each._asdict() for each in taken.quarantined)]
+            self._write("quarantine", {json.dumps(row): row for row in refused}.values())
         return taken
 
     def answered(self, form: Form) -> dict[str, int]:
@@ -110,14 +110,19 @@ class Store:
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
         if not lines and not path.exists():
             return
-        aside = path.with_name(f".{path.name}.tmp")
-        aside.write_text("".join(lines), encoding="utf-8")
-        aside.replace(path)
+        with writing(path) as file:
+            file.writelines(lines)
 
     @contextmanager
-    def _locked(self) -> Generator[None]:
+    def sending(self) -> Generator[None]:
+        """What one process at a time does with a server."""
+        with self._locked(".sending"):
+            yield
+
+    @contextmanager
+    def _locked(self, name: str = ".lock") -> Generator[None]:
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("w") as lock:
+        with (self.folder / name).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 

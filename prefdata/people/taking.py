@@ -12,6 +12,8 @@ that: where the tool says that it is the same answer, mended, or where that is a
 
 import json
 import math
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -82,10 +84,11 @@ def take(
     taken = Taken([])
     came: dict[tuple[str, ...], list[tuple[Given, list[Row]]]] = {}
     for each in given:
-        if not each.wrong and _is_empty(each):
+        task = tasks.get(each.task_id)
+        if not each.wrong and _is_empty(each, task):
             taken.waiting += 1
             continue
-        read = each.wrong or _read(each, tasks)
+        read = each.wrong or _read(each, task)
         if isinstance(read, str):
             taken.quarantined.append(Refused(each.place, read, each.row))
         else:
@@ -130,14 +133,16 @@ def _said(rows: Iterable[Row]) -> str:
     return json.dumps(sorted((r["criterion"], r["raw"], r["rationale"] or "") for r in rows))
 
 
-def _is_empty(given: Given) -> bool:
-    said = (*given.values.values(), given.rationale, given.seconds, given.answered_at)
-    return not given.is_skipped and not any(text.strip() for text in said)
+def _is_empty(given: Given, task: Mapping[str, Any] | None) -> bool:
+    """Whether nothing was answered, whatever a person has in columns of their own."""
+    asked = given.values if task is None else task["questions"]
+    said = (given.values.get(name, "") for name in asked)
+    more = (given.rationale, given.seconds, given.answered_at)
+    return not given.is_skipped and not any(text.strip() for text in (*said, *more))
 
 
-def _read(given: Given, tasks: Mapping[str, Mapping[str, Any]]) -> list[Row] | str:
+def _read(given: Given, task: Mapping[str, Any] | None) -> list[Row] | str:
     """The annotations in an answer, or why there are none."""
-    task = tasks.get(given.task_id)
     if task is None:
         named = repr(given.task_id) if given.task_id else "empty"
         return f"unknown task: its task_id is {named}, and no such task was handed out"
@@ -175,7 +180,8 @@ def _answer(criterion: str, answers: Mapping[str, Any], given: Given) -> Row | s
         return {"value": None, "raw": SKIPPED, "unscored": SKIPPED}
     if criterion not in given.values:
         return f"half-filled: there is no {criterion}"
-    text = given.values[criterion].strip()
+    # A column of whole numbers with gaps comes back from some programs as 4.0.
+    text = re.sub(r"^(\d+)\.0+$", r"\1", given.values[criterion].strip())
     if not text:
         return f"half-filled: {criterion} has no answer"
     known = {name.casefold(): (name, *worth) for name, worth in answers.items()}
@@ -186,7 +192,11 @@ def _answer(criterion: str, answers: Mapping[str, Any], given: Given) -> Row | s
 
 
 def _annotator(name: str) -> str | None:
-    """`human:<name>`, "" where there is none; None for what is no person or no name."""
+    """`human:<name>`, "" where there is none; None for what is no person or no name.
+
+    However a program writes an accented letter, it is the same name.
+    """
+    name = unicodedata.normalize("NFC", name)
     kind, colon, rest = name.strip().partition(":")
     who = rest.strip() if colon and kind == "human" else name.strip()
     if not who.isprintable() or (colon and kind in ("llm", "reward", "rule", "principle")):

@@ -6,11 +6,9 @@ from typing import Any
 import polars as pl
 
 from prefdata.errors import RecipeError, TableError
-from prefdata.estimate._sides import ask_about, parts
+from prefdata.estimate._sides import SIDES, ask_about, beside, completions_in, parts
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Dropped, Pairs, Prompts, text_of
-
-SIDES = ("chosen", "rejected")
 
 
 def distinct(
@@ -75,18 +73,8 @@ def distinct(
 
 def _told(pairs: Pairs, known: pl.DataFrame, reason: pl.Expr) -> pl.DataFrame:
     """`pair_id, reason` in the order of the pairs, from what is known of either side."""
-    rows = pairs.select("pair_id", "chosen_id", "rejected_id")
+    rows = beside(pairs, known.with_columns(is_known=pl.lit(True)), how="left")
     for side in SIDES:
-        named = known.rename(lambda name, side=side: f"{name}_{side}").with_columns(
-            pl.lit(True).alias(f"is_known_{side}")
-        )
-        rows = rows.join(
-            named,
-            left_on=f"{side}_id",
-            right_on=f"completion_id_{side}",
-            how="left",
-            maintain_order="left",
-        )
         lost = rows.filter(pl.col(f"is_known_{side}").is_null())[f"{side}_id"].to_list()
         if lost:
             raise TableError(
@@ -109,14 +97,13 @@ def _in_words(min_characters: int) -> pl.Expr:
 
 def _texts(pairs: Pairs, completions: Completions, case_counts: bool) -> pl.DataFrame:
     """The normal form of each paired completion's text, and how many characters say something."""
-    wanted = pl.concat([pairs["chosen_id"], pairs["rejected_id"]]).unique()
     text = text_of("completion").str.normalize("NFKC")
     text = text.str.replace_all(r"\p{Cf}+", "")
     text = text.str.replace_all(r"\s+", " ").str.strip_chars()
     if not case_counts:
         text = text.str.to_lowercase()
     return (
-        completions.filter(pl.col("completion_id").is_in(wanted.implode()))
+        completions_in(pairs, completions)
         .select("completion_id", text=text)
         .with_columns(n=pl.col("text").str.count_matches(r"[\p{L}\p{N}\p{S}]"))
     )
@@ -129,8 +116,7 @@ def _cut(
     told = [pl.DataFrame(schema={"pair_id": pl.String, "reason": pl.String})]
     wanted: list[tuple[str, Mapping[str, Any]]] = [("tokens", {"ids": True})]
     for part in parts(pairs):
-        sides = pl.concat([part["chosen_id"], part["rejected_id"]]).unique().implode()
-        shown = Completions(completions.filter(pl.col("completion_id").is_in(sides)))
+        shown = completions_in(part, completions)
         [read] = yield from ask_about(prompts, shown, tokenizer, wanted)
         n = pl.col("number").cast(pl.Int64)
         room = (max_length - (pl.col("tokens_in") - n)).clip(0)

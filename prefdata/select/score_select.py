@@ -14,7 +14,7 @@ from math import log
 import polars as pl
 
 from prefdata.errors import RecipeError
-from prefdata.estimate._named import named
+from prefdata.estimate._named import of_completions
 from prefdata.tables import Completions, Scores, digest
 
 SCOPE = "all"  # a share is one of all completions
@@ -59,8 +59,7 @@ def score_select(
         )
     if temperature < 0:
         raise RecipeError(f"{where}: temperature = {temperature}; it is at least 0")
-    values = named(scores, score, where=where, subject="completion")
-    rows = completions.join(values, left_on="completion_id", right_on="subject_id")
+    rows = completions.join(of_completions(scores, score, where=where), on="completion_id")
     if temperature > 0:
         luck = [_gumbel(seed, each) for each in rows["completion_id"]]
         rows = rows.with_columns(

@@ -2,8 +2,9 @@
 
 import csv
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from prefdata.errors import SourceError
 from prefdata.sources.chunk import LARGEST, ROWS, Bad, Cells, Chunk, as_json, opened
@@ -13,7 +14,16 @@ from prefdata.sources.spec import SourceSpec
 def csv_names(spec: SourceSpec, path: Path, delimiter: str) -> list[str]:
     """The header."""
     with opened(spec, path) as file:
-        return _header(spec, csv.reader(_texts(file), delimiter=delimiter))
+        return _header(spec, _reader(file, delimiter))
+
+
+def _reader(file: IO[bytes], delimiter: str) -> Any:
+    """The records. Where numbers have decimal commas, spreadsheets part cells by semicolons."""
+    lines = _texts(file)
+    first = next(lines, "").removeprefix("\ufeff")
+    if delimiter == "," and "," not in first and ";" in first:
+        delimiter = ";"
+    return csv.reader(chain([first], lines), delimiter=delimiter)
 
 
 def _texts(file: IO[bytes]) -> Iterator[str]:
@@ -28,7 +38,6 @@ def _header(spec: SourceSpec, reader: Iterator[list[str]]) -> list[str]:
         raise SourceError(
             f"{spec.where}: the header is not CSV: {error}; lines end in \\n or \\r\\n"
         ) from error
-    names = [names[0].removeprefix("\ufeff"), *names[1:]] if names else []
     names = [] if names == [""] else names
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -42,7 +51,7 @@ def csv_chunks(
     with opened(spec, path) as file:
         # A cell may be as long as a row; the module's own limit of 128 kB is its only setting.
         csv.field_size_limit(max(LARGEST, csv.field_size_limit()))
-        reader = csv.reader(_texts(file), delimiter=delimiter)
+        reader = _reader(file, delimiter)
         names = _header(spec, reader)
         done = False
         while not done:
@@ -72,7 +81,7 @@ def _wrong_cells(cells: list[str], names: list[str]) -> str:
     if cells and len(cells) != len(names):
         return f"bad CSV: the row has {len(cells)} cells, the header {len(names)}"
     if any(not cell.isascii() and _clean([cell]) != [cell] for cell in cells):
-        return "invalid UTF-8"
+        return "invalid UTF-8; a spreadsheet saves it as CSV UTF-8"
     return ""
 
 

@@ -24,6 +24,7 @@ from prefdata.errors import RecipeError, TableError, nearest
 from prefdata.explain._labelled import labels
 from prefdata.explain._standing import COUNTS
 from prefdata.tables import Pairs, Prompts, pair_ids, schema
+from prefdata.whole import writing
 
 VERSION = "2.0"
 # What its readers take for the annotator that all others are compared with.
@@ -43,16 +44,11 @@ def write(
     path: Path, tables: Mapping[str, pl.DataFrame], name: str, default: str | None = None
 ) -> int:
     """Write the file, whole or not at all; the number of its comparisons. See `lines`."""
-    aside = path.with_name(f".{path.name}.tmp")
     n = -2  # the head and the end
-    try:
-        with aside.open("w", encoding="utf-8") as file:
-            for line in lines(tables, name, default=default):
-                file.write(line)
-                n += 1
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with writing(path) as file:
+        for line in lines(tables, name, default=default):
+            file.write(line)
+            n += 1
     return n
 
 

@@ -20,6 +20,11 @@ from prefdata.version.tags import FOLDER, ID, is_tag, tagged, tags
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 MANIFEST = "manifest.json"
+# Of a version's folder, what no export can be called.
+TAKEN = frozenset(
+    [*TABLES, *("judges", "juries", "recipe.toml", "quarantine.jsonl", "readme.md", "report.html"),
+     MANIFEST]
+)  # fmt: skip
 STATED = frozenset("format name id created tables exports files prefdata".split())
 
 

@@ -44,12 +44,8 @@ from prefdata.version.lineage import lineage
 from prefdata.version.noise import noise
 from prefdata.version.page import page
 from prefdata.version.splits import TRAIN, assign_splits, part
-from prefdata.version.stored import MANIFEST, NAME, file_state, is_whole, manifest_id
+from prefdata.version.stored import MANIFEST, NAME, TAKEN, file_state, is_whole, manifest_id
 
-RESERVED = {
-    *("judges", "juries", "recipe.toml", "quarantine.jsonl", "readme.md", "report.html"),
-    MANIFEST,
-}
 ABANDONED = 24 * 3600  # seconds after which whoever wrote a folder aside is gone
 
 
@@ -194,7 +190,7 @@ def _refuse_names(name: str, exports: Mapping[str, Any], judges: Mapping[str, st
                     f"{what} {each!r} cannot name a folder; use small letters, digits, '.', '_' "
                     "and '-', a letter or digit first"
                 )
-            if what == "export" and each in {*RESERVED, *TABLES}:
+            if what == "export" and each in TAKEN:
                 raise VersionError(f"export {each!r} is the name of a table or file; take another")
 
 

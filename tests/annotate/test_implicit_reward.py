@@ -42,6 +42,8 @@ def test_differences_of_the_score_are_those_of_the_reward_it_was_trained_on():
     texts, reward, reply = categorical(20, 3, beta=0.7, noise=0.0, seed=0)
     scores, votes, asked, said_by = ran(reply, texts, beta=0.7)
     assert set(asked["want"]) == {"logprobs"}
+    # Where to end is a part of what was taught: the requests are those of estimate.log_likelihood.
+    assert set(asked["options"]) == {'{"end": "template"}'}
     assert asked.height == 2 * 60
     truth = {f"{i} {j}": reward[i, j] for i in range(20) for j in range(3)}
     value = {said_by[k]: v for k, v in scores.select("subject_id", "value").iter_rows()}

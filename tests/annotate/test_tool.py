@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from prefdata import tables
 from prefdata.annotate.tool import DISAGREED, Calls, shown, states, tool
 from prefdata.dataset import estimate
 from prefdata.errors import RecipeError
-from prefdata.judge import toolbox
+from prefdata.judge import programs, toolbox
+from prefdata.sandbox import running
 from prefdata.stage import Model, drive
 from prefdata.tables import Completions, Prompts, Ratings, Requests, Responses
 
@@ -266,7 +268,6 @@ def test_the_form_of_calls_allows_what_its_schema_does():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"tools": ("code",)}, "there is no sandbox yet"),
         ({"tools": ("lookup",)}, "needs facts"),
         ({"tools": ()}, "at least one"),
         ({"max_calls": 0}, "max_calls"),
@@ -277,6 +278,34 @@ def test_the_form_of_calls_allows_what_its_schema_does():
 def test_mistakes_are_named(options: dict[str, Any], said: str):
     with pytest.raises(RecipeError, match=said):
         rate([("a?", "b")], lambda *_: [], **options)
+
+
+def test_without_a_sandbox_no_program_is_run(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    running.available.cache_clear()
+    with pytest.raises(RecipeError, match=r"outside of a sandbox: .*bubblewrap is not installed"):
+        rate([("a?", "b")], lambda *_: [], tools=("code",))
+    running.available.cache_clear()
+
+
+@pytest.mark.skipif(programs.unavailable() is not None, reason=str(programs.unavailable()))
+def test_a_program_checks_a_claim():
+    """How many primes are below a number: planted right and wrong answers, and bad programs."""
+    primes = "print(sum(all(n % d for d in range(2, n)) for n in range(2, 50)))"
+    question = "How many primes are below 50?"
+
+    def proposes(prompt: str, reply: str) -> Any:
+        claimed = reply.split()[-1]
+        program = {"crash": "1 / 0", "quiet": ""}.get(claimed, primes)
+        return [call("code", program, claimed)]
+
+    said = ["There are 15", "There are 14", "Let it crash", "Let it be quiet"]
+    rated = rate([(question, each) for each in said], proposes, tools=("code", "calculator"))
+    found = {reply: (row["rating"], row["unscored"]) for (_, reply), row in rated.items()}
+    assert found["There are 15"] == (1.0, None)
+    assert found["There are 14"] == (0.0, None)
+    assert "code: the program fails: ZeroDivisionError" in (found["Let it crash"][1] or "")
+    assert "prints 0 characters" in (found["Let it be quiet"][1] or "")
 
 
 def test_ratings_depend_on_neither_row_order_nor_shards():

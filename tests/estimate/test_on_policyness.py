@@ -130,6 +130,21 @@ def test_too_few_own_samples_give_no_score_and_missing_ones_are_named(world: Any
         )
 
 
+def test_a_name_that_is_not_there_and_models_to_choose_from_are_named(world: Any):
+    made = worlds(world, 2, 3, np.linspace(-3, -1, 8), np.ones(8))
+    given = (made["completions"], made["samples"])
+    with pytest.raises(RecipeError, match=r"'logp' by 'polcy'; did you mean 'policy'"):
+        on_policyness(*given, made["scores"], generator="policy", model="polcy")
+    with pytest.raises(RecipeError, match="no sample is by the generator 'me'"):
+        on_policyness(*given, made["scores"], generator="me")
+    # Each gave numbers of its own completions: they are two scales all the same.
+    others = pl.int_range(pl.len()) < 8
+    model = pl.when(others).then(pl.lit("another")).otherwise("model")
+    mixed = made["scores"].sort("score", "subject_id").with_columns(model=model)
+    with pytest.raises(RecipeError, match="'logp' is by another, policy; say whose by model"):
+        on_policyness(*given, pl.concat([mixed, made["scores"]]), generator="policy")
+
+
 @pytest.mark.parametrize("alike", [True, False])
 def test_what_training_on_one_pair_does_to_ten_responses(alike: bool):
     """A softmax over features, trained by DPO's gradient: the rejected side collapses first.

@@ -96,6 +96,39 @@ def test_what_exact_training_could_reach_falls_with_beta(world: Any):
     assert measured(measures, "ranking_accuracy")["value"] == pytest.approx(truth)
 
 
+def test_a_tie_is_ranked_right_where_both_are_about_as_likely(world: Any):
+    """The paper's rule; at the optimum of training a tie stays as the reference has it."""
+    made = world(4, 2)
+    pairs = made["pairs"].sort("pair_id").with_columns(soft_label=pl.Series([0.5, 0.5, 0.5, 0.9]))
+    n = pairs.height
+    one, other = np.log([0.5, 0.5, 0.400, 0.4]), np.log([0.505, 0.52, 0.391, 0.5])
+    scores, measures = ranking_accuracy(
+        pairs, made["prompts"], scored(pairs, one, other, np.ones(n), np.ones(n)), betas=[0.1, 100]
+    )
+    right = scores.filter(pl.col("score") == "ranked_right").sort("subject_id")["value"]
+    assert right.to_list() == [1, 0, 1, 0]
+    assert measured(measures, "ranking_accuracy")["value"] == 0.5
+    reached = [
+        measured(measures, "idealised_ranking_accuracy", f"gpt, beta {beta}")["value"]
+        for beta in (0.1, 100)
+    ]
+    assert reached == [0.75, 0.5]
+
+
+def test_models_are_not_mixed(world: Any):
+    made = world(4, 2)
+    pairs, n = made["pairs"], np.ones(4)
+    scores = scored(pairs, -n, -2 * n, n, n)
+    half = pl.col("subject_id").is_in(pairs["pair_id"].head(2).implode())
+    model = pl.when(half).then(pl.lit("else")).otherwise("model")
+    with pytest.raises(RecipeError, match="is by else, gpt; say whose by model"):
+        ranking_accuracy(pairs, made["prompts"], scores.with_columns(model=model))
+    _, measures = ranking_accuracy(
+        pairs, made["prompts"], scores.with_columns(model=model), model="else"
+    )
+    assert measured(measures, "ranking_accuracy", "else")["n"] == 2
+
+
 def test_intervals_cover_and_know_that_pairs_of_a_prompt_are_alike():
     """Ten pairs a prompt that hang together: a plain interval would cover far too rarely."""
     covered = 0

@@ -1,7 +1,13 @@
+import json
+from pathlib import Path
+from typing import Any
+
 import polars as pl
+import pytest
 
 from prefdata import tables
 from prefdata.explain.justifications import justifications
+from prefdata.sources import Sources, as_pairs, read
 from prefdata.tables import Votes
 from tests.explain.planted import world
 
@@ -52,11 +58,60 @@ def test_names_by_place_become_tags_whichever_was_shown_first():
     ]
 
 
-def test_where_the_order_is_unknown_the_words_stay():
+def test_where_the_order_is_unknown_words_of_place_are_dropped():
+    """Exports show the two in an order of their own: there "Answer A" may be the other one."""
     _, _, pairs = world(1, {})
     row = pairs.row(0, named=True)
     a, b = sorted((row["chosen_id"], row["rejected_id"]))
-    made, _ = justifications(
-        pairs, votes([(a, b, "human:1", None, float(row["chosen_id"] == a), "Answer A is right.")])
+    said = [
+        (a, b, f"human:{at}", None, float(row["chosen_id"] == a), text)
+        for at, text in enumerate(["Answer A is right.", "It is right, and that at once."])
+    ]
+    made, dropped = justifications(pairs, votes(said))
+    assert made.select("rationale", "chosen_first").rows() == [(said[1][-1], None)]
+    assert dropped["reason"].to_list() == [
+        "says where a completion stood: 'Answer A', and which was shown first is not known"
+    ]
+
+
+def test_a_place_that_is_no_name_is_dropped_where_the_order_is_known_too():
+    _, _, pairs = world(1, {})
+    row = pairs.row(0, named=True)
+    a, b = sorted((row["chosen_id"], row["rejected_id"]))
+    said = [
+        (a, b, f"human:{at}", True, float(row["chosen_id"] == a), text)
+        for at, text in enumerate(["The latter is vague.", "Antwort A und die zweite Antwort."])
+    ]
+    made, dropped = justifications(pairs, votes(said))
+    tags = ("[CHOSEN]", "[REJECTED]") if row["chosen_id"] == a else ("[REJECTED]", "[CHOSEN]")
+    assert made["rationale"].to_list() == [f"{tags[0]} und die {tags[1]}."]
+    assert made["chosen_first"].to_list() == [row["chosen_id"] == a]
+    assert dropped["reason"].to_list() == ["says where a completion stood: 'latter'"]
+
+
+@pytest.mark.parametrize("layout", ["helpsteer2-preference", "helpsteer2-annotators"])
+def test_helpsteers_reasons_keep_who_they_are_about(tmp_path: Path, layout: str):
+    """They speak of "Response 1" and "@Response 2", whichever id is the smaller one later."""
+    rows: list[dict[str, Any]] = []
+    for at in range(12):
+        better = 1 + at % 2
+        why = f"@Response {better} is right. Response {3 - better} is wrong."
+        strength = -2 if better == 1 else 2
+        row = {
+            "split": "train",
+            "prompt": f"question {at}",
+            "preference_strength": strength,
+            "preference_statement": "",
+            "preference_elaboration": why,
+            "all_preferences_unprocessed": [{"strength": strength, "justification": why}],
+        }
+        rows.append({**row, f"response_{better}": "good", f"response_{3 - better}": "bad"})
+    (tmp_path / "hs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = read(
+        Sources.model_validate({"votes": {"path": "hs.jsonl", "layout": layout}}), tmp_path
     )
-    assert made["rationale"].to_list() == ["Answer A is right."]
+    assert found.quarantined.is_empty()
+    given = Votes(found.tables["votes"])
+    made, dropped = justifications(as_pairs(given), given)
+    assert dropped.is_empty()
+    assert made["rationale"].to_list() == ["[CHOSEN] is right. [REJECTED] is wrong."] * 12

@@ -8,7 +8,7 @@ import pytest
 from prefdata import judge as judges
 from prefdata import tables
 from prefdata.errors import RecipeError
-from prefdata.explain._wording import fault, masked, overlaps
+from prefdata.explain._wording import fault, masked, overlaps, retagged
 from prefdata.explain.rationale import rationale
 from prefdata.tables import Ratings
 from tests.annotate.replying import first
@@ -88,7 +88,7 @@ def test_reasons_that_tell_the_label_are_kept():
     out = made(good)
     assert out["rationales"].height == 20
     assert value(out, "recovery") == 1.0
-    assert value(out, "recovery_without") == 0.5
+    assert value(out, "recovery_without") == value(out, "recovery_gain") == 0.5
     assert value(out, "kept_rationales") == 1.0
     assert out["dropped"].is_empty()
 
@@ -132,48 +132,49 @@ def test_planted_reasons_by_place_are_all_caught(n: int):
 
 @pytest.mark.parametrize(
     "text",
-    [
-        "[CHOSEN] is better; Response 1 is vague.",
-        "[CHOSEN] wins, as the latter is vague.",
-        "The response above is better than [REJECTED].",
-        "[CHOSEN], the first answer, is right.",
-        "Reply B is vague, [CHOSEN] is not.",
-        "The top reply, [CHOSEN], is right.",
-        "Answer #2 is vague; [CHOSEN] is not.",
-    ],
-)
-def test_words_of_place(text: str):
-    assert "where a completion stood" in str(fault(text))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "First, [CHOSEN] is right. Second, [REJECTED] is vague.",
-        "[CHOSEN] names the first president.",
-        "[REJECTED] repeats what is said above.",
-        "[CHOSEN] labels the axes.",
-        "[CHOSEN] explains why option traders lose.",
-    ],
-)
-def test_words_that_are_no_place(text: str):
-    assert fault(text) is None
+    ["Die erste Antwort ist klarer als [REJECTED].", "[CHOSEN] is better. [[A]]",
+     "回答A比[REJECTED]好", "[CHOSEN] (Response A) is clearer."],
+)  # fmt: skip
+def test_a_place_is_caught_though_the_rest_would_tell_the_label(text: str):
+    out = made(lambda request: f"{good(request)} {text}", n=5)
+    assert out["rationales"].is_empty()
+    assert out["dropped"]["reason"].str.starts_with("says where a completion stood").all()
 
 
 def test_the_label_may_not_be_spoken_of_and_a_tag_must_be_there():
     assert "speaks of the label" in str(fault("[CHOSEN] was preferred by the annotators."))
     assert "neither completion" in str(fault("It is clearer."))
+    assert fault("[CHOSEN] annotates the parameters and labels the axes.") is None
 
 
-def test_places_are_drawn_and_the_judge_sees_neither_tag_nor_label():
+@pytest.mark.parametrize("tag", ["[chosen]", "[[CHOSEN]]", "CHOSEN", "[ Chosen ]"])
+def test_a_tag_that_is_written_otherwise_is_the_same_tag(tag: str):
+    """Left as it is the judge and the reader would see which one was chosen."""
+    out = made(lambda request: good(request).replace("[CHOSEN]", tag), n=5)
+    assert out["rationales"].height == 5
+    assert out["rationales"]["rationale"].str.starts_with("[CHOSEN] says").all()
+    assert retagged("The chosen path was rejected.") == "The chosen path was rejected."
+
+
+def test_places_are_drawn_and_stored_and_the_judge_sees_neither_tag_nor_label():
     heard: list[dict[str, Any]] = []
-    made(good, n=300, heard=heard)
-    writing = [r for r in heard if is_writing(r)]
-    at = [first(r).index("Reply [CHOSEN]") < first(r).index("Reply [REJECTED]") for r in writing]
-    assert 0.4 < sum(at) / len(at) < 0.6
+    out = made(good, n=100, heard=heard)
+    shown_first = {
+        r["request_id"]: first(r).index("Reply [CHOSEN]") < first(r).index("Reply [REJECTED]")
+        for r in heard
+        if is_writing(r)
+    }
+    stored = dict(out["rationales"].select("request_id", "chosen_first").rows())
+    assert stored == shown_first
     judging = [first(r) for r in heard if not is_writing(r)]
     assert not any("CHOSEN" in text or "REJECTED" in text for text in judging)
     assert masked("[CHOSEN] beats [REJECTED]") == "the better one beats the other one"
+
+
+def test_the_chosen_one_is_shown_first_in_half_of_the_questions():
+    """Sheet 25: 50 +- 3 %."""
+    out = made(good, n=1200, check=False)
+    assert 0.47 < out["rationales"]["chosen_first"].mean() < 0.53
 
 
 def test_a_judge_that_always_says_a_recovers_nothing():
@@ -216,6 +217,19 @@ def test_copies_are_dropped():
 
     out = made(quotes)
     assert out["dropped"]["reason"].str.starts_with("copies more than 50%").all()
+
+
+def test_a_copy_is_found_where_words_are_not_parted():
+    rows = pl.DataFrame(
+        {
+            "rationale": ["[CHOSEN] 说猫在红色的屋顶上睡觉"],
+            "chosen": ["猫在红色的屋顶上睡觉"],
+            "rejected": ["狗在花园里"],
+        }
+    )
+    found = overlaps(rows)
+    assert found["copied"].item() == 1.0
+    assert found["n_words"].item() == 12
 
 
 def test_critiques_are_rewritten_where_there_are_some():

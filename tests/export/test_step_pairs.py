@@ -2,7 +2,7 @@ import polars as pl
 import pytest
 
 from prefdata import tables
-from prefdata.errors import TableError
+from prefdata.errors import RecipeError, TableError
 from prefdata.export.step_pairs import step_pairs
 from tests.export.trees import planted_tree
 
@@ -52,6 +52,24 @@ def test_smoothing_follows_the_visits_of_the_search(visits, smoothing):
     scores = visited(ids, {"a": visits[0], "b": visits[1]})
     rows = step_pairs(made["prompts"], made["completions"], made["samples"], pairs, scores)
     assert rows["label_smoothing"].to_list() == pytest.approx([smoothing])
+
+
+def test_a_score_is_taken_by_its_name_and_of_one_model():
+    made, ids = planted_tree()
+    given = (made["prompts"], made["completions"], made["samples"])
+    pairs = pairs_of(made, (ids["a"], ids["b"]))
+    scores = visited(ids, {"a": 40, "b": 10})
+    assert step_pairs(*given, pairs, scores)["value_chosen"].to_list() == [None]
+    named = scores.with_columns(score=pl.lit("times"))
+    rows = step_pairs(*given, pairs, named, visits="times")
+    assert rows.select("visits_chosen", "visits_rejected").row(0) == (40, 10)
+    with pytest.raises(RecipeError, match="did you mean 'times'"):
+        step_pairs(*given, pairs, named, visits="time")
+    by_two = pl.concat([scores.with_columns(model=pl.lit(each)) for each in ("m", "n")])
+    with pytest.raises(RecipeError, match="m, n; say whose, as in visits@m"):
+        step_pairs(*given, pairs, by_two)
+    rows = step_pairs(*given, pairs, by_two, visits="visits@n")
+    assert rows["visits_chosen"].to_list() == [40]
 
 
 def test_steps_after_different_beginnings_are_refused():

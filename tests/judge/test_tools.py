@@ -214,8 +214,20 @@ def test_facts_are_looked_up_as_they_stand():
     assert tools.result({**call, "input": "moons"}, facts)["error"] == "the facts do not say"
 
 
-def test_code_is_refused_with_the_reason():
-    assert "no sandbox" in say("code", "print(1)", "1")["error"]
+@pytest.mark.parametrize(
+    ("printed", "claimed", "verdict"),
+    [
+        ("42", "It is 42.", "supports"), ("42", "41", "contradicts"), ("42", "about 42", None),
+        ("0.30000000000000004", "0.3", "supports"), ("yes", "Yes!", "supports"),
+        ("yes", "no", None), ("[1, 2]", "1, 2", "supports"), ("?", "!", None),
+    ],
+)  # fmt: skip
+def test_what_a_program_printed_is_compared_with_the_claim(
+    printed: str, claimed: str, verdict: str | None
+):
+    assert say("code", printed, claimed) == {
+        "observation": printed, "verdict": verdict, "error": None
+    }  # fmt: skip
 
 
 def test_every_published_answer_on_dates_is_told_right_from_wrong():

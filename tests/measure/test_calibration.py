@@ -185,12 +185,19 @@ def test_one_group_has_no_interval_and_ties_of_gold_no_say():
 
 def test_refusals_and_nothing():
     votes = votes_of(*planted(9, 20))
-    with pytest.raises(RecipeError, match="did you mean 'human:gold'"):
-        calibration(votes, annotator="human:golf")
     with pytest.raises(RecipeError, match="at least 1"):
         calibration(votes, annotator=GOLD, bins=[0])
     assert calibration(Votes(tables.empty("votes")), annotator=GOLD).is_empty()
     tables.check("measures", calibration(votes, annotator=GOLD), where="here")
+
+
+def test_gold_that_did_not_vote_is_named_and_ends_no_build():
+    votes = votes_of(*planted(9, 20))
+    found = tables.check("measures", calibration(votes, annotator="human:golf"), where="here")
+    assert found["value"].null_count() == found.height > 0
+    assert found["note"].str.contains("no votes of 'human:golf'; did you mean 'human:gold'").all()
+    assert {"brier", "ece_10", "mce_10"} <= set(found["measure"])
+    assert "human:golf" not in found["subject"]
 
 
 def test_what_is_no_probability_is_refused():

@@ -7,7 +7,6 @@ import polars as pl
 import pytest
 
 from prefdata import tables as t
-from prefdata.errors import RecipeError
 from prefdata.measure.length_bias import length_bias
 from tests.measure.planted_votes import measured, samples_of, voted_world
 
@@ -121,8 +120,17 @@ def test_win_rates_at_equal_length(world: Any):
 
 def test_who_is_not_there_is_named_and_no_votes_have_no_measures():
     world = planted(5, JUDGES, n=20)
-    with pytest.raises(RecipeError, match="llm:longg"):
-        length_bias(world["votes"], world["completions"], judges=["llm:longg"])
+    found = length_bias(world["votes"], world["completions"], judges=["llm:longg", *JUDGES])
+    known = length_bias(world["votes"], world["completions"], judges=list(JUDGES))
+    lost = found.filter(subject="llm:longg")
+    assert set(lost["measure"]) == {"length_bias", "longer_preferred"}
+    assert lost["value"].null_count() == 2
+    assert lost["note"].str.starts_with("no votes of 'llm:longg'; did you mean").all()
+    assert found.filter(pl.col("subject") != "llm:longg").equals(known)
+    alone = length_bias(world["votes"], world["completions"], gold="human:nobody")
+    assert set(alone["subject"]) == set(world["votes"]["annotator"])
+    assert alone["value"].null_count() == alone.height
+    assert alone["note"].str.starts_with("no votes of 'human:nobody'").all()
     assert length_bias(world["votes"].clear(), world["completions"]).is_empty()
 
 

@@ -9,7 +9,6 @@ import polars as pl
 import pytest
 
 from prefdata import tables as t
-from prefdata.errors import RecipeError
 from prefdata.measure.self_preference import self_preference
 from tests.measure.planted_votes import measured, samples_of, swapped, voted_world
 
@@ -188,8 +187,10 @@ def test_people_alone_show_nothing_and_no_votes_have_no_measures():
     assert measures["value"].is_null().all()
     assert measures["note"].str.contains("a person").all()
     assert measure({**world, "votes": world["votes"].clear()}).is_empty()
-    with pytest.raises(RecipeError, match=r"measure.self_preference.*human:p9"):
-        measure(world, judges=["human:p9"])
+    for options in ({"judges": ["human:p9"]}, {"gold": "human:p9"}):
+        found = t.check("measures", measure(world, **options), where="here")
+        assert found["value"].null_count() == found.height > 0
+        assert found["note"].str.starts_with("no votes of 'human:p9'").all()
 
 
 def test_a_completion_of_unknown_origin_is_left_out_and_nothing_is_held_without_others():

@@ -54,7 +54,7 @@ def test_after_flipping_a_score_says_the_same_of_the_same_completions(world: Wor
         score(pairs, "label_error", [0.8, 0.2, 0.4]),
         score(pairs, "ensemble_margin", [-2.0, 1.0, 0.5]),
         score(pairs, "mc_dropout", [0.3, 0.9, 0.6]),
-        score(pairs, "ches", [7.0, 8.0, 9.0]),
+        score(pairs, "last_hidden_product", [7.0, 8.0, 9.0]),
     )
     _, after = flip(pairs, given, above=0.5)
     by_pair = {name: value_of(after, name)["value"].to_list() for name in given["score"].unique()}
@@ -63,10 +63,36 @@ def test_after_flipping_a_score_says_the_same_of_the_same_completions(world: Wor
         "label_error": [0.2, 0.2, 0.4],
         "ensemble_margin": [2.0, 1.0, 0.5],
         "mc_dropout": [0.7, 0.9, 0.6],
-        "ches": [7.0, 8.0, 9.0],  # says nothing about which side is better
+        "last_hidden_product": [7.0, 8.0, 9.0],  # the same both ways
     }
     for name, values in expected.items():
         assert by_pair[name] == pytest.approx(np.array(values)[order.to_numpy()].tolist())
+
+
+def test_what_a_trainer_takes_for_the_chosen_side_is_the_chosen_sides(world: World):
+    """Log-probabilities go with their completions; what is of a pair as it stood is gone."""
+    pairs = some(world, 2)
+    one_sided = {
+        f"{name}_{side}{rest}": [10.0 * at + (side == "chosen"), 50.0]
+        for at, (name, rest) in enumerate(
+            (("ref_logp", ""), ("ref_logp", "_per_token"), ("n_tokens", ""))
+        )
+        for side in ("chosen", "rejected")
+    }
+    anew = {"ches": [1.0, 2.0], "ln_ches": [1.0, 2.0], "difficulty": [1.0, 2.0]}
+    given = both(
+        score(pairs, "label_error", [0.9, 0.1]),
+        *(score(pairs, *each, model="m") for each in {**one_sided, **anew}.items()),
+    )
+    after, scores = flip(pairs, given, above=0.5)
+    t.check("scores", scores, where="test")
+    turned, straight = after["pair_id"]
+    for name in one_sided:
+        other = name.replace("rejected", "x").replace("chosen", "rejected").replace("x", "chosen")
+        found = dict(value_of(scores, name).select("subject_id", "value").iter_rows())
+        assert found == {turned: one_sided[other][0], straight: 50.0}
+    for name in anew:
+        assert value_of(scores, name)["subject_id"].to_list() == [straight]
 
 
 def test_flipping_twice_is_the_identity(world: World):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ from typer.testing import CliRunner
 import prefdata
 from prefdata import cli
 from prefdata.errors import ModelError, RecipeError
+from prefdata.people import exchange
 from prefdata.people.server import Server
+from prefdata.people.store import Store
+from prefdata.people.tasks import Choice
+from prefdata.version import find
 from tests.people.loopback import TOKEN, Studio, running
 from tests.people.planted import better, build
 
@@ -154,3 +159,39 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch):
         Server("http://anna:secret@localhost:1", "token")
     with pytest.raises(ModelError, match="is Label Studio running there"):
         list(Server("http://127.0.0.1:9", "token")._projects())
+
+
+@pytest.mark.parametrize("said", [{"results": None}, {"detail": "hello"}, ["task"], "hello", None])
+def test_a_server_that_is_no_label_studio_is_said_to_be_none(
+    asked: Path, studio: Studio, said: Any
+):
+    studio.answer = lambda *_: said
+    assert "is it Label Studio that runs there?" in sync(asked)["error"]
+
+
+def test_a_task_that_makes_no_sense_is_quarantined_and_the_rest_is_taken(
+    asked: Path, studio: Studio
+):
+    sync(asked)
+    (tasks,) = studio.tasks.values()
+    for task in tasks:
+        studio.annotate(task, by=3, answer="first")
+    tasks[0]["annotations"] = ["not one"]
+    tasks[1]["annotations"][0]["result"] = "nothing"
+    told = sync(asked)
+    assert (told["new"], len(told["quarantined"])) == (6, 2)
+
+
+def test_of_two_at_once_one_makes_the_project_and_sends_the_tasks(asked: Path, studio: Studio):
+    with ThreadPoolExecutor(4) as several:
+        told = list(several.map(lambda _: synced(asked), range(4)))
+    assert sorted(told) == [0, 0, 0, 8]
+    assert (len(studio.projects), len(studio.tasks[1])) == (1, 8)
+
+
+def synced(folder: Path) -> int:
+    """How many tasks a sync sends that runs beside others; one thread at a time has a runner."""
+    found = find(folder / "data", "asked")
+    store = Store(folder / "data", "asked")
+    asked = exchange.ask(found, store, "pairwise", None, Choice())
+    return exchange.sync(Server(), store, "asked", asked, Choice())[1]

@@ -154,3 +154,27 @@ def test_gold_is_right_whichever_side_is_first():
 def test_line_ends_and_outer_blanks_are_no_change():
     spreadsheet = {"prompt": " Which?", "first": "one\r\n", "second": "other\r\nline"}
     assert len(taken(answer(texts=spreadsheet)).rows) == 1
+
+
+def test_a_row_with_a_hint_and_a_column_of_ones_own_but_no_answer_waits():
+    from prefdata.people.rows import given
+
+    row = {"task_id": "t1", "annotator": "", **TEXTS, "hint": "3 votes of models", "notes": "later",
+           "helpfulness": "", "rationale": "", "seconds": "", "answered_at": ""}  # fmt: skip
+    came = taken(given(row, "file, line 2", "csv"))
+    assert (came.waiting, came.rows, came.quarantined) == (1, [], [])
+
+
+@pytest.mark.parametrize("text", ["4", "4.0", " 4.00 "])
+def test_a_grade_may_have_come_back_as_a_decimal(text: str):
+    form = form_of(load("helpfulness-rating"), "rating")
+    tasks = {"r": record(form, Task("r", "aa", None, None, "Which?", ("one",)))}
+    said = answer(task_id="r", texts={"prompt": "Which?", "completion": "one"},
+                  values={"helpfulness": text})  # fmt: skip
+    assert [row["raw"] for row in take([said], tasks, []).rows] == ["4"]
+
+
+def test_a_name_is_the_same_however_its_accents_are_written():
+    composed, parted = (answer(annotator=name) for name in ("Jos\u00e9", "Jose\u0301"))
+    came = taken(composed, parted)
+    assert (came.new, came.known, len(came.rows)) == (1, 1, 1)

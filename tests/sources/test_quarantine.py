@@ -122,7 +122,7 @@ def test_a_bad_row_of_csv(tmp_path: Path) -> None:
     assert made.quarantined.select("line", "reason").rows() == [
         (3, "bad CSV: the row has 2 cells, the header 3"),
         (4, "rating is 'three', not a number"),
-        (6, "invalid UTF-8"),
+        (6, "invalid UTF-8; a spreadsheet saves it as CSV UTF-8"),
         (8, "rating is missing"),
     ]
     assert sorted(made.tables["ratings"]["raw"]) == ["3", "5"]

@@ -18,7 +18,7 @@ from prefdata.tables import Completions, Format, Pairs, Prompts, Rationales, Row
 SCOPE = "all"
 
 
-def rationales(
+def rationale_augmented(
     prompts: Prompts,
     completions: Completions,
     pairs: Pairs,
@@ -37,7 +37,7 @@ def rationales(
     """
     said = completions.select("completion_id", "completion")
     rows = (
-        rationales.drop("request_id", strict=False)
+        rationales.select("pair_id", "annotator", "kind", "rationale")
         .join(pairs.select("pair_id", "prompt_id", "chosen_id", "rejected_id"), on="pair_id")
         .join(prompts.select("prompt_id", "prompt"), on="prompt_id")
         .join(said.rename({"completion_id": "chosen_id", "completion": "chosen"}), on="chosen_id")
@@ -79,5 +79,5 @@ def rationales(
         "rejected_id",
     )
     if format == "standard":
-        made = plain(made, "prompt", "chosen", "rejected", where="export.rationales")
+        made = plain(made, "prompt", "chosen", "rejected", where="export.rationale_augmented")
     return Rows(made)

@@ -1,7 +1,7 @@
 import polars as pl
 
 from prefdata import tables
-from prefdata.export.rationales import rationales
+from prefdata.export.rationale_augmented import rationale_augmented
 from prefdata.tables import Rationales
 from tests.explain.planted import world
 
@@ -15,7 +15,7 @@ def told(pairs: pl.DataFrame, text: str = "[CHOSEN] is right, [REJECTED] is not.
 
 def test_tags_become_the_names_that_stand_in_the_question():
     prompts, completions, pairs = world(200, {})
-    rows = rationales(prompts, completions, pairs, told(pairs))
+    rows = rationale_augmented(prompts, completions, pairs, told(pairs))
     assert rows.height == 200
     text = {
         row[0]: row[1]
@@ -35,13 +35,15 @@ def test_tags_become_the_names_that_stand_in_the_question():
 
 def test_pairs_without_a_rationale_have_no_row_and_order_changes_nothing():
     prompts, completions, pairs = world(10, {})
-    rows = rationales(prompts, completions, pairs, told(pairs.head(4)))
+    rows = rationale_augmented(prompts, completions, pairs, told(pairs.head(4)))
     assert rows.height == 4
-    mixed = rationales(prompts, completions, pairs, Rationales(told(pairs.head(4)).reverse()))
+    mixed = rationale_augmented(
+        prompts, completions, pairs, Rationales(told(pairs.head(4)).reverse())
+    )
     assert rows.equals(mixed)
 
 
 def test_plain_strings():
     prompts, completions, pairs = world(2, {})
-    rows = rationales(prompts, completions, pairs, told(pairs), format="standard")
+    rows = rationale_augmented(prompts, completions, pairs, told(pairs), format="standard")
     assert rows.schema["prompt"] == rows.schema["chosen"] == pl.String

@@ -1,0 +1,306 @@
+"""Start a program in the sandbox, watch what it uses, and end it with all that it started."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import cache
+from typing import BinaryIO, Literal
+
+from prefdata.errors import SandboxError
+from prefdata.sandbox.calls import filtering
+from prefdata.sandbox.jail import SCRATCH, SHARED_MEMORY, jailed
+
+Outcome = Literal["ok", "exit", "signal", "time", "memory", "disk", "output"]
+
+# How often it is looked what a program uses.
+EVERY = 0.02
+STARTING = 60.0
+CHUNK = 1 << 16
+NOBODY = 65534
+_TICKS, _PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
+_ENDED_BY: Mapping[int, Outcome] = {signal.SIGXCPU: "time", signal.SIGXFSZ: "disk"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a program may use with all its processes together, in bytes and seconds."""
+
+    seconds: float = 10.0
+    cpu_seconds: float = 10.0
+    memory: int = 512 << 20
+    # In the scratch folder, and as much again as shared memory; both are memory, beside `memory`.
+    disk: int = 64 << 20
+    files: int = 4096
+    # Threads count too.
+    processes: int = 32
+    # Of stdout, and of stderr.
+    output: int = 1 << 20
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a program ended and what it wrote.
+
+    `outcome` is "ok" for exit code 0, "exit" for another one, "signal" where a signal ended it,
+    else the limit that it went beyond. `code` is the exit code, 128 and the signal's number after a
+    signal, and null where it was ended at a limit. A program that exits with more than 128 by
+    itself cannot be told from one that a signal ended.
+    """
+
+    outcome: Outcome
+    code: int | None
+    stdout: str
+    stderr: str
+    seconds: float
+
+
+def run(
+    command: Sequence[str],
+    files: Mapping[str, str | bytes] | None = None,
+    *,
+    limits: Limits | None = None,
+    stdin: bytes = b"",
+) -> Ran:
+    """What a command does in the sandbox; `files` are put into its folder.
+
+    Raises `SandboxError` where there is no sandbox; the command is not run then.
+    """
+    if sys.platform != "linux":
+        raise SandboxError(
+            f"there is no sandbox on {sys.platform}: it is made of Linux's namespaces; run it in a "
+            "virtual machine with Linux"
+        )
+    with ExitStack() as opened:
+        contents = {name: _content(data, opened) for name, data in (files or {}).items()}
+        told, tells = _pipe(opened)
+        calls, gate = _pipe(opened)
+        rules, is_root = filtering(), os.geteuid() == 0
+        words = jailed(
+            command,
+            {name: file.fileno() for name, file in contents.items()},
+            limits := limits or Limits(),
+            calls=calls.fileno(),
+            status=tells.fileno(),
+        )
+        handed = [file.fileno() for file in (*contents.values(), tells, calls)]
+        process = subprocess.Popen(
+            words,
+            stdin=_content(stdin, opened),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            pass_fds=handed,
+            # bubblewrap's own process is seen from inside, with the environment it began with.
+            env={},
+            cwd="/",
+            start_new_session=True,
+            # Who is root outside may write inside what is root's, as /proc/sys.
+            user=NOBODY if is_root else None,
+            group=NOBODY if is_root else None,
+            extra_groups=[] if is_root else None,
+        )
+        opened.callback(_close, process)
+        for file in (*contents.values(), tells, calls):
+            file.close()
+        return _watched(process, told, gate, rules, limits)
+
+
+@cache
+def available() -> str | None:
+    """Why programs cannot be run here, and what to do about it; None if they can."""
+    try:
+        ran = run(["/usr/bin/true"])
+    except SandboxError as error:
+        return str(error)
+    return None if ran.outcome == "ok" else f"a program that does nothing ended by {ran.outcome}"
+
+
+def _content(data: str | bytes, opened: ExitStack) -> BinaryIO:
+    file = opened.enter_context(os.fdopen(os.memfd_create("file"), "r+b", buffering=0))
+    left = memoryview(data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data)
+    while left:
+        left = left[os.write(file.fileno(), left) :]
+    file.seek(0)
+    return file
+
+
+def _pipe(opened: ExitStack) -> tuple[BinaryIO, BinaryIO]:
+    reads, writes = os.pipe()
+    reading = opened.enter_context(os.fdopen(reads, "rb", buffering=0))
+    return reading, opened.enter_context(os.fdopen(writes, "wb", buffering=0))
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdout, process.stderr):
+        assert pipe is not None
+        pipe.close()
+
+
+def _watched(
+    process: subprocess.Popen[bytes],
+    told: BinaryIO,
+    gate: BinaryIO,
+    rules: bytes,
+    limits: Limits,
+) -> Ran:
+    heard = _Heard(process, told, limits.output)
+    said = told.readline() if select.select([told], [], [], STARTING)[0] else b""
+    if not said:
+        process.kill()
+        heard.rest()
+        raise _no_sandbox(heard.text("stderr"))
+    # The first process of the sandbox: with it ends every other one, before it can be waited for.
+    # bubblewrap waits for the filter and runs nothing without, so the program has not begun yet; it
+    # never does if this process ends now.
+    first: int = json.loads(said)["child-pid"]
+    with os.fdopen(os.pidfd_open(first), "rb", buffering=0) as handle:
+        began = time.monotonic()
+        try:
+            with suppress(BrokenPipeError), gate:
+                gate.write(rules)
+            beyond = _beyond(heard, f"/proc/{first}/root", began, limits)
+        finally:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle.fileno(), signal.SIGKILL)
+            select.select([handle], [], [])
+        seconds = time.monotonic() - began
+    process.wait()
+    late = heard.rest()
+    beyond = beyond or late
+    ended = told.readline()
+    if not ended and beyond is None:
+        raise _no_sandbox(heard.text("stderr"))
+    code = None if beyond else int(json.loads(ended)["exit-code"])
+    outcome = beyond or _outcome(code or 0)
+    return Ran(outcome, code, heard.text("stdout"), heard.text("stderr"), seconds)
+
+
+def _outcome(code: int) -> Outcome:
+    if code <= 128:
+        return "exit" if code else "ok"
+    return _ENDED_BY.get(code - 128, "signal")
+
+
+def _no_sandbox(said: str) -> SandboxError:
+    return SandboxError(
+        f"bubblewrap makes no sandbox on this machine: {said.strip()[-500:] or 'it said nothing'}; "
+        "it needs version 0.8 or newer, user namespaces (sysctl user.max_user_namespaces, on some "
+        "systems kernel.unprivileged_userns_clone or kernel.apparmor_restrict_unprivileged_userns) "
+        "and, in a container, the right to make them"
+    )
+
+
+def _beyond(heard: "_Heard", root: str, began: float, limits: Limits) -> Outcome | None:
+    """The limit that a program goes beyond, once it does; None once it has ended by itself."""
+    looked = 0.0
+    while not heard.some(EVERY):
+        if heard.is_too_much:
+            return "output"
+        now = time.monotonic()
+        if now - began > limits.seconds:
+            return "time"
+        if now - looked >= EVERY:
+            looked = now
+            if beyond := _used(root, limits):
+                return beyond
+    return None
+
+
+class _Heard:
+    """What a program writes, each stream up to a limit."""
+
+    def __init__(self, process: subprocess.Popen[bytes], told: BinaryIO, most: int) -> None:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self.is_too_much = False
+        self._texts = {"stdout": bytearray(), "stderr": bytearray()}
+        self._open = {process.stdout.fileno(): "stdout", process.stderr.fileno(): "stderr"}
+        self._told = told.fileno()
+        self._most = most
+        self._ready = select.poll()
+        for file in (*self._open, self._told):
+            self._ready.register(file, select.POLLIN)
+
+    def some(self, seconds: float) -> bool:
+        """Read what there is, waiting at most so long; whether bubblewrap has told an exit code."""
+        ready = [file for file, _ in self._ready.poll(seconds * 1000)]
+        for file in ready:
+            if file in self._open:
+                self._read(file)
+        return self._told in ready
+
+    def rest(self) -> Outcome | None:
+        """Read to the end, when nobody writes any more; "output" if there was more than may be."""
+        for file in tuple(self._open):
+            while file in self._open and not self.is_too_much:
+                self._read(file)
+        return "output" if self.is_too_much else None
+
+    def text(self, stream: str) -> str:
+        return bytes(self._texts[stream][: self._most]).decode("utf-8", "replace")
+
+    def _read(self, file: int) -> None:
+        read = os.read(file, CHUNK)
+        if not read:
+            self._ready.unregister(file)
+            del self._open[file]
+            return
+        text = self._texts[self._open[file]]
+        text += read
+        self.is_too_much = self.is_too_much or len(text) > self._most
+
+
+def _used(root: str, limits: Limits) -> Outcome | None:
+    """The limit that all processes of a sandbox are beyond, seen through its own `/proc`."""
+    if not _is_made(root):
+        return None
+    cpu = resident = 0
+    for said in _processes(root, "stat"):
+        # Of `man proc_pid_stat`, behind the name: 14 to 17 are times, 24 is resident memory.
+        fields = said.rpartition(")")[2].split()
+        cpu += sum(map(int, fields[11:15]))
+        resident += int(fields[21]) * _PAGE
+    if cpu > limits.cpu_seconds * _TICKS:
+        return "time"
+    if resident > limits.memory and _memory(root) > limits.memory:
+        return "memory"
+    for folder in (SCRATCH, SHARED_MEMORY):
+        with suppress(OSError):
+            held = os.statvfs(root + folder)
+            if held.f_files - held.f_ffree > limits.files:
+                return "disk"
+    return None
+
+
+def _is_made(root: str) -> bool:
+    """Whether the sandbox has left the file system that it begins in."""
+    with suppress(OSError):
+        return not os.path.samefile(root, "/")
+    return False
+
+
+def _memory(root: str) -> int:
+    """What the processes hold; what several share counts once."""
+    lines = (line for said in _processes(root, "smaps_rollup") for line in said.splitlines())
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
+
+
+def _processes(root: str, file: str) -> Iterator[str]:
+    """A file of each process, of those that are there by the time it is read."""
+    with suppress(OSError):
+        for name in os.listdir(f"{root}/proc"):
+            if name.isdigit():
+                with (
+                    suppress(OSError),
+                    open(f"{root}/proc/{name}/{file}", errors="replace") as said,
+                ):
+                    yield said.read()

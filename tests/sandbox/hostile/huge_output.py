@@ -1,0 +1,3 @@
+# output: prints without end
+while True:
+    print("x" * 10000)

@@ -1,0 +1,2 @@
+# exit: asks for a terabyte
+bytearray(1 << 40)

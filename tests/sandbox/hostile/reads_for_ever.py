@@ -1,0 +1,5 @@
+# ok: waits for input that nobody gives
+import sys
+
+sys.stdin.read()
+open("/dev/null").read()

@@ -1,0 +1,201 @@
+"""Hostile programs end as they should and leave nothing behind; others just run.
+
+The programs are the files in `hostile`. A first line says how one may end and what it tries; one
+that gets what it tries prints ESCAPED.
+"""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prefdata import sandbox
+from prefdata.errors import SandboxError
+from prefdata.sandbox import Limits, running
+from prefdata.sandbox.jail import python
+
+FILES = sorted((Path(__file__).parent / "hostile").glob("*.py"))
+LIMITS = Limits(
+    seconds=2, cpu_seconds=1, memory=128 << 20, disk=16 << 20, files=500, processes=16,
+    output=1 << 16,
+)  # fmt: skip
+CANARY = "canary-of-the-environment"
+isolated = pytest.mark.skipif(sandbox.available() is not None, reason=str(sandbox.available()))
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """What a program would like to reach, told to it."""
+    monkeypatch.setenv("PREFDATA_CANARY", CANARY)
+    token = uuid.uuid4().hex
+    secret = tmp_path / "secret"
+    secret.write_text(CANARY)
+    secret.chmod(0o644)
+    port = socket.create_server(("127.0.0.1", 0))
+    by_path, by_name = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+    by_path.bind(str(tmp_path / "s"))
+    by_name.bind("\0" + token)
+    for listening in (by_path, by_name):
+        listening.listen()
+    yield {
+        "token": token,
+        "secret": str(secret),
+        "marker": str(tmp_path / f"marker-{token}"),
+        "port": port.getsockname()[1],
+        "socket": str(tmp_path / "s"),
+        "pid": os.getpid(),
+    }
+    for listening in (port, by_path, by_name):
+        listening.close()
+
+
+def mounts() -> str:
+    return Path("/proc/self/mountinfo").read_text()
+
+
+def left_behind(token: str) -> list[str]:
+    """Processes and files that bear a program's token."""
+    lines = [
+        file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        for file in Path("/proc").glob("[0-9]*/cmdline")
+        if file.exists()
+    ]
+    folders = [
+        Path(name) for name in ("/tmp", "/dev/shm", "/var/tmp", Path.cwd(), Path.home(), "/")
+    ]
+    files = [str(file) for folder in folders for file in folder.iterdir()]
+    return [each for each in (*lines, *files) if token in each or ".bubblewrap" in each]
+
+
+@isolated
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_hostile_program_ends_as_it_should_and_leaves_nothing(file: Path, host: dict[str, Any]):
+    allowed = re.match(r"# ([a-z, ]+): ", file.read_text())
+    assert allowed
+    before, open_before = mounts(), set(os.listdir("/proc/self/fd"))
+    ran = sandbox.run(
+        [python(), "program.py", host["token"]],
+        {"program.py": file.read_bytes(), "host.json": json.dumps(host)},
+        limits=LIMITS,
+    )
+    said = ran.stdout + ran.stderr
+    assert ran.outcome in allowed[1].split(", "), (ran.outcome, ran.code, said[-1000:])
+    assert "ESCAPED" not in said
+    assert CANARY not in said
+    assert max(len(ran.stdout), len(ran.stderr)) <= LIMITS.output
+    assert ran.seconds < LIMITS.seconds + 2
+    assert mounts() == before
+    assert set(os.listdir("/proc/self/fd")) == open_before
+    assert not Path(host["marker"]).exists()
+    assert left_behind(host["token"]) == []
+
+
+def test_there_are_at_least_thirty_hostile_programs():
+    assert len(FILES) >= 30
+
+
+@isolated
+def test_a_program_reads_its_files_and_input_and_writes_its_folder():
+    ran = sandbox.run(
+        ["/usr/bin/env", "bash", "-c", "cat a/b.txt - > c; cat c; echo oh >&2; exit 7"],
+        {"a/b.txt": "wörld\n"},
+        stdin=b"and\n",
+    )
+    assert (ran.outcome, ran.code, ran.stdout, ran.stderr) == ("exit", 7, "wörld\nand\n", "oh\n")
+
+
+@isolated
+def test_programs_that_mean_no_harm_run():
+    code = (
+        "import concurrent.futures as c, tempfile, threading, sqlite3, decimal, multiprocessing\n"
+        "with tempfile.NamedTemporaryFile() as f: f.write(b'x' * 10**6)\n"
+        "if __name__ == '__main__':\n"
+        "    with c.ProcessPoolExecutor(3) as pool: print(sum(pool.map(abs, range(-9, 9))))\n"
+        "    with c.ThreadPoolExecutor(3) as pool: print(sum(pool.map(abs, range(-9, 9))))\n"
+        "    print(sqlite3.connect('a.db').execute('select 6 * 7').fetchone()[0])\n"
+    )
+    ran = sandbox.run([python(), "p.py"], {"p.py": code})
+    assert (ran.outcome, ran.stdout) == ("ok", "81\n81\n42\n"), ran
+
+
+@isolated
+def test_two_programs_do_not_see_each_other():
+    for _ in range(2):
+        ran = sandbox.run(
+            ["/usr/bin/env", "bash", "-c", "ls; ls /dev/shm; touch left /dev/shm/left"]
+        )
+        assert ran.outcome == "ok"
+        assert ran.stdout == ""
+
+
+@isolated
+def test_a_program_that_is_not_there_is_an_exit():
+    ran = sandbox.run(["/usr/bin/no-such-program"])
+    assert (ran.outcome, ran.code) == ("exit", 127)
+    assert "no-such-program" in ran.stderr
+
+
+@isolated
+def test_what_went_on_ends_with_the_one_who_asked():
+    """The asking process is killed in the middle; the kernel ends the sandbox."""
+    token = uuid.uuid4().hex
+    code = (
+        "import sys; from prefdata import sandbox\n"
+        "sandbox.run(['/usr/bin/env', 'bash', '-c', 'echo; exec sleep 1000; ' + sys.argv[1]])\n"
+    )
+    asking = subprocess.Popen([sys.executable, "-c", code, token])
+    try:
+        while not any(f"exec sleep 1000; {token}" in line for line in left_behind(token)):
+            assert asking.poll() is None
+    finally:
+        asking.kill()
+        asking.wait()
+    for _ in range(1000):
+        if not left_behind(token):
+            break
+    assert left_behind(token) == []
+
+
+@pytest.mark.parametrize("name", ["../out", "/etc/passwd", "a/../../b", "", ".", "nul\0"])
+def test_a_file_is_put_nowhere_but_in_the_folder(name: str):
+    with pytest.raises(SandboxError, match="relative path"):
+        sandbox.run(["/usr/bin/true"], {name: "x"})
+
+
+def test_without_a_tool_nothing_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(SandboxError, match="bubblewrap is not installed; install it"):
+        sandbox.run(["/usr/bin/touch", str(tmp_path / "run")])
+    running.available.cache_clear()
+    assert "bubblewrap is not installed" in (sandbox.available() or "")
+    running.available.cache_clear()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tool_that_cannot_isolate_is_a_refusal_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    fake = tmp_path / "bwrap"
+    fake.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
+    for path in (fake, tmp_path, *tmp_path.parents[:3]):
+        path.chmod(0o755)
+    monkeypatch.setattr(shutil, "which", lambda _: str(fake))
+    with pytest.raises(SandboxError, match="No permissions to create new namespace; it needs"):
+        sandbox.run(["/usr/bin/touch", str(tmp_path / "run")])
+
+
+@isolated
+def test_without_its_filter_no_program_begins(monkeypatch: pytest.MonkeyPatch):
+    """As when the one who asked is gone before the filter was handed over."""
+    monkeypatch.setattr(running, "filtering", lambda: b"")
+    with pytest.raises(SandboxError, match="SECCOMP"):
+        sandbox.run(["/usr/bin/env", "bash", "-c", "sleep 1000"])

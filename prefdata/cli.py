@@ -17,8 +17,9 @@ from typing import Annotated, Any
 import typer
 
 # The files of `prefdata.commands`, in the order of the help.
-FILES = tuple(
-    "building deploying catalogue versions checking annotate routing keeping ledger serve".split()
+FILES = (
+    *"building deploying catalogue versions checking annotate routing keeping ledger".split(),
+    *"serve doctor".split(),
 )
 
 app = typer.Typer(

@@ -18,8 +18,8 @@ import typer
 
 # The files of `prefdata.commands`, in the order of the help.
 FILES = (
-    *"building deploying catalogue versions checking annotate routing keeping ledger".split(),
-    *"serve doctor".split(),
+    *"building deploying catalogue versions checking pushing annotate routing".split(),
+    *"keeping ledger serve doctor".split(),
 )
 
 app = typer.Typer(

@@ -5,7 +5,7 @@ Some are known; others are found, as the same first words of many completions.
 
 import polars as pl
 
-from prefdata.check.data import Data, plain
+from prefdata.check.data import Data
 from prefdata.check.finding import Finding, counted
 
 MOST = 0.02
@@ -15,7 +15,7 @@ KNOWN = (
     r"|^(?:certainly|absolutely|of course|sure(?: thing)?)[!,.]|\bi(?:'|’)d be happy to help\b"
     r"|\bis there anything else\b|\bgreat question\b)"
 )
-FIRST = 6  # words
+OPENING = r"^((?:\S+ ){5}\S+)"  # six words of a plain text
 REPEATED, FEWEST = 0.01, 10
 
 
@@ -24,15 +24,11 @@ def boilerplate(data: Data) -> Finding:
 
     An opening counts where it stands under different prompts. Above 2 % of all it is a warning.
     """
-    said = data.completions.with_columns(
-        words=plain("text").str.extract_all(r"\S+").list.head(FIRST)
-    )
-    opening = pl.when(pl.col("words").list.len() == FIRST).then(pl.col("words").list.join(" "))
-    said = said.with_columns(opening=opening)
+    said = data.completions.with_columns(opening=pl.col("plain").str.extract(OPENING, 1))
     common = (
         said.drop_nulls("opening")
         .group_by("opening")
-        .agg(n=pl.len(), prompts=pl.col("prompt_text").n_unique())
+        .agg(n=pl.len(), prompts=pl.col("prompt_plain").n_unique())
     )
     common = common.filter(
         (pl.col("prompts") >= FEWEST) & (pl.col("n") > REPEATED * said.height)

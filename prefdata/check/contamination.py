@@ -36,12 +36,11 @@ def contamination(data: Data, benchmark: pl.Series | None, embed: Embed | None =
         return skipped("contamination", "no benchmark is given (--against FILE)")
     texts = plain_texts(benchmark)
     parts = [
-        data.rows.select("place", text=pl.col(f"{s}_text"))
+        data.rows.select("place", text=pl.col(f"{s}_plain"))
         for s in ("prompt", "chosen", "rejected")
     ]
-    whole = pl.concat(parts).drop_nulls("text")
-    said = whole.with_columns(text=plain("text")).filter(pl.col("text") != "")
-    prompts = data.rows.select("place", text=plain("prompt_text")).drop_nulls("text")
+    said = pl.concat(parts).drop_nulls("text").filter(pl.col("text") != "")
+    prompts = data.rows.select("place", text="prompt_plain").drop_nulls("text")
     exact = said.filter(_shares(said["text"], texts))["place"]
     short = [text for text in texts if len(text.split()) < WORDS]
     exact = pl.concat([exact, prompts.filter(pl.col("text").is_in(short))["place"]]).unique()

@@ -42,8 +42,9 @@ WANTED = "prompt, chosen, rejected; chosen, rejected; or prompt, completion, lab
 @dataclass(frozen=True)
 class Data:
     """`rows` has a row each: `place`, `split`, `group`, the conversations `prompt`, `chosen` and
-    `rejected` and their texts `prompt_text` ... (null where there is none), `cut` (whether a side
-    was cut off when it was written) and the scores in `SCORES`, as they came.
+    `rejected`, their texts `prompt_text` ... (null where there is none), these made `plain` as
+    `prompt_plain` ..., `cut` (whether a side was cut off when it was written) and the scores in
+    `SCORES`, as they came.
 
     Of unpaired preferences a desirable completion is `chosen`, an undesirable one `rejected`.
     """
@@ -60,14 +61,16 @@ class Data:
 
     @property
     def completions(self) -> pl.DataFrame:
-        """Every completion: `place, split, side, prompt_text, text`, the sides of a row apart."""
+        """Every completion, the sides of a row apart: `place, split, side, prompt_plain, text,
+        plain`."""
         sides = [
             self.rows.filter(pl.col(f"{side}_text").is_not_null()).select(
                 pl.format("{}, {}", "place", pl.lit(side)).alias("place"),
                 "split",
                 pl.lit(side).alias("side"),
-                "prompt_text",
+                "prompt_plain",
                 pl.col(f"{side}_text").alias("text"),
+                pl.col(f"{side}_plain").alias("plain"),
             )
             for side in ("chosen", "rejected")
         ]
@@ -256,10 +259,11 @@ def _implicit_texts(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _with_texts(rows: pl.DataFrame) -> pl.DataFrame:
     content = pl.element().struct.field("content")
-    return rows.with_columns(
+    texts = rows.with_columns(
         pl.col(side).cast(MESSAGES).list.eval(content).list.join("\n").alias(f"{side}_text")
         for side in TEXTS
     )
+    return texts.with_columns(plain(f"{side}_text").alias(f"{side}_plain") for side in TEXTS)
 
 
 def number(name: str) -> pl.Expr:
@@ -271,4 +275,4 @@ def plain(text: str | pl.Expr) -> pl.Expr:
     """A text without what no reader sees or minds: case, spacing, forms of one letter."""
     said = pl.col(text) if isinstance(text, str) else text
     said = said.str.normalize("NFKC").str.replace_all(r"\p{Cf}+", "").str.to_lowercase()
-    return said.str.replace_all(r"\s+", " ").str.strip_chars()
+    return said.str.replace_all(r"\s{2,}|[^\S ]", " ").str.strip_chars()

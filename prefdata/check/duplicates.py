@@ -2,16 +2,14 @@
 
 import polars as pl
 
-from prefdata.check.data import Data, plain
+from prefdata.check.data import Data
 from prefdata.check.finding import Finding, counted
 
 
 def duplicates(data: Data) -> Finding:
     """Rows that repeat an earlier row: the same prompt and the same sides."""
-    said = ["prompt_text", "chosen_text", "rejected_text"]
-    rows = data.rows.select(
-        "place", *(plain(pl.col(name).fill_null("")).alias(name) for name in said)
-    )
+    said = ["prompt_plain", "chosen_plain", "rejected_plain"]
+    rows = data.rows.select("place", "prompt_text", pl.col(said).fill_null(""))
     again = rows.filter(~pl.struct(said).is_first_distinct())
     return counted(
         "duplicates",

@@ -1,6 +1,8 @@
 """Pairs whose two sides are the same text: they teach nothing, and their label is a coin."""
 
-from prefdata.check.data import Data, plain
+import polars as pl
+
+from prefdata.check.data import Data
 from prefdata.check.finding import Finding, counted, skipped
 
 
@@ -8,8 +10,8 @@ def identical(data: Data) -> Finding:
     """Pairs that differ in nothing, or only in case, spacing or forms of one letter."""
     if data.kind != "preference":
         return skipped("identical", "rows have one side")
-    same = plain("chosen_text") == plain("rejected_text")
-    rows = data.paired.filter(same & (plain("chosen_text") != ""))
+    same = pl.col("chosen_plain") == pl.col("rejected_plain")
+    rows = data.paired.filter(same & (pl.col("chosen_plain") != ""))
     return counted(
         "identical",
         rows.select("place", text="chosen_text"),

@@ -5,7 +5,7 @@ from itertools import combinations
 import polars as pl
 
 from prefdata.check import near
-from prefdata.check.data import Data, plain
+from prefdata.check.data import Data
 from prefdata.check.finding import EXAMPLES, Finding, shown, skipped
 
 LEAST = 0.8
@@ -17,7 +17,7 @@ def leakage(data: Data) -> Finding:
     An equal prompt or a parted group is an error; one that is at least 80 % the same (see `near`)
     is a warning. Rows of every split but the first of two are counted.
     """
-    rows = data.rows.with_columns(prompt=plain(pl.col("prompt_text").fill_null("")))
+    rows = data.rows.with_columns(prompt=pl.col("prompt_plain").fill_null(""))
     rows = rows.filter(pl.col("prompt") != "")
     splits = sorted(rows["split"].unique(), key=lambda name: (name != "train", name))
     if len(splits) < 2:

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from prefdata.check.data import Data, plain
+from prefdata.check.data import Data
 from prefdata.check.finding import Finding, counted
 from prefdata.sources.conversations import disordered
 
@@ -11,11 +11,11 @@ def malformed(data: Data) -> Finding:
     """Rows with an empty or absent prompt or side, or whose roles are out of order."""
     sides = ("chosen", "rejected") if data.kind == "preference" else ()
     faults = [
-        pl.when(plain(f"{side}_text").fill_null("") == "").then(pl.lit(f"{side} is empty"))
+        pl.when(pl.col(f"{side}_plain").fill_null("") == "").then(pl.lit(f"{side} is empty"))
         for side in ("prompt", *sides)
     ]
     if data.kind == "unpaired_preference":
-        said = plain(pl.coalesce("chosen_text", "rejected_text")).fill_null("")
+        said = pl.coalesce("chosen_plain", "rejected_plain", pl.lit(""))
         faults.append(pl.when(said == "").then(pl.lit("completion is empty")))
     there = [pl.col(side).is_not_null() for side in ("prompt", "chosen", "rejected")]
     faults += [

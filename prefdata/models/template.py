@@ -4,13 +4,15 @@ A model without a template reads `PLAIN`: each turn is its role and a colon on o
 the next, and a blank line. A completion that is one turn of the assistant begins where the
 model would begin to write. Another one, a turn of the user or several turns, stands where the
 template puts it, with whatever the template writes between its turns. Its text is what the template
-makes of it, since that is what is trained on: some strip what is said.
+makes of it, since that is what is trained on: some strip what is said. To a template that asks for
+the day it is always the same one, `DAY`: else a request would mean something else tomorrow.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from datetime import date
+from functools import cached_property, lru_cache
 from typing import Any, Literal, cast
 
 from prefdata.errors import ModelError
@@ -22,6 +24,8 @@ PLAIN = (
 # Stands for a content whose place is looked for: two signs that no writing has.
 MARK = "\ue0f1\ue0f2"
 RECENT = 8
+# What the templates of Llama 3 themselves write where nobody tells them the day.
+DAY = date(2024, 7, 26)
 Turns = Sequence[Mapping[str, str]]
 # Whether a completion's tokens have its end among them: not; the token that ends its last turn; or
 # all that the template writes after it, as trainers have it that read whole conversations.
@@ -52,6 +56,8 @@ class Template:
         # A template writes its own first token; before plain text it is put as the tokenizer would.
         self._lead: list[int] = [begin] if begin is not None and first[:1] == [begin] else []
         self._pieces: dict[int, str] = {}
+        asks_the_day = "strftime_now" in str(getattr(tokenizer, "chat_template", None))
+        self._fixed = {"strftime_now": DAY.strftime} if asks_the_day else {}
         # Requests about one text follow each other.
         self._written = lru_cache(RECENT)(self._render)
         self._encoded = lru_cache(RECENT)(self._tokens)
@@ -85,16 +91,19 @@ class Template:
         """
         if not completion:
             raise Unreadable("no completion was given")
-        before, said, tail = self._around(messages, completion, end, extra)
+        end = end if self._own else bool(end)  # what `PLAIN` writes after a turn is no end of text
+        before, said, rest = self._around(messages, completion, end, extra)
         head = self._encode(before)
-        ids = self._encode(before + said)
-        if ids[: len(head)] != head:
-            raise Unreadable(self._joined(head, ids))
-        if len(ids) == len(head):
+        own = self._encode(before + said)
+        ids = self._ended(own, before + said + rest) if end is True else own
+        for read in (own, ids):
+            if read[: len(head)] != head:
+                raise Unreadable(self._joined(head, read))
+        if len(own) == len(head):
             raise Unreadable("the completion has no tokens")
         if not head:
             raise Unreadable("nothing precedes the completion")
-        return Placed(ids + tail, len(head))
+        return Placed(ids, len(head))
 
     def piece(self, token: int) -> str:
         """The text of one token."""
@@ -114,22 +123,21 @@ class Template:
 
     def _around(
         self, messages: Turns, completion: Turns, end: End, extra: Mapping[str, Any] | None
-    ) -> tuple[str, str, list[int]]:
-        """The text before a completion, its own, and the tokens of its end if they are wanted.
+    ) -> tuple[str, str, str]:
+        """The text before a completion, its own, and what the template writes after it.
 
         Its own is what the template makes of it: some strip what is said, or put a blank before it.
+        With the end "template" what is written after it is its own too.
         """
-        end = end if self._own else bool(end)  # what `PLAIN` writes after a turn is no end of text
         before, rest = self._beside(messages, completion, extra)
         whole = self._write([*messages, *completion], False, extra)
-        tail = self._ending(rest) if end is True else []
         if alone := len(completion) == 1 and completion[0]["role"] == "assistant":
             before = self._write(messages, True, extra)
         start, stop = len(before), len(whole) - len(rest)
         if whole.startswith(before) and whole.endswith(rest) and start <= stop:
-            return before, whole[start : None if end == "template" else stop], tail
+            return before, whole[start : None if end == "template" else stop], rest
         if alone and end != "template":
-            return before, completion[0]["content"], tail
+            return before, completion[0]["content"], rest
         at = _common(whole, before)
         raise Unreadable(
             "the chat template writes a completion elsewhere than where it would begin: at sign "
@@ -150,17 +158,25 @@ class Template:
             raise Unreadable("the chat template changes the completion: its tokens cannot be told")
         return pieces[0], pieces[-1]
 
-    def _ending(self, rest: str) -> list[int]:
-        """The tokens up to the first special one of what a template writes after a turn."""
+    @cached_property
+    def _marks(self) -> set[int]:
+        """The tokens that may end a turn, which are not always called special."""
         special: set[int] = set(self._tokenizer.all_special_ids)
-        # The common ends of a turn are tokens of their own, whether or not they are called special.
-        special |= set(getattr(self._tokenizer, "added_tokens_decoder", {}))
-        ids = self._encode(rest)[len(self._lead) :]
-        at = next((at for at, token in enumerate(ids) if token in special), None)
-        if at is not None:
-            return ids[: at + 1]
+        return special | set(getattr(self._tokenizer, "added_tokens_decoder", {}))
+
+    def _ended(self, ids: list[int], whole: str) -> list[int]:
+        """Tokens with the one that ends their turn: the first mark beyond theirs in the whole text.
+
+        It is looked for there, and not in what is written after the turn alone: how a blank before
+        it is read depends on what it follows. Where there is none it is the end of a text.
+        """
+        n = sum(token in self._marks for token in ids)
+        read = self._encode(whole)
+        marks = [at for at, token in enumerate(read) if token in self._marks]
+        if len(marks) > n:
+            return read[: marks[n] + 1]
         finish = self._tokenizer.eos_token_id
-        return [] if finish is None else [finish]
+        return ids if finish is None else [*ids, finish]
 
     def _write(self, messages: Turns, ask: bool, extra: Mapping[str, Any] | None) -> str:
         turns = tuple((turn["role"], turn["content"]) for turn in messages)
@@ -174,6 +190,7 @@ class Template:
                 tokenize=False,
                 add_generation_prompt=ask,
                 **plain,
+                **self._fixed,
                 **json.loads(extra),
             )
         except Exception as error:  # a template is a program of the model's maker

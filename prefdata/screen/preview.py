@@ -22,6 +22,7 @@ SIDE_BY_SIDE = 100  # columns from which chosen and rejected stand beside each o
 PROMPT_LINES = 6
 COMPLETION_LINES = 10
 MEASURES = 12
+REASON = 600  # characters of a rationale
 
 
 def shown_pairs(version: Version, n: int) -> list[dict[str, Any]]:
@@ -142,6 +143,9 @@ def _draw_pair(pair: Mapping[str, Any], total: int, on: Console) -> None:
     if not beside:
         on.print(panels[1])
     on.print(write.text(_certainty(pair), "dim"))
+    for each in pair["rationales"]:
+        why = " ".join(each["rationale"].split())
+        on.print(write.text(f"why ({each['kind']}): {why[:REASON]}", "dim"))
 
 
 def _certainty(pair: Mapping[str, Any]) -> str:

@@ -18,6 +18,9 @@ from prefdata.version.glance import first_preferred, longer_preferred
 from prefdata.version.licences import conflicts, unstated
 from prefdata.version.markdown import grid, interval, literal, number
 from prefdata.version.page import has_page
+from prefdata.version.rationales import ABOUT as ABOUT_REASONS
+from prefdata.version.rationales import FIGURES as OF_REASONS
+from prefdata.version.rationales import kept
 
 SIZES = {
     1_000: "n<1K",
@@ -47,6 +50,7 @@ def card(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame], recipe
         f"## How it was made\n\n{_making(manifest, frames)}",
         f"## Models and judges\n\n{_models(manifest)}",
         *_constitution(frames),
+        *_rationales(frames),
         f"## How far to trust it\n\n{_trust(manifest, frames)}",
         f"## Limitations\n\n{_limitations(manifest, frames)}",
         *([f"## Recipe\n\n{_fenced(recipe)}"] if recipe.strip() else []),
@@ -207,6 +211,17 @@ def _constitution(frames: Mapping[str, pl.DataFrame]) -> list[str]:
     examples = ["Of what each is for and against, the chosen one over the other:", "\n".join(shown)]
     parts = [ABOUT, grid(("rank", "principle", *FIGURES), rows), *(examples if shown else ())]
     return ["## Constitution\n\n" + "\n\n".join(parts)]
+
+
+def _rationales(frames: Mapping[str, pl.DataFrame]) -> list[str]:
+    """The kinds of rationales, how many hold, and one of each."""
+    found = kept(frames)
+    if not found:
+        return []
+    rows = [(literal(each.kind), *each.figures) for each in found]
+    shown = [f"- {literal(each.kind)}: {literal(each.example)}" for each in found if each.example]
+    parts = [ABOUT_REASONS, grid(("kind", *OF_REASONS), rows), "\n".join(shown)]
+    return ["## Rationales\n\n" + "\n\n".join(part for part in parts if part)]
 
 
 def _trust(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str:

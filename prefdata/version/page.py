@@ -17,6 +17,9 @@ from prefdata.version.constitution import ABOUT, FIGURES, Standing, standing
 from prefdata.version.distributions import Distribution, Floats, distributions
 from prefdata.version.glance import agreement, first_preferred, longer_preferred
 from prefdata.version.licences import conflicts
+from prefdata.version.rationales import ABOUT as ABOUT_REASONS
+from prefdata.version.rationales import FIGURES as OF_REASONS
+from prefdata.version.rationales import Kept, kept
 from prefdata.version.samples import sample_pairs, tally
 
 Frames = Mapping[str, pl.DataFrame]
@@ -49,6 +52,7 @@ def page(manifest: Manifest, frames: Frames) -> str:
         _moved(frames),
         _noise(manifest),
         _constitution(standing(frames)),
+        _rationales(kept(frames)),
         _scores(found),
         _cost(manifest),
         _pairs(frames),
@@ -214,6 +218,18 @@ def _constitution(principles: Sequence[Standing]) -> str:
     return _section("Constitution", f'<div class="wide">{drawn}</div>', said(ABOUT))
 
 
+def _rationales(found: Sequence[Kept]) -> str:
+    if not found:
+        return ""
+    drawn = charts.table(("kind", *OF_REASONS), [(each.kind, *each.figures) for each in found])
+    drawn += "".join(
+        f'<h3>{said(each.kind)}, for example</h3><div class="text">{said(each.example)}</div>'
+        for each in found
+        if each.example
+    )
+    return _section("Rationales", drawn, said(ABOUT_REASONS))
+
+
 def _scores(found: Sequence[Distribution]) -> str:
     if not found:
         return ""
@@ -295,6 +311,8 @@ def _pair(pair: Mapping[str, Any], at: int, n: int) -> str:
     after = f'<label for="pair{at + 1}">next</label>' if at + 1 < n else "<span></span>"
     votes = "".join(_vote(vote) for vote in pair["votes"])
     told = f'<ul class="votes">{votes}</ul>' if votes else "<p>none</p>"
+    reasons = "".join(_reason(each) for each in pair["rationales"])
+    why = f'<h3>Why</h3><ul class="votes">{reasons}</ul>' if reasons else ""
     joint = "The two answer different prompts."
     prompt = joint if pair["prompt"] is None else _text(pair["prompt"])
     sides = "".join(
@@ -308,7 +326,7 @@ def _pair(pair: Mapping[str, Any], at: int, n: int) -> str:
         f'<article><div class="turn">{before}<span>{at + 1} of {n}</span>{after}</div>'
         f'<p class="faint small">pair {said(pair["pair_id"])}: {said(label)}</p>'
         f'<h3>Prompt</h3><div class="text">{prompt}</div>'
-        f'<div class="sides">{sides}</div><h3>Votes</h3>{told}</article>'
+        f'<div class="sides">{sides}</div>{why}<h3>Votes</h3>{told}</article>'
     )
 
 
@@ -318,6 +336,12 @@ def _vote(vote: Mapping[str, Any]) -> str:
     reason = f'<div class="small">{why}</div>' if why else ""
     whose = said(f"{vote['annotator']} on {vote['criterion']}")
     return f"<li><b>{said(vote['says'])}</b> by {whose}{reason}</li>"
+
+
+def _reason(rationale: Mapping[str, Any]) -> str:
+    whose = said(f"{rationale['kind']}, by {rationale['annotator']}")
+    text = said(_cut(rationale["rationale"], REASON))
+    return f'<li><b>{whose}</b><div class="small">{text}</div></li>'
 
 
 def _text(messages: Sequence[Mapping[str, str]] | None) -> str:

@@ -8,18 +8,18 @@ import polars as pl
 from prefdata.tables import empty
 
 Frames = Mapping[str, pl.DataFrame]
-READ = ("pairs", "prompts", "completions", "votes")
+READ = ("pairs", "prompts", "completions", "votes", "rationales")
 
 
 def sample_pairs(frames: Frames, n: int) -> list[dict[str, Any]]:
     """`n` pairs, evenly spread: their columns, `place`, the conversations `prompt`, `chosen` and
-    `rejected`, and `votes`, the rows on the two, each with what it `says`."""
+    `rejected`, `rationales`, and `votes`, the rows on the two, each with what it `says`."""
     table = {name: frames.get(name, empty(name)) for name in READ}
     pairs = table["pairs"].sort(
         ["soft_label", "margin", "pair_id"], descending=[True, True, False], nulls_last=True
     )
-    last = pairs.height - 1
-    places = sorted({round(i * last / max(n - 1, 1)) for i in range(min(n, pairs.height))})
+    n = min(n, pairs.height)
+    places = sorted({round(i * (pairs.height - 1) / max(n - 1, 1)) for i in range(n)})
     chosen = pairs[places]
     prompts = table["prompts"].join(chosen, on="prompt_id", how="semi")
     sides = pl.concat([chosen["chosen_id"], chosen["rejected_id"]]).unique().implode()
@@ -29,6 +29,7 @@ def sample_pairs(frames: Frames, n: int) -> list[dict[str, Any]]:
     votes = table["votes"].filter(
         pl.col("completion_a").is_in(sides) & pl.col("completion_b").is_in(sides)
     )
+    reasons = table["rationales"].sort("kind", "annotator", "rationale")
     return [
         {
             **row,
@@ -36,6 +37,7 @@ def sample_pairs(frames: Frames, n: int) -> list[dict[str, Any]]:
             "prompt": asked.get(row["prompt_id"]),
             "chosen": said.get(row["chosen_id"]),
             "rejected": said.get(row["rejected_id"]),
+            "rationales": reasons.filter(pl.col("pair_id") == row["pair_id"]).to_dicts(),
             "votes": _votes(votes, row["chosen_id"], row["rejected_id"]),
         }
         for place, row in zip(places, chosen.to_dicts(), strict=True)

@@ -13,7 +13,7 @@ import pytest
 from prefdata import tables, version
 from prefdata.check import Options, of_frames, run
 from prefdata.check.contamination import contamination, grams
-from prefdata.check.near import across, jaccard
+from prefdata.check.near import across, beside, hashed, jaccard, runs
 from prefdata.check.template import template
 from prefdata.errors import SourceError
 
@@ -288,6 +288,25 @@ def test_near_texts_are_those_that_comparing_all_with_all_finds(least: float):
     assert {(a, b) for a, b, _ in across(one, other, least)} == every
 
 
+def test_near_sides_are_those_that_comparing_set_with_set_finds():
+    random = Random(4)
+    one = [" ".join(words(random, random.randint(0, 60))) for _ in range(200)]
+    one += ["", "a", "abcd", "abcde", "aaaaaaaaaaaa", "日本語のとても長い文章です", "x\0y\0z"]
+    other = [
+        "".join(c if random.random() > 0.01 * (at % 4) else "z" for c in text)
+        for at, text in enumerate(one)
+    ]
+    exact = [jaccard(a, b) if a and b else 0.0 for a, b in zip(one, other, strict=True)]
+    wanted = [value if value >= 0.9 else None for value in exact]
+    assert 20 < sum(value is not None for value in wanted) < 190
+    found = beside(pl.Series(one), pl.Series(other), 0.9)
+    assert found.to_list() == wanted
+    hashes = hashed(one)
+    for at, text in enumerate(one):
+        mine = hashes.hashes[hashes.ends[at] : hashes.ends[at + 1]]
+        assert len(set(mine.tolist())) == len(runs(text))
+
+
 class Words:
     """A tokenizer of words with the blank before them, and a template for conversations."""
 
@@ -448,3 +467,22 @@ def test_a_version_is_checked_by_its_pairs_votes_and_samples(tmp_path: Any, worl
     findings = {each.check: each for each in run("turned", data=tmp_path).findings}
     assert set(alarms(findings)) == {"orientation", "truncation"}
     assert findings["orientation"].n == frames["pairs"].height
+
+
+def test_balanced_votes_are_a_tie_only_where_no_strengths_decide(tmp_path: Any, world: Any):
+    """Two judges, of whom one is trusted more: an aggregate decides what their votes do not."""
+    frames = world(20)
+    other = frames["votes"].with_columns(
+        annotator=pl.lit("llm:other/helpfulness"), preference=1 - pl.col("preference")
+    )
+    frames["votes"] = tables.union("votes", frames["votes"], other, where="t")
+    how: dict[str, Any] = {"exports": {}, "recipe_text": "", "resolved": {}}
+    version.write(tmp_path, "weighed", tables=frames, **how)
+    frames["pairs"] = frames["pairs"].with_columns(margin=pl.lit(None, pl.Float64))
+    version.write(tmp_path, "stated", tables=frames, **how)
+    weighed, stated = (
+        next(each for each in run(name, data=tmp_path).findings if each.check == "ties")
+        for name in ("weighed", "stated")
+    )
+    assert (weighed.level, weighed.n) == ("ok", 0)
+    assert (stated.level, stated.n) == ("error", frames["pairs"].height)

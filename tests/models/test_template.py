@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefdata.models.template import ENDS, MARK, Template, Unreadable
+from prefdata.models.template import DAY, ENDS, MARK, Template, Unreadable
 from tests.models.conftest import load
 
 pytestmark = [
@@ -26,6 +26,9 @@ BLANK = f"{LOOP}{TURN} {{{{ turn['content'] }}}}<|end|>{{% endfor %}}{ASK}{{% en
 THINKS = (
     f"{LOOP}{TURN}{{% if turn['role'] == 'assistant' %}}<think></think>{{% endif %}}"
     f"{{{{ turn['content'] }}}}<|end|>\n{{% endfor %}}{ASK}{{% endif %}}"
+)
+DATED = (
+    f"{{{{ strftime_now('%d %b %Y') }}}}{LOOP}{TURN}{{{{ turn['content'] }}}}<|end|>{{% endfor %}}"
 )
 APART = f"{LOOP}{TURN}{{{{ turn['content'] }}}}<|end|>{{% endfor %}}{ASK}<quick>{{% endif %}}"
 TWICE = f"{LOOP}{TURN}{{{{ turn['content'] }}}} {{{{ turn['content'] }}}}<|end|>{{% endfor %}}"
@@ -118,6 +121,51 @@ def test_a_turn_that_begins_elsewhere_than_the_model_is_asked_is_read_where_it_i
     assert own(made, tokens, "4", True) == "4<|end|>"
     with pytest.raises(Unreadable, match=r"elsewhere .* has '<quick>', the whole .* '4<\|end\|>'"):
         made.place(USER, assistant("4"), end="template")
+
+
+def spaced() -> Any:
+    """A tokenizer that puts a blank before any text, and a template with one before a turn's end.
+
+    So had the first models with a chat template; read alone, that blank is another token.
+    """
+    from tokenizers import Tokenizer, models, normalizers
+    from transformers import PreTrainedTokenizerFast
+
+    signs = [chr(code) for code in range(33, 127)]
+    vocabulary = {sign: at for at, sign in enumerate(["<unk>", "<s>", "</s>", "\u2581", *signs])}
+    merges = [("\u2581", "\u2581"), ("\u2581", "a")]
+    vocabulary |= {"".join(two): len(vocabulary) + at for at, two in enumerate(merges)}
+    made = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>"))
+    made.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>")
+    fast.chat_template = (
+        f"{LOOP}{{% if turn['role'] == 'user' %}}<s>[ {{{{ turn['content'] }}}} ]"
+        "{% else %} {{ turn['content'] }} </s>{% endif %}{% endfor %}"
+    )
+    return fast
+
+
+@pytest.mark.parametrize("said", ["a4", "4 a", " a", "4 ", "</s>", "4</s> a"])
+def test_the_token_that_ends_a_turn_is_read_where_it_stands(said: str):
+    tokens = spaced()
+    turns = [*USER, *assistant(said)]
+    none, turn, whole = (Template(tokens).place(USER, turns[1:], end=end) for end in ENDS)
+    assert whole.ids == tokens.apply_chat_template(turns)["input_ids"]
+    assert turn == whole
+    assert none.start == turn.start
+    assert none.ids.count(tokens.eos_token_id) == turn.ids.count(tokens.eos_token_id) - 1
+
+
+def test_a_template_that_asks_for_the_day_is_told_the_same_one_every_day():
+    tokens = tokenizer(DATED)
+    made = Template(tokens)
+    asked = tokens.decode(made.ask(USER))
+    assert asked.startswith(f"{DAY:%d %b %Y}<|user|>")
+    assert asked != tokens.apply_chat_template(USER, tokenize=False)
+    placed = made.place(USER, assistant("4"), end="template")
+    assert tokens.decode(placed.ids).startswith(asked)
 
 
 def test_a_text_that_cannot_be_told_from_others_is_refused():

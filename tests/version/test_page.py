@@ -242,6 +242,12 @@ def test_pairs_are_paged_through_without_a_script(frames: dict[str, pl.DataFrame
     assert reader.text.count("<b>bold</b> reason") == PAIRS
 
 
+def test_where_fewer_pairs_are_there_than_are_shown_all_are(frames: dict[str, pl.DataFrame]):
+    few = {**frames, "pairs": frames["pairs"].head(PAIRS - 5)}
+    reader = read(page(MANIFEST, few))
+    assert sum(tag == "input" for tag, _ in reader.tags) == PAIRS - 5
+
+
 def test_texts_of_models_are_shown_and_never_obeyed(frames: dict[str, pl.DataFrame]):
     evil = "</div></main><script>alert(1)</script><img src=x onerror=alert(1)>\x1b]0;x\x07"
     completions = frames["completions"].with_columns(

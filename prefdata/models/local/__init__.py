@@ -23,6 +23,8 @@ the model has no pooling of its own), `tokens` a count. It writes no text: `vllm
 - `embedding`: the contents of the messages, joined by blank lines. What is longer than the model
   reads is cut off, as its makers do. The option `dimensions` keeps the first ones, at the length
   that the vector had.
+- `bertscore`: of a sentence-transformer, the `number` in [-1, 1] that says how alike the messages
+  and the completion are, by the states of their tokens.
 - `tokens`: the `number` of tokens of the completion or, where none is given, of the messages; with
   the option `ids`, the ids of all that were read, those of the completion being the last.
 

@@ -49,6 +49,7 @@ ASKED = [
 SAID = [
     ("Yes.\n\n- one\n- two", "No {idea}"), ("漢字 🙂", "Grüße"), (CALL, "I guess."),
     ("<|not a token|>", "{% raw %}"), ("A long answer. " * 20, "short"),
+    ("ends in room  \n", "\n\n  begins in room"),
 ]  # fmt: skip
 EARLIER = [
     [], [("system", "Be kind.\nAlways.")],
@@ -105,7 +106,11 @@ def chatml(turns, *, asks: bool = False) -> str:
     return text + "<|im_start|>assistant\n" if asks else text
 
 
-def expected(version: Path, split: str) -> list[dict]:
+def trimmed(turns) -> list[dict]:
+    return [{**turn, "content": turn["content"].strip()} for turn in turns]
+
+
+def expected(version: Path, split: str, told=list) -> list[dict]:
     """Prompt, chosen and rejected as ChatML, by the version's own tables."""
     table = {
         name: pl.read_parquet(version / f"{name}.parquet")
@@ -116,8 +121,10 @@ def expected(version: Path, split: str) -> list[dict]:
     pairs = table["pairs"].filter(split=split).sort("pair_id")
     rows = []
     for pair in pairs.rows(named=True):
-        prompt = asked[pair["prompt_id"]]
-        sides = {side: chatml(prompt + said[pair[f"{side}_id"]]) for side in ("chosen", "rejected")}
+        prompt = told(asked[pair["prompt_id"]])
+        sides = {
+            side: chatml(prompt + told(said[pair[f"{side}_id"]])) for side in ("chosen", "rejected")
+        }
         rows.append({"prompt": chatml(prompt, asks=True), **sides, "margin": pair["margin"]})
     return rows
 
@@ -158,7 +165,7 @@ def test_llamafactory_reads_our_info_and_rows(versions, tmp_path):
 def test_axolotl_reads_our_config_and_rows(versions, tmp_path):
     found = understood("axolotl", versions, tmp_path)
     for name, split in (("dpo", "train"), ("test", "test")):
-        wanted = expected(versions["chat"], split)
+        wanted = expected(versions["chat"], split, trimmed)
         order = sorted(range(len(wanted)), key=lambda at: wanted[at]["prompt"])
         told = sorted(found[name], key=lambda row: row["prompt"])  # it shuffles
         same(told, [wanted[at] for at in order], "prompt", "chosen", "rejected")

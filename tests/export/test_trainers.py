@@ -1,9 +1,9 @@
 """What trainers themselves make of our files: prompt, chosen and rejected as their own data code
 hands them to a model, text for text, with no column mapped by hand.
 
-Each trainer has an environment of its own with what its data code imports; `make trainers` makes
-them all and runs this, and PREFDATA_OPENRLHF, PREFDATA_LLAMAFACTORY, PREFDATA_AXOLOTL,
-PREFDATA_NEMO_RL and PREFDATA_VERL name other interpreters.
+Each trainer has an environment of its own with what its data code imports, without engines: `make
+test-trainers` makes them all (2 GB each) and runs this. PREFDATA_OPENRLHF, PREFDATA_LLAMAFACTORY,
+PREFDATA_AXOLOTL, PREFDATA_NEMO_RL and PREFDATA_VERL name other interpreters.
 """
 
 import json
@@ -85,9 +85,10 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def understood(trainer: str, versions: dict[str, Path], work: Path) -> dict:
     name = f"PREFDATA_{trainer.upper()}"
-    python = os.environ.get(name) or f".trainers/{trainer}/bin/python"
-    if not Path(python).exists():
-        pytest.skip(f"{name} names no interpreter that has {trainer}; make trainers makes one")
+    own = Path(__file__).parents[2] / f".venv-{trainer}" / "bin" / "python"
+    python = Path(os.environ.get(name) or own)
+    if not python.exists():
+        pytest.skip(f"{name} names no interpreter that has {trainer}; make test-trainers makes one")
     offline = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "CUDA_VISIBLE_DEVICES": "", **QUIET}
     command = [python, SCRIPT, trainer, versions["chat"], versions["plain"], work]
     ran = subprocess.run(

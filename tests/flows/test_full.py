@@ -18,6 +18,7 @@ PLANTED = [f"models.{role}.client=scripted" for role in ROLES]
 VIEWS = {"pairwise", "listwise", "binary"}
 
 
+@pytest.mark.slow
 def test_every_part_is_in_one_build_and_nothing_is_asked_twice(tmp_path: Path):
     built = prefdata.build("full", data=tmp_path, changes=PLANTED)
     version = verify(built.path)

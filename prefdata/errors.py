@@ -9,6 +9,7 @@
       ModelError         a model cannot be reached or used at all
       BudgetError        the budget does not allow the next request
       VersionError       a version is absent, damaged or of another kind
+      PushError          a version may not leave, or the Hub does not take it
       SandboxError       a program cannot be run in isolation, and is not run
 
 A message names the place, what was expected, what was found, and what to do.
@@ -53,6 +54,10 @@ class BudgetError(PrefdataError):
 
 class VersionError(PrefdataError):
     """A version is absent, damaged or of another kind."""
+
+
+class PushError(PrefdataError):
+    """A version may not leave, or the Hub does not take it."""
 
 
 class SandboxError(PrefdataError):

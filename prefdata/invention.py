@@ -84,6 +84,8 @@ class Inventor:
                 vector = _draws(luck).normal(size=options.get("dimensions") or n)
                 count = float(len(_tokens(request))) if want == "hidden" else None
                 return {"vector": vector.tolist(), "number": count}
+            case "bertscore":
+                return {"number": float(_draws(luck).random())}
             case "reward":
                 return {"number": float(_draws(luck).normal())}
             case _ if schema := options.get("schema"):

@@ -23,8 +23,8 @@ from prefdata.judge import Judge, Jury
 from prefdata.judge import jury as juries
 from prefdata.kinship import Asking, refuse_relatives, stated
 from prefdata.models.weights import is_path
-from prefdata.recipe import Recipe, StageSpec, explain, find_stage, stages
-from prefdata.stage import Contract, Model, Stage, contract
+from prefdata.recipe import Recipe, StageSpec, explain, find_stage, plug_in, stages
+from prefdata.stage import Contract, Model, PlugIn, Stage, contract
 from prefdata.version.splits import checked
 from prefdata.version.stored import NAME, TAKEN
 
@@ -182,6 +182,13 @@ def _resolve(
         options = _options(where, spec, terms, recipe, models)
         described = {option: _plain(value) for option, value in sorted(options.items())}
         stage = PlannedStage(name, spec.use, function, terms, options, described, where)
+        for each in (*stage.judges, *stage.juries):
+            if not NAME.fullmatch(each.name):
+                raise RecipeError(
+                    f"{where}: {each.name + '.toml'!r} is kept in the version under its name, "
+                    "which has small letters, digits, '.', '_' and '-', a letter or digit first; "
+                    "rename the file"
+                )
         for judge in stage.judges:
             if used.setdefault(judge.name, judge).digest != judge.digest:
                 raise RecipeError(
@@ -220,7 +227,13 @@ def _options(
         except JudgeError as error:
             raise ValueError(str(error)) from error
 
-    read = {Model: model_of, Judge: judge_of, Jury: jury_of}
+    def plug_in_of(name: Any) -> PlugIn:
+        try:
+            return PlugIn(str(name), plug_in(str(name), folder=recipe.folder))
+        except RecipeError as error:
+            raise ValueError(str(error)) from error
+
+    read = {Model: model_of, Judge: judge_of, Jury: jury_of, PlugIn: plug_in_of}
     readers = {kind: BeforeValidator(reader) for kind, reader in read.items()}
     fields: dict[str, Any] = {
         name: (
@@ -245,7 +258,7 @@ def _options(
 
 
 def _readable(hint: Any, readers: Mapping[Any, Any]) -> Any:
-    """A type hint in which `Model`, `Judge` and `Jury` are read from their names."""
+    """A type hint in which `Model`, `Judge`, `Jury` and `PlugIn` are read from their names."""
     if hint in readers:
         return Annotated[hint, readers[hint]]
     inner = tuple(_readable(each, readers) for each in get_args(hint))
@@ -257,14 +270,14 @@ def _readable(hint: Any, readers: Mapping[Any, Any]) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """An option as JSON; a judge and a model are their names, a jury is its members."""
+    """An option as JSON; a judge, a model and a plug-in are their names, a jury its members."""
     if isinstance(value, Jury):
         return [
             {"judge": each.judge.name, "model": each.model.role}
             | ({"by": each.by} if each.by != "verdict" else {})
             for each in value.members
         ]
-    if isinstance(value, Judge):
+    if isinstance(value, (Judge, PlugIn)):
         return value.name
     if isinstance(value, Model):
         return value.role

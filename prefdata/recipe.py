@@ -23,7 +23,7 @@ import importlib.util
 import pkgutil
 import sys
 import tomllib
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -63,7 +63,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="the dataset's name")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$", description="the dataset's name")
     description: str = ""
     seed: int = Field(0, ge=0, description="of all randomness in stages and splits")
     sources: Sources
@@ -248,15 +248,7 @@ def find_stage(use: str, *, folder: Path | None = None) -> Stage:
     A plug-in may also be a module in `folder`, beside the recipe.
     """
     if ":" in use:
-        module_name, _, function = use.partition(":")
-        with _beside(folder):
-            try:
-                return getattr(importlib.import_module(module_name), function)
-            except (ImportError, AttributeError) as error:
-                raise RecipeError(
-                    f"the plug-in stage {use!r} cannot be imported: {error}; expected "
-                    "package.module:function, installed or beside the recipe"
-                ) from error
+        return plug_in(use, folder=folder)
     verb, _, method = use.partition(".")
     name = f"prefdata.{verb}.{method}"
     known_verb = verb in VERBS and method.isidentifier() and not method.startswith("_")
@@ -265,6 +257,22 @@ def find_stage(use: str, *, folder: Path | None = None) -> Stage:
     if importlib.util.find_spec(name) is None:
         raise RecipeError(f"no stage {use!r}; " + nearest(use, stages()))
     return getattr(importlib.import_module(name), method)
+
+
+def plug_in(name: str, *, folder: Path | None = None) -> Callable[..., Any]:
+    """The function of `package.module:function`, installed or in a module in `folder`."""
+    module, _, function = name.partition(":")
+    with _beside(folder):
+        try:
+            found = getattr(importlib.import_module(module), function)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise RecipeError(
+                f"the plug-in {name!r} cannot be imported: {error}; expected "
+                "package.module:function, installed or beside the recipe"
+            ) from error
+    if not callable(found):
+        raise RecipeError(f"the plug-in {name!r} is no function but {type(found).__name__}")
+    return found
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any, cast
 from prefdata.errors import RecipeError
 
 # The forms in which providers issue keys; a prompt or a comma in a judge never looks like them.
-_TOKEN = re.compile(
+TOKEN = re.compile(
     r"\b(sk-[A-Za-z0-9_-]{16,}|hf_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,}"
     r"|AKIA[A-Z0-9]{16}|AIza[\w-]{30,}|xox[abprs]-[\w-]{10,}|gsk_\w{30,}"
     r"|(xai|nvapi|glpat)-[\w-]{16,})"
@@ -23,7 +23,7 @@ def refuse_secrets(where: str, said: Any) -> None:
     The message names the place and never the secret.
     """
     if isinstance(said, str):
-        if _TOKEN.search(said) or _QUERY.search(said):
+        if TOKEN.search(said) or _QUERY.search(said):
             raise RecipeError(_message(where, "a text that looks like a key or password"))
     elif isinstance(said, Mapping):
         for key, value in cast(Mapping[str, Any], said).items():

@@ -53,6 +53,14 @@ class Model:
         return self.label or self.role
 
 
+@dataclass(frozen=True)
+class PlugIn:
+    """A function of the user's as an option: `name` is `module:function`, as the recipe has it."""
+
+    name: str
+    function: Callable[..., Any]
+
+
 def requests(
     model: Model,
     want: str,
@@ -158,18 +166,24 @@ def _nothing(parts: Mapping[str, tables.Rows]) -> Mapping[str, str]:
     return {}
 
 
+def _same(rows: tables.Rows) -> tables.Rows:
+    return rows
+
+
 @dataclass(frozen=True)
 class Saving:
     """How the rows of an export are saved beside their Arrow folder, as its file says.
 
     `SAVED_AS = "jsonl"` (or "parquet") also writes a file a split; `PARTED_BY = "stage"` parts the
     training split by a column into splits `<column>_<value>`; `beside(parts)`, of the rows by
-    split, gives further files, name to text.
+    split, gives further files, name to text; `held_out(rows)` is what a split other than `train`
+    has of its rows, where what is made for training has no place in a test.
     """
 
     saved_as: str = ""
     parted_by: str = ""
     beside: Callable[[Mapping[str, tables.Rows]], Mapping[str, str]] = _nothing
+    held_out: Callable[[tables.Rows], tables.Rows] = _same
 
 
 def saving(stage: Stage) -> Saving:
@@ -179,6 +193,7 @@ def saving(stage: Stage) -> Saving:
         getattr(module, "SAVED_AS", ""),
         getattr(module, "PARTED_BY", ""),
         getattr(module, "beside", _nothing),
+        getattr(module, "held_out", _same),
     )
 
 

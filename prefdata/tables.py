@@ -52,6 +52,8 @@ MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 
 Frame = TypeVar("Frame", bound=pl.DataFrame)
 Format = Literal["conversational", "standard"]
+# Letters of a row that an error shows.
+SHOWN = 300
 
 
 @dataclass(frozen=True)
@@ -318,11 +320,16 @@ def written(messages: Messages, between: str = "\n\n") -> str:
     return between.join(f"{turn['role']}: {turn['content']}" for turn in messages)
 
 
-def plain(frame: pl.DataFrame, *columns: str, where: str) -> pl.DataFrame:
+def plain(
+    frame: pl.DataFrame,
+    *columns: str,
+    where: str,
+    instead: str = 'use format = "conversational"',
+) -> pl.DataFrame:
     """Conversations of one message each as plain text ("standard" format): the inverse of `said`.
 
     A column may also hold lists of conversations. A conversation of several messages has no such
-    form and raises `TableError`.
+    form and raises `TableError`, which says what to do `instead`.
     """
     for column in columns:
         value = pl.col(column)
@@ -336,7 +343,7 @@ def plain(frame: pl.DataFrame, *columns: str, where: str) -> pl.DataFrame:
         if several.height:
             raise TableError(
                 f"{where}: {several.height} rows have a {column} of several messages, which plain "
-                f'text cannot hold; use format = "conversational". First: {several.row(0)}'
+                f"text cannot hold; {instead}. First: {str(several.row(0))[:SHOWN]}"
             )
         frame = frame.with_columns(text.alias(column))
     return frame

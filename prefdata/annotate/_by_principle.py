@@ -1,7 +1,8 @@
 """Ask a judge which of two completions each of several principles speaks for, in one call.
 
-The principles are listed by number where the judge's own criterion would stand, and each has a key
-in the reply. A principle in the list is a text of others: it is one line, and harmless.
+The principles are listed by number where the judge's own criterion would stand. Each has a key in
+the reply or, where it is to be short, its number in one of the lists of the values. A principle in
+the list is a text of others: it is one line, and harmless.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ import polars as pl
 from prefdata import tables
 from prefdata.errors import RecipeError
 from prefdata.judge import TOKENS_A_KEY, Form, Judge, ask
+from prefdata.judge.lists import Lists
 from prefdata.judge.transcript import one_line
 from prefdata.stage import Asks, Model
 
@@ -38,18 +40,25 @@ def chunked(ids: Sequence[str], most: int) -> list[Sequence[str]]:
 
 
 def ask_by_principle(
-    rows: pl.DataFrame, principles: Mapping[str, str], judge: Judge, model: Model, *, reask: bool
+    rows: pl.DataFrame,
+    principles: Mapping[str, str],
+    judge: Judge,
+    model: Model,
+    *,
+    reask: bool,
+    by_lists: bool = False,
 ) -> Asks[pl.DataFrame]:
     """Votes of `principle:<principle_id>/<model>`, one for each row and each id in its `listed`.
 
     Rows have `draw`, `a_first` and `prompt, said_first, said_second`; what else they have tells
-    them apart. Added are `principle_id`, `preference` of a, and what else a vote has.
+    them apart. If `by_lists`, a reply names under each value the principles that have it. Added are
+    `principle_id`, `preference` of a, and what else a vote has.
     """
     asked: list[tuple[Form, pl.DataFrame]] = []
     for (n,), mine in rows.group_by(pl.col("listed").list.len(), maintain_order=True):
-        numbers = [str(at + 1) for at in range(int(str(n)))]
-        room = judge.max_tokens + TOKENS_A_KEY * len(numbers)
-        form = Form(dict.fromkeys(numbers, judge.criteria[0].scale), judge.reason, room)
+        scale, room = judge.criteria[0].scale, judge.max_tokens + TOKENS_A_KEY * int(str(n))
+        shape = Lists if by_lists else Form
+        form = shape.numbered(scale, int(str(n)), judge.reason, room)
         said = {
             tuple(ids): numbered(principles[each] for each in ids)
             for ids in mine["listed"].unique().to_list()

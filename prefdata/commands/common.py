@@ -83,7 +83,13 @@ def with_options_of(kind: Callable[..., Any]) -> Callable[[Callable[..., None]],
 
 
 @contextmanager
-def reported(as_json: bool, data: Path | None = None, *, building: bool = False) -> Generator[None]:
+def reported(
+    as_json: bool,
+    data: Path | None = None,
+    *,
+    building: bool = False,
+    stopped: str = "nothing was changed",
+) -> Generator[None]:
     """End a command that fails or is stopped with a message and its exit code."""
     with ExitStack() as heeding:
         try:
@@ -114,7 +120,7 @@ def reported(as_json: bool, data: Path | None = None, *, building: bool = False)
             _complain(as_json, said, type(error).__name__, "error")
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
-            said = how_to_go_on(data, str(error)) if building else "nothing was changed"
+            said = how_to_go_on(data, str(error)) if building else stopped
             # Of a build that was stopped, which is not told by its type: that is loaded late.
             _complain(as_json, said, "Interrupted", "stopped", getattr(error, "requests", None))
             raise typer.Exit(130) from error

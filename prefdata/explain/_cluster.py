@@ -4,7 +4,8 @@ Without a model a text is embedded by its words, each with the weight log(texts 
 it): what all texts begin with weighs nothing, and nothing is asked.
 
 Clusters are Ward's: of all ways to merge two, the one that adds least to the squared distances
-within. They need no start, so they depend on nothing but the vectors.
+within. They need no start, so they depend on nothing but the vectors. A text counts as often as it
+was said: where none are more alike than others, those said once give way first.
 
 Source: Ward 1963, "Hierarchical Grouping to Optimize an Objective Function"; Sparck Jones 1972, "A
 statistical interpretation of term specificity" (the weights of words).
@@ -71,12 +72,12 @@ def _worded(texts: Sequence[str]) -> Floats:
     return has * np.log(len(texts) / has.sum(0))
 
 
-def clusters(vectors: Floats, n: int) -> NDArray[np.int64]:
-    """The cluster of each vector, of n; each its own where n suffices."""
+def clusters(vectors: Floats, n: int, weight: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The cluster of each vector, which counts `weight` times; each its own where n suffices."""
     if n >= len(vectors):
         return np.arange(len(vectors))
-    tree = HIERARCHY.linkage(vectors, "ward")
-    return np.asarray(HIERARCHY.cut_tree(tree, n)[:, 0], np.int64)
+    tree = HIERARCHY.linkage(np.repeat(vectors, weight, 0), "ward")
+    return np.asarray(HIERARCHY.cut_tree(tree, n)[weight.cumsum() - 1, 0], np.int64)
 
 
 def one_of_each(
@@ -84,19 +85,19 @@ def one_of_each(
 ) -> list[str]:
     """At most n texts: of each cluster the one that is nearest to its mean, sorted.
 
-    `said` are the texts with their doubles: in the mean a text weighs as much as it was said.
-    Texts without a vector are all kept.
+    `said` are the texts with their doubles: a text weighs as much as it was said. Texts without a
+    vector are all kept.
     """
     often = Counter(map(plain, said))
     known = [text for text in texts if text in vectors]
     kept = [text for text in texts if text not in vectors]
     if known:
         matrix = np.stack([vectors[text] for text in known])
-        of = clusters(matrix, n)
+        weight = np.array([max(1, often[plain(text)]) for text in known])
+        of = clusters(matrix, n, weight)
         for each in np.unique(of):
             mine = np.flatnonzero(of == each)
-            weight = [max(1, often[plain(known[int(at)])]) for at in mine]
-            mean = np.average(matrix[mine], 0, weight)
+            mean = np.average(matrix[mine], 0, weight[mine])
             away = ((matrix[mine] - mean) ** 2).sum(1).round(9)
             kept.append(known[int(mine[away.argmin()])])
     return sorted(kept)

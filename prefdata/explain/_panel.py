@@ -38,14 +38,16 @@ class Panel:
         per_call: int,
         reask: bool,
         seed: int,
+        by_lists: bool = False,
     ) -> None:
         self.judge, self.model, self.texts = judge, model, texts
-        self.per_call, self.reask, self.seed = per_call, reask, seed
+        self.per_call, self.reask, self.seed, self.by_lists = per_call, reask, seed, by_lists
         self.ids = list(texts)
 
     def only(self, ids: Sequence[str]) -> "Panel":
         texts = {each: self.texts[each] for each in ids}
-        return Panel(self.judge, self.model, texts, self.per_call, self.reask, self.seed)
+        options = self.per_call, self.reask, self.seed, self.by_lists
+        return Panel(self.judge, self.model, texts, *options)
 
     def vote(
         self,
@@ -109,7 +111,12 @@ class Panel:
             said_second=pl.when("a_first").then(b).otherwise(a),
         ).drop("said_a", "said_b")
         heard = yield from ask_by_principle(
-            shown, self.texts, self.judge, self.model, reask=self.reask
+            shown,
+            self.texts,
+            self.judge,
+            self.model,
+            reask=self.reask,
+            by_lists=self.by_lists,
         )
         places = {each: at for at, each in enumerate(self.ids)}
         column = pl.col("principle_id").replace_strict(places, return_dtype=pl.Int64)

@@ -20,10 +20,10 @@ comparison that earlier draws have settled, which changes nothing. And principle
 a part of the comparisons once a test tells that they would not be kept; the chance that this drops
 one that would have been is at most `error` for each.
 
-The preset "lean" asks in fewer calls: it proposes at most three times as many as it votes on, asks
-for long lists at once, and votes twice. Since the second draw turns the places round, what two
-draws agree on does not follow the place; three in random places stand the same way round in one of
-four comparisons.
+The preset "lean" asks in fewer and shorter calls: it proposes at most three times as many as it
+votes on, asks about many principles at once, is told only the numbers of those that speak for a
+reply, and votes twice. Since the second draw turns the places round, what two draws agree on does
+not follow the place; three in random places stand the same way round in one of four comparisons.
 
 Source: Findeis et al. 2024, "Inverse Constitutional AI: Compressing Preferences into Principles";
 prompts in our own words. Preset "paper" is that of its experiments, "current" that of its later
@@ -69,14 +69,16 @@ class Search(NamedTuple):
     """What a preset asks.
 
     `asked`: the questions about each pair, each for `per_question` principles. `draws`: how often a
-    comparison is voted on; `per_call`: by at most so many principles in a call. `spare`: so many
-    principles are proposed for each that is voted on; None: all comparisons are asked about.
+    comparison is voted on; `per_call`: by at most so many principles in a call; `by_lists`: whether
+    a reply lists their numbers. `spare`: so many principles are proposed for each that is voted on;
+    None: all comparisons are asked about.
     """
 
     asked: tuple[str, ...]
     per_question: int
     draws: int
     per_call: int
+    by_lists: bool = False
     spare: float | None = None
 
 
@@ -85,7 +87,7 @@ _BAD = "what is bad about the other reply that the preferred one does not do"
 PRESETS: Mapping[Preset, Search] = {
     "current": Search((_GENERAL,), 3, draws=3, per_call=40),
     "paper": Search((_GENERAL, _BAD), 2, draws=1, per_call=40),
-    "lean": Search((_GENERAL,), 3, draws=2, per_call=120, spare=3.0),
+    "lean": Search((_GENERAL,), 3, draws=2, per_call=150, by_lists=True, spare=3.0),
 }
 _SYSTEM = "You find the rules by which somebody prefers one reply to another."
 # Comparisons before the first test; each later test is after twice as many.
@@ -141,10 +143,10 @@ def icai(
     max_proposed_from: principles are proposed from so many comparisons at most; null: from all, or
         with "lean" from as many as give three proposals for each of `clusters`.
     clusters: principles that stay before voting; null: 4 n^(2/3) for n comparisons, which is about
-        what the source takes for each of its datasets.
+        what the source takes for each of its datasets, and as many more as fill the calls.
     draws: votes on each comparison; null: the preset's.
     combine: how draws become one: "unanimous" or "majority".
-    per_call: at most so many principles in one call; null: 40, or 120 with "lean".
+    per_call: at most so many principles in one call; null: 40, or 150 with "lean".
     min_relevance: the least share of comparisons that a principle is for, in [0, 1].
     max_principles: keep at most so many; null: all.
     error: the chance that an early test drops a principle that would be kept, at most; 0: no tests.
@@ -159,7 +161,7 @@ def icai(
     rows = with_held_out(labelled(pairs, prompts, completions), held_out, apart, seed)
     train = rows.filter(~pl.col("held_out"))
 
-    n_clusters = clusters or max(1, round(4 * train.height ** (2 / 3)))
+    n_clusters = clusters or per_call * max(1, ceil(4 * train.height ** (2 / 3) / per_call))
     if max_proposed_from is None and search.spare is not None:
         a_pair = len(search.asked) * search.per_question
         max_proposed_from = ceil(search.spare * n_clusters / a_pair)
@@ -170,7 +172,7 @@ def icai(
     voted = _cluster.one_of_each(texts, vectors, n_clusters, proposed)
     known = {digest("principle", text): text for text in voted}
 
-    panel = Panel(judge, model, known, per_call, reask, seed)
+    panel = Panel(judge, model, known, per_call, reask, seed, search.by_lists)
     looks = list(_looks(train.height)) if error else [train.height]
     cells, votes = yield from panel.vote(train, draws, combine, min_relevance, error, looks)
     counted = pl.DataFrame({"principle_id": list(known), "principle": voted}, _NAMED)

@@ -22,7 +22,7 @@ def with_texts(
     return rows
 
 
-def refuse_joint(pairs: Pairs, *, where: str, instead: str) -> None:
+def refuse_joint(pairs: Pairs, *, where: str, instead: str = "use export.joint") -> None:
     """`TableError` for pairs of answers to different prompts, with what to do `instead`."""
     joint = pairs.filter(pl.col("prompt_id").is_null())
     if joint.height:

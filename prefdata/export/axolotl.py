@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from prefdata.export._texts import one_message
+from prefdata.export._texts import one_message, refuse_joint
 from prefdata.export.pairwise import pairwise
 from prefdata.tables import Completions, Pairs, Prompts, Rows
 
@@ -20,8 +20,10 @@ SAVED_AS = "jsonl"
 
 def axolotl(prompts: Prompts, completions: Completions, pairs: Pairs) -> Rows:
     """One row a pair; `TableError` for completions of several messages."""
+    where = "export.axolotl"
+    refuse_joint(pairs, where=where)
     made = pairwise(prompts, completions, pairs)
-    rows = one_message(made, "chosen", "rejected", where="export.axolotl")
+    rows = one_message(made, "chosen", "rejected", where=where)
     return Rows(
         rows.select(
             pl.col("prompt").alias("messages"), "chosen", "rejected", "pair_id", "prompt_id"

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import polars as pl
 
 from prefdata.errors import TableError
-from prefdata.export._texts import one_message
+from prefdata.export._texts import one_message, refuse_joint
 from prefdata.export.binary import binary
 from prefdata.export.pairwise import pairwise
 from prefdata.tables import Completions, Pairs, Prompts, Rows
@@ -47,9 +47,11 @@ def llamafactory(
     several messages, and a prompt in which user and assistant do not take turns.
     """
     where = "export.llamafactory"
-    made = pairwise(prompts, completions, pairs) if of == "pairs" else binary(
-        prompts, completions, pairs
-    )  # fmt: skip
+    if of == "pairs":
+        refuse_joint(pairs, where=where)
+        made = pairwise(prompts, completions, pairs)
+    else:
+        made = binary(prompts, completions, pairs)
     roles = pl.col("prompt").list.eval(pl.element().struct.field("role")).list.join(",")
     odd = made.filter(~roles.str.contains(ALTERNATING))
     if odd.height:

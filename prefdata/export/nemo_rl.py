@@ -9,6 +9,7 @@ from typing import Literal
 import polars as pl
 
 from prefdata.errors import TableError
+from prefdata.export._texts import refuse_joint
 from prefdata.export.listwise import listwise
 from prefdata.export.pairwise import pairwise
 from prefdata.tables import Completions, Pairs, Prompts, Rows, Strengths
@@ -31,11 +32,13 @@ def nemo_rl(
     Completions of equal strength have one rank; the next has the next number. `estimator` names
     whose strengths the lists are ranked by and is required when there are several.
     """
+    where = "export.nemo_rl"
     source = {"pairs": pairs, "lists": strengths}[of]
     if source is None:
         table = "pairs" if of == "pairs" else "strengths"
-        raise TableError(f'export.nemo_rl: of = "{of}", but no stage made the table {table}')
+        raise TableError(f'{where}: of = "{of}", but no stage made the table {table}')
     if of == "pairs":
+        refuse_joint(Pairs(source), where=where)
         rows = pairwise(prompts, completions, Pairs(source))
         ranked = [
             pl.struct(pl.lit(rank, pl.Int64).alias("rank"), pl.col(side).alias("completion"))

@@ -1,10 +1,12 @@
-"""What OpenRLHF's reward, DPO and KTO datasets read: whole conversations, as JSONL.
+"""What OpenRLHF's reward and DPO datasets read: whole conversations, as JSONL.
 
-Pairs are `chosen`, `rejected` and `margin`; single completions `response` and `label` (1 or 0).
-`arguments.txt` beside the rows holds the flags with which its commands read them. OpenRLHF takes
-all messages but the last for the prompt, so a completion is one message.
+Pairs are `chosen`, `rejected` and `margin`; single completions, for the KTO that it had before
+0.10, `response` and `label` (1 or 0). `arguments.txt` beside the rows holds the flags with which
+its commands read them, as they are spelt since 0.10.2; a reward model minds the margin with
+`--model.margin_loss_enable`. OpenRLHF takes all messages but the last for the prompt, so a
+completion is one message.
 
-Source: OpenRLHF, `openrlhf/datasets/reward_dataset.py` and `unpaired_preference_dataset.py`.
+Source: OpenRLHF 0.11, `openrlhf/datasets/reward_dataset.py`; 0.9, `unpaired_preference_dataset.py`.
 """
 
 from collections.abc import Mapping
@@ -46,7 +48,7 @@ def openrlhf(
                 "completion_id",
             )
         )
-    refuse_joint(pairs, where=where, instead="use export.joint")
+    refuse_joint(pairs, where=where)
     explicit = pairwise(prompts, completions, pairs)
     one_message(explicit, "chosen", "rejected", where=where)
     margin = pl.col("margin") if "margin" in explicit.columns else pl.lit(None, pl.Float64)
@@ -62,10 +64,13 @@ def openrlhf(
 
 
 def beside(parts: Mapping[str, Rows]) -> Mapping[str, str]:
-    """The flags by which OpenRLHF reads the rows."""
-    pairs = "chosen" in next(iter(parts.values())).columns
-    keys = "--chosen_key chosen --rejected_key rejected"
-    if not pairs:
-        keys = "--output_key response --label_key label"
-    lines = [f"--dataset {name}.jsonl {keys} --apply_chat_template" for name in parts]
-    return {"arguments.txt": "\n".join(lines) + "\n"}
+    """The flags by which OpenRLHF reads the rows: a file read by itself is its split "train"."""
+    if "chosen" in next(iter(parts.values())).columns:
+        flags = ["--data.dataset train.jsonl --data.chosen_key chosen --data.rejected_key rejected",
+                 "--data.apply_chat_template"]  # fmt: skip
+        held_out = [name for name in parts if name != "train"]
+        flags += [f"--eval.dataset {name}.jsonl --eval.split train" for name in held_out[:1]]
+    else:
+        flags = ["--dataset train.jsonl --output_key response --label_key label",
+                 "--apply_chat_template"]  # fmt: skip
+    return {"arguments.txt": "\n".join(flags) + "\n"}

@@ -10,6 +10,7 @@ Source: Zhang et al. (2024), Reward-Augmented Data Enhances Direct Preference Al
 its released code the variant without a system message forgets to turn the second pair round.
 """
 
+import re
 from typing import Literal
 
 import polars as pl
@@ -25,6 +26,7 @@ GOAL = (
     "Answer so that your answer would be given the score below, on a scale from {} (worst) to {} "
     "(best), without speaking of the score.\nOverall score: {}"
 )
+SAID = "".join(re.escape(part) + "[^\\n]*?" for part in GOAL.split("{}"))
 
 
 def reward_augmented(
@@ -46,7 +48,7 @@ def reward_augmented(
     message of its own before the prompt, or before what the user says last. `estimator` names whose
     strengths are taken and is required when there are several.
 
-    All rows of a prompt go into its split; of the test split take those with `reversed` false.
+    Splits other than the one for training hold their pairs once, as they are, and say no goal.
 
     Raises `RecipeError` for a scale that does not rise, and strengths outside of [0, 1].
     """
@@ -80,6 +82,17 @@ def reward_augmented(
     words = pl.format(GOAL, *(pl.lit(end) for end in ends), number.cast(pl.String))
     whole = whole.with_columns(_conditioned(words, placed).alias("prompt"))
     return Rows(check("reward_augmented", whole, where=where))
+
+
+def held_out(rows: Rows) -> Rows:
+    """The pairs as they were, without the goal before them."""
+    by_system = pl.col("prompt").list.first().struct.field("content").str.contains(f"^{SAID}$")
+    own = pl.col("prompt").list.last().struct.field("content").str.replace(f"^{SAID}\n\n", "")
+    before = pl.col("prompt").list.head(pl.col("prompt").list.len() - 1)
+    as_was = pl.when(by_system).then(pl.col("prompt").list.slice(1)).otherwise(
+        before.list.concat(message("user", own))
+    )  # fmt: skip
+    return Rows(rows.filter(~pl.col("reversed")).with_columns(prompt=as_was))
 
 
 def _conditioned(words: pl.Expr, placed: Literal["system", "user"]) -> pl.Expr:

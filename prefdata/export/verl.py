@@ -12,8 +12,9 @@ from typing import Literal
 import polars as pl
 
 from prefdata.errors import TableError
+from prefdata.export._texts import refuse_joint
 from prefdata.export.pairwise import pairwise
-from prefdata.tables import Completions, Pairs, Prompts, Rows
+from prefdata.tables import Completions, Pairs, Prompts, Rows, plain
 
 SCOPE = "all"  # an index counts all prompts
 SAVED_AS = "parquet"
@@ -33,10 +34,14 @@ def verl(
     with an empty one. `data_source` is the prompt's source, by which verl picks a reward function.
     `ability` names what the prompts train.
     """
+    where = "export.verl"
     if of == "pairs":
         if completions is None or pairs is None:
-            raise TableError('export.verl: of = "pairs", but no stage made the table pairs')
-        rows = pairwise(prompts, completions, pairs, format="standard")
+            raise TableError(f'{where}: of = "pairs", but no stage made the table pairs')
+        refuse_joint(pairs, where=where)
+        made = pairwise(prompts, completions, pairs)
+        instead = "its reward data hold one turn: leave longer conversations out before"
+        rows = plain(made, "prompt", "chosen", "rejected", where=where, instead=instead)
         return Rows(rows.select("prompt", "chosen", "rejected", "pair_id", "prompt_id"))
     known = pl.col("reference").is_not_null()
     style = pl.when(known).then(pl.lit("rule")).otherwise(pl.lit("model"))

@@ -31,11 +31,10 @@ from prefdata.generate._profiles import picked
 from prefdata.judge import Form, Judge, ask
 from prefdata.judge.form import Text
 from prefdata.judge.transcript import asking, fence, transcript
+from prefdata.measure._contexts import TAG, holds_context
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Dropped, Messages, Pairs, Prompts, Votes
 
-# What a tag of a prompt begins with whose prompt holds a context.
-TAG = "context:"
 _SYSTEM = "You find out for whom, and by what measure, each of two replies is the better one."
 _FORM = Form({"first": Text(300), "second": Text(300)}, "none", 200)
 
@@ -89,8 +88,7 @@ def contextual(
             f'generate.contextual: the kind "profile" and two or more profiles go together; there '
             f"are {len(profiles)}, and kinds = {list(kinds)}"
         )
-    bare = pl.col("tags").list.eval(pl.element().str.starts_with(TAG)).list.any()
-    seeds = Prompts(prompts.filter(~bare.fill_null(False)))
+    seeds = Prompts(prompts.filter(~holds_context(prompts)))
     rows = shown(
         seeds, completions, orders="random", draws=1, max_pairs=max_pairs, seed=seed,
         stage="generate.contextual", pairs=pairs,

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Literal, NamedTuple, Protocol, cast
+from typing import Any, Literal, NamedTuple, Protocol, Self, cast
 
 from prefdata.judge import verdict
 from prefdata.judge.scale import Scale
@@ -126,12 +126,22 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True)
 class Form:
-    """The keys of a reply with their fields. If `distinct`, no two keys hold the same value."""
+    """The keys of a verdict with their fields. If `distinct`, no two keys hold the same value."""
 
     keys: Mapping[str, Field]
     reason: Reason
     max_tokens: int
     distinct: bool = False
+
+    @classmethod
+    def numbered(cls, field: Field, n: int, reason: Reason, max_tokens: int) -> Self:
+        """A form with the keys "1" to "n", all of one field."""
+        return cls({str(at): field for at in range(1, n + 1)}, reason, max_tokens)
+
+    @property
+    def fields(self) -> Mapping[str, Field]:
+        """The keys of a reply with theirs: those of the verdict, unless the reply is shorter."""
+        return self.keys
 
     def _keyed(self, values: Mapping[str, Any], reason: Any) -> dict[str, Any]:
         """The keys of a reply in the order in which they are to be written."""
@@ -142,7 +152,7 @@ class Form:
     @property
     def schema(self) -> dict[str, Any]:
         """The JSON schema of a well-formed reply; the order of its properties matters."""
-        values = {key: field.schema for key, field in self.keys.items()}
+        values = {key: field.schema for key, field in self.fields.items()}
         fields = self._keyed(values, {"type": "string"})
         return {
             "type": "object",
@@ -154,7 +164,7 @@ class Form:
     @property
     def wording(self) -> str:
         """The sentence that says what a well-formed reply is."""
-        values = {key: field.wording for key, field in self.keys.items()}
+        values = {key: field.wording for key, field in self.fields.items()}
         fields = self._keyed(values, "one sentence")
         keys = "; ".join(f"{key}: {value}" for key, value in _named(fields))
         once = " No value twice." if self.distinct else ""
@@ -175,7 +185,8 @@ class Form:
         found, unscored = verdict.find(reply, self._fault, finish_reason)
         if found is None:
             return Verdict((), (), None, unscored)
-        values = [(found[key], field) for key, field in self.keys.items()]
+        told = self._told(found)
+        values = [(told[key], field) for key, field in self.keys.items()]
         reason = found.get("reason")
         return Verdict(
             tuple(_worth(field, value) for value, field in values),
@@ -184,13 +195,17 @@ class Form:
             None,
         )
 
+    def _told(self, judged: verdict.Judged) -> Mapping[str, Any]:
+        """What a well-formed reply says of each key of the verdict."""
+        return judged
+
     def _fault(self, judged: verdict.Judged) -> str | None:
-        fields = self._keyed(self.keys, None)
+        fields = self._keyed(self.fields, None)
         if judged.keys() != fields.keys() or not isinstance(judged.get("reason", ""), str):
             return verdict.MALFORMED
-        if not all(field.accepts(judged[key]) for key, field in self.keys.items()):
+        if not all(field.accepts(judged[key]) for key, field in self.fields.items()):
             return verdict.OFF_SCALE
-        repeated = self.distinct and len({judged[key] for key in self.keys}) < len(self.keys)
+        repeated = self.distinct and len({judged[key] for key in self.fields}) < len(self.fields)
         return verdict.REPEATED if repeated else None
 
 

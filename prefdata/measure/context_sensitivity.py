@@ -18,12 +18,11 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from prefdata.measure._means import means, unheard, with_groups
+from prefdata.measure._contexts import SIDES, heard
+from prefdata.measure._means import means, unheard
 from prefdata.tables import Completions, Measures, Prompts, Votes
 
 SCOPE = "all"
-
-_UNIT = ["completion_a", "completion_b"]
 
 
 def context_sensitivity(
@@ -49,29 +48,21 @@ def context_sensitivity(
 
     Where an annotator has no vote at all both are null, and the note says whose votes are missing.
     """
-    decided = votes.filter(pl.col("preference").is_not_null())
     there = votes["annotator"].unique().sort().to_list()
     others = [name for name in there if name != annotator] if judges is None else list(judges)
-    in_context = prompts.filter(
-        pl.col("tags").list.eval(pl.element().str.starts_with("context:")).list.any()
-    )
-    mine = decided.join(in_context, on="prompt_id", how="semi")
-    each = mine.group_by("annotator", "prompt_id", *_UNIT).agg(
-        pl.col("preference").sort().mean().round(12)
-    )
+    each = heard(votes, completions, prompts)
     label = each.filter((pl.col("annotator") == annotator) & (pl.col("preference") != 0.5))
-    label = label.select(*_UNIT, a_meant=pl.col("preference") > 0.5)
-    judged = each.filter(pl.col("annotator").is_in(others)).join(label, on=_UNIT)
-    rows = with_groups(_with_texts(judged, completions), prompts).with_columns(
+    label = label.select(*SIDES, a_meant=pl.col("preference") > 0.5)
+    judged = each.filter(pl.col("annotator").is_in(others)).join(label, on=SIDES)
+    rows = judged.with_columns(
         subject=pl.col("annotator"),
         right=pl.when("a_meant").then("preference").otherwise(1 - pl.col("preference")),
     )
     # The same two texts, t the smaller one, under all contexts of a group.
-    for_t = pl.when("a_is_t").then("preference").otherwise(1 - pl.col("preference"))
     t_meant = pl.col("a_meant") == pl.col("a_is_t")
     both = (
-        rows.with_columns(for_t=for_t, t_meant=t_meant)
-        .sort("prompt_id", *_UNIT)
+        rows.with_columns(t_meant=t_meant)
+        .sort("prompt_id", *SIDES)
         .group_by("subject", "group", "texts", maintain_order=True)
         .agg(
             towards=pl.col("for_t").filter("t_meant").mean(),
@@ -81,27 +72,14 @@ def context_sensitivity(
     )
     names = ("context_accuracy", "context_sensitivity")
     silent = unheard(names, votes, judges, gold=annotator)
-    heard = pl.DataFrame({"subject": others}, {"subject": pl.String})
-    heard = heard.filter(~pl.col("subject").is_in(silent["subject"].implode()))
+    known = pl.DataFrame({"subject": others}, {"subject": pl.String})
+    known = known.filter(~pl.col("subject").is_in(silent["subject"].implode()))
     return Measures(
         pl.concat(
             [
-                means(rows, "right", names[0], heard),
-                means(both, "turned", names[1], heard, low=-1.0),
+                means(rows, "right", names[0], known),
+                means(both, "turned", names[1], known, low=-1.0),
                 silent,
             ]
         )
     )
-
-
-def _with_texts(rows: pl.DataFrame, completions: Completions) -> pl.DataFrame:
-    """The rows with `texts`, the two that are compared, and whether a's is the smaller one."""
-    for side in ("a", "b"):
-        said = completions.select(
-            pl.col("completion_id").alias(f"completion_{side}"),
-            pl.struct("completion").struct.json_encode().alias(f"text_{side}"),
-        )
-        rows = rows.join(said, on=f"completion_{side}")
-    a, b = pl.col("text_a"), pl.col("text_b")
-    two = pl.concat_str(pl.min_horizontal(a, b), pl.max_horizontal(a, b), separator="\n")
-    return rows.with_columns(texts=two, a_is_t=a < b).drop("text_a", "text_b")

@@ -166,6 +166,8 @@ def _support(
             .join(heard, on="request_id", how="left", maintain_order="left")
             .drop_nulls("vector")
             .join(dataset.select("completion_id", "times"), on="completion_id", how="left")
+            # A prompt of whose dataset no vector is known has no support to be off.
+            .filter(pl.col("times").is_not_null().any().over("prompt_id"))
         )
         for (_,), rows in told.group_by("prompt_id", maintain_order=True):
             near, far = _distances(rows)

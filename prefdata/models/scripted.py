@@ -15,7 +15,8 @@ A rating is the true quality on the scale's steps with probability `accuracy`, e
 What else a schema wants, such as the calls of tools, is well-formed and says nothing.
 A reward is the quality of what is given or, with the option `pair`, by how much the next to last
 mark is above the last. The log-probability of each word of a given text is accuracy * quality - 2.
-Its tokens are its words, and its hidden state is a vector that is nearer for texts that share some.
+Its tokens are its words, and its hidden state is a vector that is nearer for texts that share some;
+how alike two texts are by their tokens is told from the vectors of single words.
 Any other text request is answered as a writer: a text whose quality is drawn from a normal
 distribution around `quality` with deviation `spread`, cut to [0, 1]. `malformed_rate` and
 `failure_rate` are the shares of unreadable replies and of failed requests. Every draw comes from
@@ -32,7 +33,10 @@ from statistics import NormalDist
 from typing import Any
 from zlib import crc32
 
+import numpy as np
+
 from prefdata.invention import instance
+from prefdata.models.bertscore import bertscore
 from prefdata.models.client import response, responses
 from prefdata.models.spec import ModelSpec
 from prefdata.tables import Requests, Responses
@@ -91,6 +95,12 @@ class ScriptedClient:
                 )
             case "embedding":
                 return response(request_id, vector=_vector(text), tokens_in=read)
+            case "bertscore":
+                both = (
+                    np.array([_vector(word) for word in each.split()])
+                    for each in (text, _given(row))
+                )
+                return response(request_id, number=bertscore(*both), tokens_in=read)
             case "hidden":
                 n = float(len(_given(row).split()))
                 return response(request_id, vector=_vector(_given(row)), number=n, tokens_in=read)

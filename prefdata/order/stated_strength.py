@@ -15,7 +15,12 @@ from prefdata.tables import Pairs, Scores, Votes, with_sides
 
 
 def stated_strength(
-    pairs: Pairs, votes: Votes, scores: Scores | None = None, *, degrees: int = 3
+    pairs: Pairs,
+    votes: Votes,
+    scores: Scores | None = None,
+    *,
+    degrees: int = 3,
+    rounded: bool = False,
 ) -> Scores:
     """Add the score `stated_strength` of each pair on which somebody voted, in [-degrees, degrees].
 
@@ -24,6 +29,8 @@ def stated_strength(
 
     Options:
     - `degrees`: how many steps there are from a tie to the clearest preference; at least 1.
+    - `rounded`: to the nearest degree, halves away from 0, as HelpSteer2-Preference has it, with
+      the votes of select.similar_votes; below half a degree that is 0, a tie.
 
     Raises `RecipeError` for `degrees` below 1.
 
@@ -36,4 +43,7 @@ def stated_strength(
     rows = with_sides(pairs).join(means.agg(pl.col("preference").mean()), on=both)
     towards_a = degrees * (2 * pl.col("preference") - 1)
     towards = pl.when("a_chosen").then(towards_a).otherwise(-towards_a)
+    if rounded:
+        whole = (towards.abs().round(9) + 0.5).floor()
+        towards = pl.when(towards < 0).then(-whole).otherwise(whole)
     return scored(scores, rows.with_columns(stated_strength=towards), ["stated_strength"])

@@ -2,12 +2,15 @@
 
 A mix gives b rows to people: tags in an order drawn by lot, the rows of the first tag in an order
 drawn by lot, then those of the next, until there are b. It is described by how many of its rows of
-each tag are people's.
+each tag are people's. The source draws b evenly; here about half of the rows is likeliest, for the
+rows of b that are a tag's differ most from those by lot where they are b (1 - b / N): near either
+end a mix tells how much people's labels are worth on the whole, and little of whose rows.
 
 A row is worth what its tags add to the predicted performance, not at a mix of no rows, where
 nothing was seen, but at the mix that is being chosen: one starts from b rows drawn by lot, chooses
 the b rows of the highest gain there, goes a part of the way, and so on. These are the steps of
-Frank and Wolfe: each is the best mix for the gradient where one stands.
+Frank and Wolfe: each is the best mix for the gradient where one stands. Or else, as in the source,
+so many candidates of b rows are simulated, and the one that is predicted to be best is taken.
 
 Source: Miranda et al. 2024, "Hybrid Preferences: Learning to Route Instances for Human vs. AI
 Feedback" (candidates, counts, and that the best of simulated mixes may be taken); Frank and Wolfe
@@ -48,10 +51,23 @@ def candidates(
     if n_people is not None:
         return np.stack([candidate(tags, n_people, draw) for _ in range(n)])
     ends = [np.zeros(len(tags), bool), np.ones(len(tags), bool)]
-    between = [
-        candidate(tags, int(draw.integers(1, max(len(tags), 2))), draw) for _ in range(n - 2)
-    ]
-    return np.stack([*ends, *between])
+    most = max(len(tags) - 1, 1)
+    sizes = draw.triangular(0, most / 2, most, n - 2).round().clip(1, most).astype(int)
+    return np.stack([*ends, *(candidate(tags, int(size), draw) for size in sizes)])
+
+
+def simulated(
+    predict: Predict, tags: Bools, n_people: int, n: int, draw: np.random.Generator, scale: float
+) -> Floats:
+    """The same for each row of the best of `n` simulated mixes, and nothing known of the others.
+
+    It is what its people's labels add over the mean of all, a row; `scale` as in `gains`.
+    """
+    masks = candidates(tags, n, draw, n_people)
+    said = predict(masks.astype(np.float64) @ tags * scale)
+    best = int(said.argmax())
+    rise = (said[best] - said.mean()) / max(n_people, 1)
+    return np.where(masks[best], rise, np.nan)
 
 
 def gains(

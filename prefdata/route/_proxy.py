@@ -1,5 +1,7 @@
 """How good a reward model would be that learnt from a mix of labels, told on a CPU in a moment.
 
+Or in hours by a function of one's own, such as one that trains a reward model and evaluates it.
+
 A preference head on the differences of two completions' vectors, trained on the pairs of the mix,
 linear (ridge logistic: Bradley-Terry) or a small network, and scored by how often it prefers the
 side that people prefer, on held-out pairs that are in no mix.
@@ -8,7 +10,9 @@ Source: Miranda et al. 2024, "Hybrid Preferences: Learning to Route Instances fo
 Feedback", train a reward model on each mix; that a head on embeddings may stand for it is our own.
 """
 
+import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -16,10 +20,13 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.special import log_expit
 
+from prefdata.errors import RecipeError
 from prefdata.estimate._evidence import folds
 from prefdata.estimate.label_error import fit_ridge
 from prefdata.estimate.mc_dropout import fit_network
-from prefdata.tables import Pairs, with_sides
+from prefdata.export._texts import with_texts
+from prefdata.stage import PlugIn
+from prefdata.tables import Completions, Pairs, Prompts, with_sides
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
@@ -57,6 +64,31 @@ def preference_head(
             z = _network(x[at], sign, groups[at], x[gold], seed)
         # A margin of 0 is right half of the time.
         return float((np.sign(z * gold_sign) + 1).mean() / 2)
+
+    return evaluate
+
+
+def plugged_in(plug_in: PlugIn, prompts: Prompts, completions: Completions) -> Evaluate:
+    """A performance by a function of rows `pair_id, prompt, chosen, rejected`, messages in each.
+
+    Raises `RecipeError` where it gives no finite number, or fails.
+    """
+
+    def evaluate(mix: Pairs, held_out: Pairs) -> float:
+        rows = [
+            with_texts(each, prompts, completions, "chosen", "rejected")
+            .select("pair_id", "prompt", "chosen", "rejected")
+            .sort("pair_id")
+            for each in (mix, held_out)
+        ]
+        place = f"{plug_in.name}, given a mix of {mix.height} pairs and {held_out.height} held out,"
+        try:
+            value = plug_in.function(*rows)
+        except Exception as error:
+            raise RecipeError(f"{place} failed: {type(error).__name__}: {error}") from error
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            raise RecipeError(f"{place} said {value!r:.80}; expected its performance, a number")
+        return float(value)
 
     return evaluate
 

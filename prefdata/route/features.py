@@ -1,8 +1,7 @@
 """What can be seen of a row before a person is asked: its texts, and the models' votes on it.
 
-Of the nine textual features of the source seven are here; the two by BERTScore need the vectors of
-single tokens, and the cosine of the whole completions' vectors stands for them. The source's other
-tags, about what a prompt is of, are those of `route.tags`.
+All nine textual features of the source are here; its other tags, about what a prompt is of, are
+those of `route.tags`.
 
 Source: Miranda et al. 2024, "Hybrid Preferences: Learning to Route Instances for Human vs. AI
 Feedback".
@@ -21,7 +20,7 @@ from prefdata.route._alike import names, rouge_l, shared_part, words
 from prefdata.route._groups import prompt_of
 from prefdata.route._posterior import preference
 from prefdata.route._signals import by_models, signals
-from prefdata.stage import Asks, Model
+from prefdata.stage import Asks, Model, requests
 from prefdata.tables import (
     SIDES,
     Completions,
@@ -37,6 +36,7 @@ from prefdata.tables import (
 Floats = NDArray[np.floating[Any]]
 
 TEXTS = ("prompt_length", "shorter", "longer", "length_difference", "rouge_l", "names_in_common")
+MATCHED = ("bertscore", "bertscore_length")
 VOTES = ("uncertainty", "disagreement", "swap_inconsistency", "expected_information")
 
 
@@ -48,6 +48,7 @@ def features(
     scores: Scores | None = None,
     *,
     model: Model | None = None,
+    matcher: Model | None = None,
     score: str | None = None,
     annotator: str = "human",
 ) -> Asks[Scores]:
@@ -55,13 +56,17 @@ def features(
 
     Of the texts, in words: `prompt_length`, `shorter`, `longer` and `length_difference` of the two
     completions; `rouge_l`, the share of words in a common order, and `names_in_common`, that of
-    capitalised words and numbers, in [0, 1]; with a model, `embedding_cosine`, in [-1, 1]. Of the
-    votes of models: `uncertainty`, the probability that the likelier side is not the better one,
+    capitalised words and numbers, in [0, 1]; with a model, `embedding_cosine`, in [-1, 1]; with a
+    matcher, `bertscore`, how alike the completions are token by token, in [-1, 1], and
+    `bertscore_length`, the same times exp(1 - longer / shorter), 0 of an empty one. Of the votes of
+    models: `uncertainty`, the probability that the likelier side is not the better one,
     in [0, 1/2]; `disagreement` and `swap_inconsistency`, in [0, 1]; `expected_information`, in
     [0, ln 2]. What cannot be told, as of a single annotator, is not scored.
 
     Options:
     - `model`: one that embeds completions; default no cosine.
+    - `matcher`: one that matches the tokens of two texts (of the client `local`, a
+      sentence-transformer; it may be the model); default no BERTScore.
     - `score`: the score of pairs that is P(a preferred), `name@model` where several models gave it;
       default `preference`, as aggregates write it, else the mean verdict of the models that voted.
     - `annotator`: who will be asked; votes of its kind do not count.
@@ -77,10 +82,8 @@ def features(
     told = told.with_columns(
         uncertainty=pl.when(voted).then(pl.Series(np.minimum(p, 1 - p), dtype=pl.Float64))
     )
-    made = [
-        _scored(told, VOTES, None),
-        _scored(_texts(rows, prompts, completions, votes), TEXTS, None),
-    ]
+    texts = _texts(rows, prompts, completions, votes)
+    made = [_scored(told, VOTES, None), _scored(texts, TEXTS, None)]
     if model is not None:
         wanted = completions.filter(
             pl.col("completion_id").is_in(pl.concat([rows[side] for side in SIDES]).implode())
@@ -88,6 +91,9 @@ def features(
         shown = wanted.sort("completion_id").select("completion_id", messages="completion")
         vectors = yield from embed(shown, model)
         made.append(_scored(_cosines(rows, vectors), ("embedding_cosine",), model.name))
+    if matcher is not None:
+        alike = yield from _matched(texts, completions, matcher)
+        made.append(_scored(alike, MATCHED, matcher.name))
     return Scores(tables.union("scores", scores, *made, where=where))
 
 
@@ -126,6 +132,24 @@ def _cosines(rows: pl.DataFrame, vectors: pl.DataFrame) -> pl.DataFrame:
     table = table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12)
     a, b = (table[both[f"{side} at"].to_numpy()] for side in SIDES)
     return both.with_columns(pl.Series("embedding_cosine", (a * b).sum(1), pl.Float64))
+
+
+def _matched(texts: pl.DataFrame, completions: Completions, matcher: Model) -> Asks[pl.DataFrame]:
+    """The rows of which both completions are known, with `MATCHED`."""
+    both = texts
+    for side in SIDES:
+        said = completions.select(
+            pl.col("completion_id").alias(side), pl.col("completion").alias(f"{side} said")
+        )
+        both = both.join(said, on=side, maintain_order="left")
+    a, b = (both[f"{side} said"] for side in SIDES)
+    asked = requests(matcher, "bertscore", a, completion=b)
+    heard = yield asked
+    known = both.with_columns(asked["request_id"]).join(
+        heard.select("request_id", bertscore="number"), on="request_id", maintain_order="left"
+    )
+    adjusted = (1 - pl.col("longer") / pl.col("shorter")).exp().fill_nan(1.0)
+    return known.with_columns(bertscore_length=pl.col("bertscore") * adjusted)
 
 
 def _scored(rows: pl.DataFrame, names: tuple[str, ...], model: str | None) -> pl.DataFrame:

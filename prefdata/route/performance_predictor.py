@@ -10,7 +10,7 @@ Feedback".
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -21,18 +21,20 @@ from prefdata.errors import RecipeError
 from prefdata.estimate._evidence import folds, gather
 from prefdata.route._budget import Budget, check, expected_rows, open_rows, spend
 from prefdata.route._groups import By, prompt_of
-from prefdata.route._mixes import candidates, gains, slopes
+from prefdata.route._mixes import candidates, gains, simulated, slopes
 from prefdata.route._people import compared
 from prefdata.route._predictors import Kind, Tried, compare, fit, trees_there
-from prefdata.route._proxy import Evaluate, Head, preference_head
+from prefdata.route._proxy import Evaluate, Head, plugged_in, preference_head
 from prefdata.route._tags import tags_of, varying
-from prefdata.stage import Asks, Model
+from prefdata.stage import Asks, Model, PlugIn
 from prefdata.tables import SIDES, Assignments, Completions, Measures, Pairs, Prompts, Scores, Votes
 
 SCOPE = "all"  # a budget is one for all rows
 
 Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
+Choice = Literal["gains", "simulated"]
+SIMULATED = 500  # more hardly help, says the source
 WHERE = "route.performance_predictor"
 
 
@@ -50,6 +52,8 @@ def performance_predictor(
     min_rows: int = 5,
     label: str | None = None,
     head: Head = "linear",
+    evaluate: PlugIn | None = None,
+    choice: Choice = "gains",
     predictors: Sequence[Kind] = ("linear", "ridge", "quadratic", "trees"),
     n_mixes: int = 200,
     held_out: float = 0.3,
@@ -78,6 +82,12 @@ def performance_predictor(
     - `min_rows`: rows with a tag, and without it, that make it count.
     - `label`: the annotator whose verdict is the models'; default their mean verdict.
     - `head`: "linear" or "mlp": what learns from mixes.
+    - `evaluate`: a function of your own in its place, "module:function", installed or beside the
+      recipe: `evaluate(mix, held_out)` is given two tables with `pair_id`, `prompt`, `chosen` and
+      `rejected` (messages), trains what it likes on the one and says how good it is on the other.
+      It is asked about the same mixes each time, so it may keep what it has found; no `plan` asks.
+    - `choice`: "gains" assigns the rows of the highest gain, at the mix that they make; "simulated"
+      those of the best of 500 simulated mixes, all at the same gain.
     - `predictors`: which are tried; "trees" needs scikit-learn.
     - `n_mixes`: mixes that are drawn and learnt from, at least 10.
     - `held_out`: the share of rows with people's labels that is held out of all mixes, in (0, 1).
@@ -86,7 +96,7 @@ def performance_predictor(
     - `seed`: of mixes, folds, rows drawn at random and ties.
 
     Raises `RecipeError` for an option out of range, a score that is not there, a label of an
-    annotator without votes, and trees without scikit-learn.
+    annotator without votes, trees without scikit-learn, and a function that gives no number.
     """
     if n_mixes < 10 or n_folds < 2 or not 0 < held_out < 1 or not predictors or min_rows < 1:
         raise RecipeError(
@@ -94,24 +104,31 @@ def performance_predictor(
             f"{min_rows}, predictors = {list(predictors)}; expected at least 10, at least 2, a "
             "share between 0 and 1, at least 1, and one or more"
         )
+    if evaluate is not None and model is not None:
+        raise RecipeError(
+            f"{WHERE}: a model is for the proxy, whose place {evaluate.name} takes; leave one out"
+        )
     if "trees" in predictors:
         trees_there()  # before anything is asked
     known = labelled(votes, annotator, label)
     seen = yield from gather(
         pairs_of(known, known["person"].to_numpy()), prompts, completions, None, None,
-        model=model, with_prompt=False, margins=(), annotators=(), traits=model is None,
+        model=model, with_prompt=False, margins=(), annotators=(),
+        traits=model is None and evaluate is None,
     )  # fmt: skip
     known = known.sort("pair_id")
     is_aside = folds(seen.groups, _parts(held_out, seen.groups), seed) == 0
     train, aside = known.filter(~is_aside), known.filter(is_aside)
     sure, judged = (pairs_of(rows, rows["person"].to_numpy()) for rows in (train, aside))
-    evaluate = preference_head(
-        known["pair_id"], seen.x, seen.groups, sure=sure, head=head, seed=seed
-    )
+    if evaluate is None:
+        ids, x = known["pair_id"], seen.x
+        performance = preference_head(ids, x, seen.groups, sure=sure, head=head, seed=seed)
+    else:
+        performance = plugged_in(evaluate, prompts, completions)
     return by_performance(
-        votes, prompts, pairs, scores, train, judged, evaluate,
-        budget=budget, features=features, by=by, min_rows=min_rows, predictors=predictors,
-        n_mixes=n_mixes, n_folds=n_folds, annotator=annotator, seed=seed,
+        votes, prompts, pairs, scores, train, judged, performance,
+        budget=budget, features=features, by=by, min_rows=min_rows, choice=choice,
+        predictors=predictors, n_mixes=n_mixes, n_folds=n_folds, annotator=annotator, seed=seed,
     )  # fmt: skip
 
 
@@ -153,6 +170,7 @@ def by_performance(
     features: Sequence[str],
     by: Sequence[By],
     min_rows: int,
+    choice: Choice = "gains",
     predictors: Sequence[Kind],
     n_mixes: int,
     n_folds: int,
@@ -191,9 +209,12 @@ def by_performance(
     n = expected_rows(asked, scores, budget, WHERE)
     scale = train.height / max(asked.height, 1)
     spread = counts.std(0)
-    gain = scale * gains(predict, theirs, n, spread, scale)
+    if choice == "gains":
+        gain = scale * gains(predict, theirs, n, spread, scale)
+    else:
+        gain = simulated(predict, theirs, n, SIMULATED, draw, scale)
     made = spend(
-        asked.with_columns(gain=pl.Series(gain)), scores,
+        asked.with_columns(gain=pl.Series(gain).fill_nan(None)), scores,
         budget=budget, annotator=annotator, reason=_REASON, seed=seed, where=WHERE,
     )  # fmt: skip
     at = own.sum(0) * n / max(asked.height, 1)

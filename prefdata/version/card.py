@@ -135,7 +135,8 @@ def _loading(manifest: Mapping[str, Any]) -> str:
         "```python\nimport prefdata\n"
         f'rows = prefdata.load("{manifest["name"]}@{manifest["id"]}", "{view}")\n```\n\n'
         "or, in this folder, `datasets.load_from_disk(view)`, and for a table "
-        "`polars.read_parquet`."
+        "`polars.read_parquet`; from the Hub, `datasets.load_dataset(repository, view, "
+        f'revision="{manifest["id"]}")`.'
     )
 
 

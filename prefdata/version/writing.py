@@ -116,7 +116,7 @@ def write(
         return Written(path, path.name, is_new=False)
     savings = {view: (savings or {}).get(view, Saving()) for view in exports}
     parted = {
-        view: _stages(part(rows, frames, splits, seed), savings[view].parted_by)
+        view: _saved(part(rows, frames, splits, seed), savings[view])
         for view, rows in exports.items()
     }
     quarantine = [json.dumps(row, ensure_ascii=False, default=str) for row in quarantined]
@@ -278,13 +278,15 @@ def _also(folder: Path, splits: Mapping[str, pl.DataFrame], saving: Saving) -> N
         (folder / name).write_text(text, encoding="utf-8")
 
 
-def _stages(splits: Mapping[str, pl.DataFrame], column: str) -> dict[str, pl.DataFrame]:
-    """The splits, that for training parted by a column."""
-    if not column or splits[TRAIN].is_empty():
-        return dict(splits)
-    parts = splits[TRAIN].partition_by(column, as_dict=True)
-    named = {f"{column}_{value}": rows for (value,), rows in sorted(parts.items())}
-    return {**named, **{name: rows for name, rows in splits.items() if name != TRAIN}}
+def _saved(splits: Mapping[str, pl.DataFrame], saving: Saving) -> dict[str, pl.DataFrame]:
+    """The splits as they are saved: that for training may be parted by a column."""
+    train, column = splits[TRAIN], saving.parted_by
+    named = {TRAIN: train}
+    if column and not train.is_empty():
+        parts = train.partition_by(column, as_dict=True)
+        named = {f"{column}_{value}": rows for (value,), rows in sorted(parts.items())}
+    others = {name: rows for name, rows in splits.items() if name != TRAIN}
+    return {**named, **{name: saving.held_out(Rows(rows)) for name, rows in others.items()}}
 
 
 def _appear(aside: Path, path: Path) -> bool:

@@ -84,6 +84,17 @@ def listed(request: dict[str, Any]) -> dict[str, str]:
     return dict(re.findall(r"^(\d+)\. (.*)$", first(request), re.MULTILINE))
 
 
+def written(said: dict[str, str], schema: dict[str, Any]) -> str:
+    """Votes by number as the schema wants them: by number, or as lists of the numbers."""
+    fields = schema["properties"]
+    lists = {
+        value: [int(at) for at, vote in said.items() if vote == value]
+        for value in fields
+        if fields[value]["type"] == "array"
+    }
+    return json.dumps(lists or said)
+
+
 def votes(request: dict[str, Any]) -> str:
     """Each principle speaks for the reply that has its word."""
     _, a, b = blocks(request)
@@ -92,7 +103,7 @@ def votes(request: dict[str, Any]) -> str:
         word = text.removesuffix(".").split()[-1]
         one, other = word in a, word in b
         said[number] = ("tie" if one else "N/A") if one == other else "A" if one else "B"
-    return json.dumps(said)
+    return written(said, json.loads(request["options"])["schema"])
 
 
 def is_proposal(request: dict[str, Any]) -> bool:

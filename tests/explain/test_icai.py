@@ -10,9 +10,12 @@ from prefdata import tables
 from prefdata.annotate._by_principle import chunked
 from prefdata.errors import RecipeError
 from prefdata.explain import _cluster, _tally
+from prefdata.explain._labelled import labelled
+from prefdata.explain._panel import Panel
 from prefdata.explain._tally import AGAINST, FOR, INVALID, SILENT, UNASKED
 from prefdata.explain.icai import icai
 from prefdata.stage import drive
+from prefdata.tables import digest
 from tests.annotate.replying import first
 from tests.explain.planted import (
     MODEL,
@@ -25,6 +28,7 @@ from tests.explain.planted import (
     run,
     votes,
     world,
+    written,
 )  # fmt: skip
 
 JUDGE = judges.load("principles")
@@ -81,7 +85,7 @@ def test_counts_are_those_of_the_labels():
         assert row["for"] > row["against"]
 
 
-@pytest.mark.parametrize("preset", ["current", "paper"])
+@pytest.mark.parametrize("preset", ["current", "paper", "lean"])
 @pytest.mark.parametrize("n", [31, 40])
 @pytest.mark.parametrize("error", [0.0, 0.01])
 def test_a_judge_that_always_says_a_gives_an_empty_constitution(preset: str, n: int, error: float):
@@ -90,7 +94,8 @@ def test_a_judge_that_always_says_a_gives_an_empty_constitution(preset: str, n: 
     def place(request):
         if is_proposal(request):
             return proposes(request)
-        return json.dumps(dict.fromkeys(listed(request), "A"))
+        schema = json.loads(request["options"])["schema"]
+        return written(dict.fromkeys(listed(request), "A"), schema)
 
     made = found(world(n, TRUE), place, preset=preset, error=error, held_out=0.0)
     assert made["principles"].is_empty()
@@ -252,6 +257,29 @@ def test_principles_that_say_the_same_are_one():
     assert len(kept) == 3
 
 
+def test_where_none_are_more_alike_those_said_once_give_way():
+    texts = [f"rule {at}" for at in range(12)]
+    vectors = dict(zip(texts, np.eye(12), strict=True))
+    often = [*texts, *texts[:5], *texts[:5]]
+    for n in range(6, 12):
+        assert {*texts[:5]} < set(_cluster.one_of_each(texts, vectors, n, often))
+
+
+@pytest.mark.parametrize("preset", ["current", "lean"])
+def test_principles_that_take_no_further_call_are_not_merged(preset: str):
+    """90 rules that are all unlike, from 30 pairs: a call has room for 40 of them, or for all."""
+
+    def unlike(request):
+        if not is_proposal(request):
+            return votes(request)
+        other = [f"{request['request_id']} {at}" for at in range(3)]
+        return json.dumps({"principles": [rule(each) for each in other]})
+
+    made = found(world(30, TRUE), unlike, preset=preset, held_out=0.0)
+    assert number(made, "principles_distinct") == 90
+    assert number(made, "principles_voted") == {"current": 40, "lean": 90}[preset]
+
+
 def test_at_most_so_many_are_kept_and_like_ones_give_way():
     capped = found(world(80, TRUE), embedder=MODEL, max_principles=3)
     assert capped["principles"].height == 3
@@ -333,6 +361,25 @@ def test_lean_asks_less_and_finds_the_same():
     assert spent["lean"] < 0.6 * spent["current"]
     ids = made["votes"].group_by("completion_a", "completion_b", "annotator").len()
     assert ids["len"].max() == 2
+
+
+def test_lean_hears_by_lists_what_is_said_by_number():
+    """The same comparisons in the same places: how a reply is written changes no vote."""
+    prompts, completions, pairs = world(30, TRUE)
+    rows = labelled(pairs, prompts, completions)
+    texts = {digest("principle", rule(word)): rule(word) for word in WORDS[:20]}
+    heard: dict[bool, list] = {}
+    votes_: dict[bool, pl.DataFrame] = {}
+    for by_lists in (False, True):
+        heard[by_lists] = []
+        panel = Panel(JUDGE, MODEL, texts, 20, True, 0, by_lists)
+        asks = panel.vote(rows, 2, "unanimous", 0.0, 0.0, [rows.height])
+        _, made = run(asks, reply, heard[by_lists])
+        votes_[by_lists] = made.drop("request_id", "rationale").sort(tables.schema("votes").key)
+    assert votes_[True].equals(votes_[False])
+    assert votes_[True]["preference"].n_unique() == 4  # for either, a tie, nothing
+    long, short = (sum(len(str(each["options"])) for each in heard[how]) for how in (False, True))
+    assert short < 0.5 * long
 
 
 def test_long_lists_are_parted_evenly():

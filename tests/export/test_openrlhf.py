@@ -19,7 +19,9 @@ def test_conversations_are_whole_and_differ_in_the_last_message_only(world):
         assert row["chosen"][:-1] == row["rejected"][:-1]
         assert row["chosen"][-1]["role"] == row["rejected"][-1]["role"] == "assistant"
         assert row["margin"] == margins[row["pair_id"]]
-    assert "--chosen_key chosen" in beside({"train": rows})["arguments.txt"]
+    flags = beside({"train": rows, "test": rows})["arguments.txt"].split()
+    assert flags[flags.index("--data.chosen_key") + 1] == "chosen"
+    assert flags[flags.index("--eval.dataset") + 1] == "test.jsonl"
 
 
 def test_without_margins_they_are_zero(world):

@@ -1,8 +1,11 @@
 import polars as pl
 import pytest
+from datasets import load_from_disk
 
 from prefdata.errors import RecipeError
 from prefdata.export.reward_augmented import reward_augmented
+from prefdata.stage import saving
+from prefdata.version.writing import write
 
 
 @pytest.fixture
@@ -69,3 +72,36 @@ def test_equal_scores_would_contradict_each_other(rated):
     assert not rows_of({**rated, "strengths": close}, decimals=4).is_empty()
     with pytest.raises(RecipeError, match="rises"):
         rows_of(rated, scale=(10, 1))
+
+
+@pytest.mark.parametrize("placed", ["system", "user"])
+def test_a_test_split_holds_its_pairs_as_they_were(rated, placed, tmp_path):
+    """Nothing turned round, no goal said: what a model is asked there is what it will be asked."""
+    asked = [
+        {"role": "system", "content": "Be\nkind."},
+        {"role": "user", "content": "Overall score: 7\n\nWhy?"},
+    ]
+    longer = pl.Series(
+        [asked, *rated["prompts"]["prompt"][1:]], dtype=rated["prompts"].schema["prompt"]
+    )
+    made = {**rated, "prompts": rated["prompts"].with_columns(prompt=longer)}
+    rows = rows_of(made, placed=placed, decimals=1)
+    written = write(
+        tmp_path, "goals", tables=made, exports={"goals": rows},
+        savings={"goals": saving(reward_augmented)}, recipe_text="", resolved={},
+        splits={"test": 0.4}, seed=2,
+    )  # fmt: skip
+    splits = load_from_disk(str(written.path / "goals"))
+    before = dict(made["prompts"].select("prompt_id", "prompt").rows())
+    known = dict(made["pairs"].select("pair_id", "chosen_id").rows())
+    assert len(splits["test"]) > 0
+    for row in splits["test"]:
+        assert row["prompt"] == before[row["prompt_id"]]
+        assert row["chosen_id"] == known[row["pair_id"]]
+    assert len(set(splits["test"]["pair_id"])) == len(splits["test"])
+    assert sorted(splits["train"]["reversed"]) == sorted(
+        [False, True] * (len(splits["train"]) // 2)
+    )
+    assert not set(splits["train"]["prompt_id"]) & set(splits["test"]["prompt_id"])
+    told = ["Overall score: " in str(row["prompt"]) for row in splits["train"]]
+    assert all(told)

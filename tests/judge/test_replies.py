@@ -8,6 +8,7 @@ from prefdata import judge as judges
 from prefdata.invention import instance
 from prefdata.judge import Form
 from prefdata.judge.form import Choice, Some, Texts
+from prefdata.judge.lists import Lists
 from prefdata.judge.scale import Scale
 from prefdata.judge.verdict import EMPTY, MALFORMED, NONE, OFF_SCALE, REFUSED, REPEATED, TRUNCATED
 from tests.judge.test_judge import CUT_REPLIES, PLAIN_REPLIES, REASON_REPLIES, RUBRIC_REPLIES
@@ -19,6 +20,8 @@ BEST = judges.load("best").form(3)
 TEN = Form(judges.load("combined-10").form(2).keys, "none", 48)
 REASONED = judges.load("combined-10").form(2)
 VOTES = Form(dict.fromkeys(("1", "2"), judges.load("principles").criteria[0].scale), "none", 48)
+LISTS = Lists.numbered(judges.load("principles").criteria[0].scale, 3, "none", 48)
+WHOLE = Lists.numbered(Scale(values=("A", "B")), 2, "first", 48)
 SIGNALS = Form({"glad": Some(("praise", "thanks")), "answered": Choice(("yes", "no"))}, "none", 48)
 WISHES = Form({"wishes": Texts(2)}, "none", 48)
 FIVE = Form({"fit": Scale(values=(1, 2, 3, 4, 5), not_applicable=True)}, "none", 48)
@@ -112,6 +115,35 @@ REPLIES: list[tuple[Form, str, Said]] = [
     (REASONED, '{"reason": "x", "A": 10, "B": 1}? {"reason": "y", "A": 2, "B": 7}', ("2", "7")),
     (REASONED, '{"reason": "cut {\\"A\\": 10', MALFORMED),
     # a vote by each principle
+    (LISTS, '{"A": [1, 3], "B": [2], "tie": []}', ("A", "B", "A")),
+    (LISTS, '{"tie": [3], "B": [], "A": []}', ("N/A", "N/A", "tie")),
+    (LISTS, '{"A": [], "B": [], "tie": []}', ("N/A", "N/A", "N/A")),
+    (LISTS, '{"A": [1, 1], "B": [2], "tie": []}', ("A", "B", "N/A")),
+    (LISTS, '{"A": [1, 2], "B": [2, 3], "tie": []}', ("A", "N/A", "B")),  # 2 is in two lists
+    (LISTS, '{"A": [1, 2, 3], "B": [1, 2, 3], "tie": []}', ("N/A", "N/A", "N/A")),
+    (LISTS, 'Say {"A": [1], "B": [], "tie": []}. No: {"A": [], "B": [1], "tie": []}',
+     ("B", "N/A", "N/A")),
+    (LISTS, '{"A": [1], "B": [2]}', MALFORMED),
+    (LISTS, '{"A": [1], "B": [2], "tie": [], "N/A": [3]}', MALFORMED),
+    (LISTS, '{"1": "A", "2": "B", "3": "tie"}', MALFORMED),
+    (LISTS, '{"A": [1], "A": [2], "B": [], "tie": []}', MALFORMED),
+    (LISTS, '{"A": [4], "B": [], "tie": []}', OFF_SCALE),
+    (LISTS, '{"A": [0], "B": [], "tie": []}', OFF_SCALE),
+    (LISTS, '{"A": [-1], "B": [], "tie": []}', OFF_SCALE),
+    (LISTS, '{"A": ["1"], "B": [], "tie": []}', OFF_SCALE),
+    (LISTS, '{"A": [1.0], "B": [], "tie": []}', OFF_SCALE),
+    (LISTS, '{"A": [true], "B": [], "tie": []}', OFF_SCALE),
+    (LISTS, '{"A": [[1]], "B": [], "tie": []}', OFF_SCALE),
+    (LISTS, '{"A": 1, "B": [], "tie": []}', OFF_SCALE),
+    (LISTS, '{"A": "1, 2", "B": [], "tie": []}', OFF_SCALE),
+    (LISTS, '{"A": null, "B": [], "tie": []}', OFF_SCALE),
+    (LISTS, '{"A": {"1": 1}, "B": [], "tie": []}', OFF_SCALE),
+    (LISTS, '{"A": [1, 2, 3', MALFORMED),
+    (LISTS, "A: 1, 3. B: 2.", NONE),
+    (WHOLE, '{"reason": "x", "A": [2], "B": [1]}', ("B", "A")),
+    (WHOLE, '{"reason": "x", "A": [2], "B": []}', MALFORMED),  # 1 has no answer
+    (WHOLE, '{"reason": "x", "A": [1, 2], "B": [1]}', MALFORMED),  # 1 has two
+    (WHOLE, '{"A": [2], "B": [1]}', MALFORMED),
     (VOTES, '{"1": "A", "2": "N/A"}', ("A", "N/A")),
     (VOTES, '{"2": "tie", "1": "B"}', ("B", "tie")),
     (VOTES, '{"1": "A", "2": "Both"}', OFF_SCALE),
@@ -186,14 +218,14 @@ def test_all_tables_together_have_as_many_cases_as_promised():
     assert len({(id(form), reply) for form, reply, _ in REPLIES}) == len(REPLIES) >= 120
 
 
-@pytest.mark.parametrize("form", [RANKS, BEST, TEN, REASONED, VOTES, SIGNALS, WISHES, FIVE])
+@pytest.mark.parametrize("form", [RANKS, BEST, TEN, REASONED, VOTES, LISTS, SIGNALS, WISHES, FIVE])
 def test_an_end_of_the_reply_that_is_not_the_judges(form: Form):
     assert form.read("I would say", "length").unscored == TRUNCATED
     assert form.read(None, "content_filter").unscored == REFUSED
     assert form.read("No.", "content_filter").unscored == REFUSED
 
 
-@pytest.mark.parametrize("form", [RANKS, BEST, TEN, REASONED, VOTES, SIGNALS, FIVE])
+@pytest.mark.parametrize("form", [RANKS, BEST, TEN, REASONED, VOTES, LISTS, SIGNALS, FIVE])
 def test_what_the_schema_allows_is_accepted_and_what_is_accepted_has_a_place(form: Form):
     for luck in range(40):
         reply = json.dumps(instance(form.schema, luck))
@@ -209,3 +241,14 @@ def test_a_form_is_worded_by_the_fields_that_read_it():
     assert '"A", "B" or "C"' in BEST.wording
     assert '"praise", "thanks", or []' in SIGNALS.wording
     assert "one to 2 short sentences" in WISHES.wording
+    assert LISTS.wording.startswith(
+        'Reply only with JSON with the keys "A": the list of the numbers'
+    )
+    assert LISTS.wording.endswith(' Leave out those with "N/A".')
+    assert "N/A" not in WHOLE.wording
+
+
+def test_a_reply_by_lists_is_as_short_for_many_questions_as_for_few():
+    scale = judges.load("principles").criteria[0].scale
+    few, many = (json.dumps(Lists.numbered(scale, n, "none", 48).schema) for n in (10, 99))
+    assert len(few) == len(many) < len(json.dumps(VOTES.schema)) * 2

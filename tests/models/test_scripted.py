@@ -11,6 +11,7 @@ from prefdata import stage, tables
 from prefdata.annotate.tool import Calls
 from prefdata.judge import load as load_judge
 from prefdata.judge.form import Choice, Field, Form, Some, Texts
+from prefdata.judge.lists import Numbers
 from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
 from prefdata.models.scripted import qualities
@@ -129,7 +130,13 @@ def test_it_reads_the_judges_that_are_shipped(ledger: Ledger):
 
 @pytest.mark.parametrize(
     "field",
-    [Calls(("calculator", "unit"), 3), Texts(4), Some(("a", "b")), Choice(("yes", "no"))],
+    [
+        Calls(("calculator", "unit"), 3),
+        Texts(4),
+        Some(("a", "b")),
+        Choice(("yes", "no")),
+        Numbers(9),
+    ],
     ids=lambda field: type(field).__name__,
 )
 def test_whatever_a_form_asks_for_is_given(ledger: Ledger, field: Field):

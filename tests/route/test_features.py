@@ -104,6 +104,30 @@ def test_a_model_adds_the_cosine_of_the_two_vectors():
     assert asked["want"].unique().to_list() == ["embedding"]
 
 
+def test_a_matcher_adds_how_alike_the_two_are_token_by_token_and_for_their_lengths():
+    prompts, completions = world({"q": ["a b c d", "a b"], "r": ["", "x"], "s": ["?", "!"]})
+    made, asked = answered(
+        features(prompts, completions, voted(completions), matcher=Model("m", label="e")),
+        lambda row: {"number": 0.5},
+    )
+    known = values(made)
+    by_words = {known["longer"][id]: id for id in known["longer"]}
+    assert known["bertscore"] == dict.fromkeys(by_words.values(), 0.5)
+    assert known["bertscore_length"][by_words[4]] == pytest.approx(0.5 * np.exp(1 - 4 / 2))
+    assert known["bertscore_length"][by_words[1]] == 0
+    assert known["bertscore_length"][by_words[0]] == 0.5, "two without words are as long"
+    assert asked["want"].unique().to_list() == ["bertscore"]
+    assert set(made.filter(score="bertscore")["model"]) == {"e"}
+
+
+def test_a_pair_that_could_not_be_matched_has_no_such_score():
+    prompts, completions = world(TEXT)
+    stage = features(prompts, completions, voted(completions), matcher=Model("m"))
+    made, _ = answered(stage, lambda row: {"error": "out of memory"})
+    assert not set(made["score"]) & {"bertscore", "bertscore_length"}
+    assert set(values(made)) >= set(TEXTS)
+
+
 def test_rows_and_shards_in_any_order_have_the_same_features(shuffled):
     prompts, completions = world(TEXT)
     votes = voted(completions)

@@ -23,6 +23,8 @@ the model has no pooling of its own), `tokens` a count. It writes no text: `vllm
 - `embedding`: the contents of the messages, joined by blank lines. What is longer than the model
   reads is cut off, as its makers do. The option `dimensions` keeps the first ones, at the length
   that the vector had.
+- `bertscore`: of a sentence-transformer, the `number` in [-1, 1] that says how alike the messages
+  and the completion are, by the states of their tokens.
 - `tokens`: the `number` of tokens of the completion or, where none is given, of the messages; with
   the option `ids`, the ids of all that were read, those of the completion being the last.
 
@@ -30,7 +32,8 @@ the model has no pooling of its own), `tokens` a count. It writes no text: `vllm
 is the reference and the default, `bfloat16` or `float16`), `device` (by default a GPU where there
 is one), `device_map`, `attn_implementation`, `trust_remote_code`, `max_model_len` (tokens of one
 text; longer ones are answered with a reason), `max_num_batched_tokens` (of one batch, padding
-counted) and `threads`. The option `chat_template_kwargs` goes to the chat template.
+counted), `threads` and `use_safetensors` (false: pickled weights are read too, which may run code).
+The option `chat_template_kwargs` goes to the chat template.
 
 All that one table asks of a causal model about one text is answered from one pass: `tokens_cached`
 of a response are the tokens that were read for another one. Texts of about one length are read

@@ -36,6 +36,7 @@ HEADS: Mapping[str, Callable[[ModelSpec], Head]] = {
     "hidden": Likelihoods,
     "reward": Rewarder,
     "embedding": Embedder,
+    "bertscore": Embedder,
     "tokens": Counter,
 }
 

@@ -1,0 +1,81 @@
+"""Whether a version may leave: what its texts hold that should not, and what its licences say."""
+
+from collections.abc import Collection
+from typing import get_args
+
+import polars as pl
+
+from prefdata.errors import PushError, counted, nearest
+from prefdata.hub.credentials import credentials
+from prefdata.hub.finding import Concern, Example, Finding, findings
+from prefdata.hub.personal import REGION, personal
+from prefdata.hub.texts import texts
+from prefdata.version import Version
+from prefdata.version.licences import conflicts, unstated
+
+CONCERNS: tuple[Concern, ...] = get_args(Concern)
+CORE = ("pairwise", "listwise", "binary")
+
+
+def inspected(
+    version: Version,
+    allow: Collection[str] = (),
+    personal_level: float = 0.0,
+    region: str = REGION,
+) -> tuple[list[Finding], list[str]]:
+    """What was found, whether it is allowed or not, and for what is not, a sentence that says so.
+
+    Personal data is refused where more than the share `personal_level` of the texts hold some.
+    """
+    for each in allow:
+        if each not in CONCERNS:
+            raise PushError(f"{each!r} is nothing to allow; {nearest(each, CONCERNS)}")
+    if not 0 <= personal_level <= 1:
+        raise PushError(f"the level of personal data is a share in [0, 1], found {personal_level}")
+    held = texts(version)
+    keys, data = credentials(held), personal(held, region)
+    clashes = conflicts(version.manifest)
+    licences = [Finding("licence", "conflict", 1, (Example(each, ""),)) for each in clashes]
+    refusals: list[str] = []
+    if keys.height and "secrets" not in allow:
+        refusals.append(
+            f"there are keys or passwords in {_texts(keys)}; take them out, or allow secrets"
+        )
+    places = held["place"].n_unique()
+    share = data["place"].n_unique() / max(places, 1)
+    if share > personal_level and "personal" not in allow:
+        refusals.append(
+            f"there is personal data in {_texts(data)} of {places:,}, {share:.2%}, and the level "
+            f"is {personal_level:.2%}; take it out, raise the level, or allow personal"
+        )
+    if clashes and "licence" not in allow:
+        refusals.append(
+            f"the licences of its sources conflict ({len(clashes)}); leave a source out, or allow "
+            "licence"
+        )
+    return [*findings("secrets", keys), *findings("personal", data), *licences], refusals
+
+
+def notes(version: Version) -> list[str]:
+    """What is no reason to refuse, and good to know before others see it."""
+    said: list[str] = []
+    if version.partial:
+        said.append(f"it is partial: {version.partial['reason']}")
+    if bare := unstated(version.manifest):
+        said.append(f"no licence is stated for {', '.join(bare)}")
+    if missing := [view for view in CORE if view not in version.manifest["exports"]]:
+        said.append(f"it has no view {' and no '.join(missing)}, which its recipe may export")
+    if people := _people(version):
+        said.append(f"its votes name {counted(people, 'person').replace('persons', 'people')}")
+    return said
+
+
+def _texts(found: pl.DataFrame) -> str:
+    return counted(found["place"].n_unique(), "text")
+
+
+def _people(version: Version) -> int:
+    """How many annotators of kind `human` it has; their names leave with it."""
+    said = [version.table(name)["annotator"] for name in ("votes", "ratings", "rankings")]
+    names = pl.concat(said).unique()
+    return names.filter(names.str.starts_with("human:")).len()

@@ -1,0 +1,168 @@
+"""`push`: a version becomes a commit of a repository, and tags of it.
+
+A push brings a repository into a stated form: `plan` looks what it lacks of it, `carry_out` adds
+that. So a push that was killed goes on by being asked for again, and one that is done changes
+nothing. Large files are sent first, each once, and belong to no commit yet; one commit then takes
+everything or nothing; tags are last. Where the Hub does not answer, it is tried again from what is
+there by then.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prefdata.errors import PushError
+from prefdata.hub.difference import Difference, difference
+from prefdata.hub.finding import Concern, Finding
+from prefdata.hub.inspection import inspected, notes
+from prefdata.hub.personal import REGION
+from prefdata.hub.repository import Passing, Repository
+from prefdata.version import Version, verify
+
+WAITS = (1.0, 2.0, 5.0, 10.0, 20.0)  # seconds before what was not answered is tried again
+TOGETHER = 32 << 20  # bytes of files that are sent at once, after which it is told
+Told = Callable[[int, int], None]  # how many bytes are sent, of how many
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a push would do, and the reasons, as sentences, for which it may not."""
+
+    version: Version
+    repository: Repository
+    tags: Sequence[str]
+    private: bool
+    difference: Difference
+    findings: Sequence[Finding]
+    refusals: Sequence[str]
+    notes: Sequence[str]
+
+    def to_json(self) -> dict[str, Any]:
+        lacking = self.difference
+        return {
+            "version": self.version.ref,
+            "repo": self.repository.name,
+            "url": self.repository.url(),
+            "private": self.private,
+            "creates": lacking.state.head is None,
+            "send": dict(lacking.send),
+            "bytes": lacking.bytes,
+            "remove": list(lacking.remove),
+            "tags": list(lacking.tags),
+            "findings": [each.to_json() for each in self.findings],
+            "refusals": list(self.refusals),
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """Where a version is; where nothing `changed`, all of it was there. What was sent counts."""
+
+    url: str
+    commit: str
+    tags: Sequence[str]
+    changed: bool
+    files: int
+    bytes: int
+
+
+def push(version: Version, repo: str, *, told: Told = lambda sent, of: None, **how: Any) -> Pushed:
+    """Put a version on the Hub; `how` is `plan`'s. `PushError` where it may not or cannot."""
+    return carry_out(plan(version, repo, **how), told)
+
+
+def plan(
+    version: Version,
+    repo: str,
+    *,
+    tag: str | None = None,
+    private: bool = True,
+    allow: Collection[Concern] = (),
+    personal_level: float = 0.0,
+    region: str = REGION,
+) -> Plan:
+    """What is lacking of a version in a repository, and whether it may go there; changes nothing.
+
+    The tags are the version's id and `tag`. `allow`, `personal_level` and `region` are those of
+    `inspected`. `PushError` if the repository cannot be looked at.
+    """
+    verify(version.path)
+    repository = Repository(repo)
+    tags = [version.id, *([tag] if tag else [])]
+    try:
+        lacking = difference(version, repository, tags, private=private)
+    except Passing as error:
+        raise PushError(f"{error}; nothing was changed") from None
+    found, refusals = inspected(version, allow, personal_level, region)
+    refusals += lacking.refusals
+    if not repository.has_token:
+        refusals.append("HF_TOKEN is not set; give it a token of the Hub that may write")
+    return Plan(version, repository, tags, private, lacking, found, refusals, notes(version))
+
+
+def carry_out(planned: Plan, told: Told = lambda sent, of: None) -> Pushed:
+    """Add what is lacking. `PushError` if the plan refuses, or the Hub does."""
+    if planned.refusals:
+        raise PushError(f"{planned.version.ref} is not pushed: {'; '.join(planned.refusals)}")
+    changed = not planned.difference.is_none
+    lacking, why = planned.difference, None
+    for wait in (0.0, *WAITS):
+        time.sleep(wait)
+        try:
+            if why:
+                lacking = _lacking(planned)
+            commit = _added(planned, lacking, told)
+            if not _lacking(planned).is_none:
+                raise Passing(f"{planned.repository.name} does not hold all that it was sent")
+            break
+        except Passing as error:
+            why = str(error)
+    else:
+        raise PushError(f"{why}; what was sent stays there, and the same push goes on from it")
+    sent = planned.difference
+    url = planned.repository.url(planned.tags[-1])
+    return Pushed(url, commit, planned.tags, changed, len(sent.send), sent.bytes)
+
+
+def _lacking(planned: Plan) -> Difference:
+    """What is lacking by now. `PushError` if there is something in the way by now."""
+    where = planned.repository
+    lacking = difference(planned.version, where, planned.tags, private=planned.private)
+    if lacking.refusals:
+        raise PushError("; ".join(lacking.refusals))
+    return lacking
+
+
+def _added(planned: Plan, lacking: Difference, told: Told) -> str:
+    """Have the repository hold what it lacks; the commit that does."""
+    where, version = planned.repository, planned.version
+    if lacking.state.head is None:
+        where.create(private=planned.private)
+        lacking = _lacking(planned)
+    commit = lacking.commit
+    if commit is None:
+        added: list[Any] = []
+        sent = 0
+        told(sent, lacking.bytes)
+        for files in _together(lacking.send):
+            added += where.upload({name: version.path / name for name in files})
+            sent += sum(files.values())
+            told(sent, lacking.bytes)
+        commit = where.commit(version.ref, added, lacking.remove, lacking.state.head)
+    for tag in lacking.tags:
+        where.tag(tag, commit)
+    return commit
+
+
+def _together(send: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """Files in lots of about `TOGETHER` bytes."""
+    lot: dict[str, int] = {}
+    for name, size in send.items():
+        lot[name] = size
+        if sum(lot.values()) >= TOGETHER:
+            yield lot
+            lot = {}
+    if lot:
+        yield lot

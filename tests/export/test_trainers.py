@@ -1,0 +1,195 @@
+"""What trainers themselves make of our files: prompt, chosen and rejected as their own data code
+hands them to a model, text for text, with no column mapped by hand.
+
+Each trainer has an environment of its own with what its data code imports; `make trainers` makes
+them all and runs this, and PREFDATA_OPENRLHF, PREFDATA_LLAMAFACTORY, PREFDATA_AXOLOTL,
+PREFDATA_NEMO_RL and PREFDATA_VERL name other interpreters.
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import prefdata
+
+pytestmark = [pytest.mark.slow, pytest.mark.long]
+SCRIPT = Path(__file__).with_name("with_trainers.py")
+RECIPE = """
+name = "{name}"
+seed = 5
+splits.test = 0.3
+sources.votes = "{name}.jsonl"
+
+[[stages]]
+use = "aggregate.bradley_terry"
+
+[[stages]]
+use = "pair.best_vs_worst"
+"""
+EXPORTS = {
+    "chat": [
+        'use = "export.openrlhf"', 'use = "export.axolotl"', 'use = "export.llamafactory"',
+        'name = "llamafactory-kto"\nuse = "export.llamafactory"\nof = "completions"',
+        'name = "nemo-rl"\nuse = "export.nemo_rl"',
+        'name = "nemo-rl-lists"\nuse = "export.nemo_rl"\nof = "lists"', 'use = "export.verl"',
+    ],
+    "plain": ['use = "export.verl"\nof = "pairs"'],
+}  # fmt: skip
+CALL = 'I look.\n<tool_call>\n{"name": "find", "arguments": {"of": "Zürich"}}\n</tool_call>'
+# Prompts, and what is said to them: texts that a template, a format or a shell could break.
+ASKED = [
+    "What is {brace} and {{more}}?", "Two\nlines\n\nand a gap", "Größe, 漢字, 🙂 and \u200b?",
+    'He said "no" \\n \\\\', "<b>html</b> & $shell %s %(x)s", "   room around   ",
+    *(f"Is {number} even?" for number in range(14)),
+]  # fmt: skip
+SAID = [
+    ("Yes.\n\n- one\n- two", "No {idea}"), ("漢字 🙂", "Grüße"), (CALL, "I guess."),
+    ("<|not a token|>", "{% raw %}"), ("A long answer. " * 20, "short"),
+]  # fmt: skip
+EARLIER = [
+    [], [("system", "Be kind.\nAlways.")],
+    [("user", "Hello"), ("assistant", "Hi there")],
+    [("system", "Use tools."), ("user", "Weather?"), ("assistant", CALL)],
+]  # fmt: skip
+
+
+def votes(*, plain: bool) -> list[dict]:
+    rows = []
+    for at, asked in enumerate(ASKED):
+        earlier = [] if plain else EARLIER[at % len(EARLIER)]
+        role = "tool" if earlier[-1:] == [("assistant", CALL)] else "user"
+        turns = [{"role": who, "content": text} for who, text in [*earlier, (role, asked)]]
+        good, bad = SAID[at % len(SAID)]
+        rows.append({"prompt": turns, "completion_a": good, "completion_b": bad,
+                     "annotator": "human:u", "preference": 1.0})  # fmt: skip
+    return rows
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("trainers")
+    made = {}
+    for name, exports in EXPORTS.items():
+        lines = [json.dumps(vote) + "\n" for vote in votes(plain=name == "plain")]
+        (folder / f"{name}.jsonl").write_text("".join(lines))
+        recipe = RECIPE.format(name=name) + "".join(f"\n[[exports]]\n{each}\n" for each in exports)
+        (folder / f"{name}.toml").write_text(recipe)
+        made[name] = Path(prefdata.build(folder / f"{name}.toml", data=folder / "data").path)
+    return made
+
+
+def understood(trainer: str, versions: dict[str, Path], work: Path) -> dict:
+    name = f"PREFDATA_{trainer.upper()}"
+    python = os.environ.get(name) or f".trainers/{trainer}/bin/python"
+    if not Path(python).exists():
+        pytest.skip(f"{name} names no interpreter that has {trainer}; make trainers makes one")
+    offline = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "CUDA_VISIBLE_DEVICES": "", **QUIET}
+    command = [python, SCRIPT, trainer, versions["chat"], versions["plain"], work]
+    ran = subprocess.run(
+        [str(each) for each in command], capture_output=True, text=True,
+        env={**os.environ, **offline, "HF_HOME": str(work / "hf")},
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr[-4000:]
+    return json.loads(ran.stdout.strip().splitlines()[-1])
+
+
+QUIET = {"AXOLOTL_DO_NOT_TRACK": "1", "DO_NOT_TRACK": "1", "WANDB_MODE": "disabled"}
+
+
+def chatml(turns, *, asks: bool = False) -> str:
+    text = "".join(f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in turns)
+    return text + "<|im_start|>assistant\n" if asks else text
+
+
+def expected(version: Path, split: str) -> list[dict]:
+    """Prompt, chosen and rejected as ChatML, by the version's own tables."""
+    table = {
+        name: pl.read_parquet(version / f"{name}.parquet")
+        for name in ("prompts", "completions", "pairs")
+    }
+    asked = dict(table["prompts"].select("prompt_id", "prompt").rows())
+    said = dict(table["completions"].select("completion_id", "completion").rows())
+    pairs = table["pairs"].filter(split=split).sort("pair_id")
+    rows = []
+    for pair in pairs.rows(named=True):
+        prompt = asked[pair["prompt_id"]]
+        sides = {side: chatml(prompt + said[pair[f"{side}_id"]]) for side in ("chosen", "rejected")}
+        rows.append({"prompt": chatml(prompt, asks=True), **sides, "margin": pair["margin"]})
+    return rows
+
+
+def same(found: list[dict], wanted: list[dict], *columns: str) -> None:
+    """The line break after the last message is learnt by some and not by others."""
+    assert len(found) == len(wanted) > 1
+    for one, other in zip(found, wanted, strict=True):
+        for column in columns:
+            left, right = one[column], other[column]
+            if column != "prompt":
+                left, right = left.removesuffix("\n"), right.removesuffix("\n")
+            assert left == right
+
+
+def test_openrlhf_reads_our_flags_and_rows(versions, tmp_path):
+    found = understood("openrlhf", versions, tmp_path)
+    train, test = (expected(versions["chat"], split) for split in ("train", "test"))
+    same(found["dpo"], train, "prompt", "chosen", "rejected")
+    same(found["test"], test, "prompt", "chosen", "rejected")
+    same(found["reward"], train, "chosen", "rejected")
+    assert [row["margin"] for row in found["reward"]] == pytest.approx(
+        [row["margin"] for row in train]
+    )
+
+
+def test_llamafactory_reads_our_info_and_rows(versions, tmp_path):
+    found = understood("llamafactory", versions, tmp_path)
+    train, test = (expected(versions["chat"], split) for split in ("train", "test"))
+    same(found["dpo"], train, "prompt", "chosen", "rejected")
+    same(found["test"], test, "prompt", "chosen", "rejected")
+    single = [(row["prompt"], row[side], side == "chosen") for row in train
+              for side in ("chosen", "rejected")]  # fmt: skip
+    told = [(row["prompt"], row["completion"], row["label"]) for row in found["kto"]]
+    assert sorted(told) == sorted(single)
+
+
+def test_axolotl_reads_our_config_and_rows(versions, tmp_path):
+    found = understood("axolotl", versions, tmp_path)
+    for name, split in (("dpo", "train"), ("test", "test")):
+        wanted = expected(versions["chat"], split)
+        order = sorted(range(len(wanted)), key=lambda at: wanted[at]["prompt"])
+        told = sorted(found[name], key=lambda row: row["prompt"])  # it shuffles
+        same(told, [wanted[at] for at in order], "prompt", "chosen", "rejected")
+
+
+def test_nemo_rl_reads_our_ranks(versions, tmp_path):
+    found = understood("nemo_rl", versions, tmp_path)
+    for name, split in (("dpo", "train"), ("test", "test")):
+        same(found[name], expected(versions["chat"], split), "chosen", "rejected")
+    assert all(row["roles"][-1] == "assistant" for row in found["dpo"])
+    ranks = [[each["rank"] for each in row["completions"]] for row in found["lists"]]
+    assert ranks == [[0, 1]] * len(found["dpo"])
+
+
+def test_verl_reads_pairs_of_texts_and_prompts(versions, tmp_path):
+    found = understood("verl", versions, tmp_path)
+    pairs = pl.read_parquet(versions["plain"] / "verl" / "train.parquet")
+    whole = [
+        {side: prompt + text + "<|im_end|>"
+         for side, text in (("chosen", chosen), ("rejected", rejected))}
+        for prompt, chosen, rejected in pairs.select("prompt", "chosen", "rejected").rows()
+    ]  # fmt: skip
+    same(found["reward"], whole, "chosen", "rejected")
+    words = {
+        (vote["prompt"][0]["content"], vote["completion_a"], vote["completion_b"])
+        for vote in votes(plain=True)
+    }
+    assert set(pairs.select("prompt", "chosen", "rejected").rows()) <= words
+    asked = {json.dumps(vote["prompt"]) for vote in votes(plain=False)}
+    prompts = found["prompts"]
+    assert len(prompts) > 10
+    assert {json.dumps(row["raw_prompt"]) for row in prompts} <= asked
+    assert all(row["reward_model"]["style"] == "model" for row in prompts)
+    assert len({row["index"] for row in prompts}) == len(prompts)

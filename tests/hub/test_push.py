@@ -55,6 +55,13 @@ def test_the_same_rows_come_back(hub, made, load):
     assert load(REPO) == load(REPO, name="pairwise")  # the view that is the default
 
 
+def test_a_split_without_rows_keeps_none_of_the_others_from_loading(hub, made, load):
+    version = made(1, splits={"test": 0.1})
+    assert version.manifest["exports"]["pairwise"]["splits"] == {"train": 3, "test": 0}
+    push(version, REPO)
+    assert load(REPO, name="pairwise") == {"train": version.rows("pairwise").to_dicts()}
+
+
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 MARGINS = st.floats(allow_nan=False, allow_infinity=False, width=32)
 
@@ -159,6 +166,15 @@ def test_a_push_ends_in_the_same_state_whatever_fails_once(hub, made, where, how
     carry_out(planned)
     assert files(hub, version.id) == written(version)
     assert len(hub.repos[REPO].heads) == 2, "a commit whose answer is lost is not made again"
+
+
+def test_what_is_waited_for_is_told(hub, made, monkeypatch):
+    monkeypatch.setattr(pushing, "WAITS", (0.01, 0.02, 0.03))
+    planned, said = plan(made(), REPO), []
+    hub.fault("/commit/", "503", times=2)
+    carry_out(planned, again=lambda why, seconds: said.append((why, seconds)))
+    assert [seconds for _, seconds in said] == [0.01, 0.02]
+    assert all("503" in why for why, _ in said)
 
 
 def test_an_upload_that_fails_is_tried_again(hub, made):

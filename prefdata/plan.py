@@ -182,6 +182,13 @@ def _resolve(
         options = _options(where, spec, terms, recipe, models)
         described = {option: _plain(value) for option, value in sorted(options.items())}
         stage = PlannedStage(name, spec.use, function, terms, options, described, where)
+        for each in (*stage.judges, *stage.juries):
+            if not NAME.fullmatch(each.name):
+                raise RecipeError(
+                    f"{where}: {each.name + '.toml'!r} is kept in the version under its name, "
+                    "which has small letters, digits, '.', '_' and '-', a letter or digit first; "
+                    "rename the file"
+                )
         for judge in stage.judges:
             if used.setdefault(judge.name, judge).digest != judge.digest:
                 raise RecipeError(

@@ -63,7 +63,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="the dataset's name")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$", description="the dataset's name")
     description: str = ""
     seed: int = Field(0, ge=0, description="of all randomness in stages and splits")
     sources: Sources

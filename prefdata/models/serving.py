@@ -54,11 +54,12 @@ def servers(specs: Mapping[str, ModelSpec], host: str, port: int) -> list[Server
 
 def _server(roles: Mapping[str, ModelSpec], host: str, port: int) -> Server:
     spec = next(iter(roles.values()))
-    given: dict[str, Any] = {"host": host, "port": port, "revision": spec.revision, **spec.engine}
+    from prefdata.models.vllm import SAFE, room
+
+    placed = {"host": host, "port": port, "revision": spec.revision}
+    given: dict[str, Any] = {**placed, **SAFE, **spec.engine}
     adapters = {role: each.adapter for role, each in roles.items() if each.adapter}
     if adapters:
-        from prefdata.models.vllm import room
-
         given = {**room(sorted(set(adapters.values()))), **given}
     command = [*_program(spec.model), *(word for each in given.items() for word in _words(*each))]
     if adapters:

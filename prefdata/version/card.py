@@ -8,13 +8,14 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any, cast
 
 import polars as pl
 
 from prefdata.tables import VALUES
 from prefdata.version.constitution import ABOUT, FIGURES, standing
-from prefdata.version.glance import first_preferred, longer_preferred
+from prefdata.version.glance import first_preferred, longer_preferred, principles_as_one
 from prefdata.version.licences import conflicts, unstated
 from prefdata.version.markdown import grid, interval, literal, number
 from prefdata.version.page import has_page
@@ -111,11 +112,20 @@ def _opening(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) ->
     kinds = ("prompts", "completions", "votes", "ratings", "pairs")
     sizes = [_plural(frames[name].height, name) for name in kinds if name in frames]
     held = f": {', '.join(sizes)}" if sizes else ""
-    described = f"{manifest['description']}\n\n" if manifest["description"] else ""
+    described = f"{_described(manifest['description'])}\n\n" if manifest["description"] else ""
     return (
         f"{described}A preference dataset{held}. Version `{manifest['id']}`, built by prefdata "
         f"{manifest['prefdata']}; the id names the content, so equal ids are equal data."
     )
+
+
+def _described(text: str) -> str:
+    """A description, in which lines that are set in are commands."""
+    lines = ["    " + line.strip() if line[:1].isspace() else line for line in text.splitlines()]
+    parts = [
+        "\n".join(part) for _, part in groupby(lines, key=lambda line: line.startswith("    "))
+    ]
+    return "\n\n".join(parts)
 
 
 def _contents(manifest: Mapping[str, Any]) -> str:
@@ -332,7 +342,7 @@ def unscored(frames: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:
         missing = pl.col(column).is_null()
         by = (
             frames[name]
-            .group_by("annotator")
+            .group_by(principles_as_one())
             .agg(rows=pl.len(), unscored=missing.sum(), share=missing.mean())
         )
         found += [{"table": name, **row} for row in by.sort("annotator").to_dicts()]

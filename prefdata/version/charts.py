@@ -32,6 +32,7 @@ h1, h2, h3 { line-height: 1.2; } h1 { font-size: 1.6rem; }
 h2 { margin-top: 3rem; font-size: 1.25rem; }
 h3 { margin: 1.5rem 0 0.3rem; font-size: 1rem; } code { font-size: 0.95em; }
 .faint { color: var(--faint); } .small { font-size: 0.875rem; }
+.lines { white-space: pre-line; }
 .note { border-left: 4px solid var(--warn); background: var(--soft); padding: 0.6rem 0.9rem; }
 .facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(7.5rem, 1fr)); gap: 0.75rem;
   margin: 1.25rem 0; padding: 0; list-style: none; }
@@ -52,6 +53,7 @@ th, td { text-align: right; padding: 0.2rem 0.8rem 0.2rem 0; border-bottom: 1px 
   white-space: nowrap; vertical-align: top; }
 th { font-weight: 600; } th:first-child, td:first-child, .said { text-align: left; }
 td.said { white-space: pre-wrap; min-width: 7rem; }
+table.matrix th:first-child { min-width: 6rem; }
 table.matrix td { padding: 0.35rem 0.5rem; text-align: center; border: 1px solid var(--paper); }
 table.matrix th { padding: 0.2rem 0.5rem; max-width: 12rem; border: 0; vertical-align: middle;
   white-space: normal; }

@@ -34,7 +34,7 @@ HEAD = (
     '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
     '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
     '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-    "style-src 'unsafe-inline'\">\n"
+    "style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'\">\n"
 )
 
 
@@ -71,7 +71,8 @@ def has_page(frames: Frames) -> bool:
 
 
 def _opening(manifest: Manifest, frames: Frames) -> str:
-    described = f"<p>{said(manifest['description'])}</p>" if manifest.get("description") else ""
+    described = manifest.get("description", "").strip()
+    described = f'<p class="lines">{said(described)}</p>' if described else ""
     partial = manifest.get("partial")
     if partial:
         missing = ", ".join(f"{stage} {n:,}" for stage, n in partial["missing"].items())
@@ -83,7 +84,10 @@ def _opening(manifest: Manifest, frames: Frames) -> str:
     kinds = ("prompts", "completions", "votes", "ratings", "pairs")
     facts = [(name, f"{frames[name].height:,}") for name in kinds if name in frames]
     if "votes" in frames:
-        facts.append(("annotators", f"{frames['votes']['annotator'].n_unique():,}"))
+        voted = frames["votes"]["annotator"].unique()
+        principles = voted.str.starts_with("principle:").sum()
+        facts.append(("annotators", f"{len(voted) - principles:,}"))
+        facts += [("principles voted on", f"{principles:,}")] if principles else []
     for view, shape in manifest.get("exports", {}).items():
         facts.append((f"rows of {view}", f"{sum(shape['splits'].values()):,}"))
     cells = "".join(f"<li><b>{n}</b>{said(name)}</li>" for name, n in facts)

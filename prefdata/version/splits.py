@@ -113,9 +113,10 @@ def part(
 def checked(splits: Mapping[str, float]) -> Mapping[str, float]:
     """The shares, if they are ones; `RecipeError` else."""
     for name, share in splits.items():
-        if name == TRAIN or not re.fullmatch(r"[A-Za-z0-9_]+", name):
+        if name == TRAIN or not re.fullmatch(r"[A-Za-z0-9_]{1,100}", name):
             raise RecipeError(
-                f"splits.{name}: a split is named by letters, digits and _; train is what is left"
+                f"splits.{name}: a split is named by letters, digits and _, at most 100; train is "
+                "what is left"
             )
         if not 0 < share < 1:
             raise RecipeError(f"splits.{name}: a share is between 0 and 1, found {share}")

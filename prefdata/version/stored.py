@@ -18,7 +18,7 @@ from prefdata.version import arrow
 from prefdata.version.content import FORMAT, version_id
 from prefdata.version.tags import FOLDER, ID, is_tag, tagged, tags
 
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 MANIFEST = "manifest.json"
 # Of a version's folder, what no export can be called.
 TAKEN = frozenset(

@@ -1,4 +1,4 @@
-"""What CHES and log-probabilities cost beside plain passes of the model, and how much memory.
+"""What CHES and log-probabilities cost beside plain passes of the model.
 
     python tests/benchmarks/bench_ches.py [--prompts 8] [--rounds 3] [--threads 2] [--device cpu]
 
@@ -14,17 +14,13 @@ no completion. The four take turns, new texts each round, and ratios are of one 
 the clock and of the process's CPU time, which others on the machine disturb less. What the ledger
 takes on disk is printed too.
 
-Then, in processes of their own, the stage on pairs with generated vectors: the peak of its memory
-for many and for four times as many pairs. Not a test: ratios of one run with the machine's load.
+What the stage takes of memory is in bench_ches_memory.py. Not a test: ratios of one run with the
+machine's load.
 """
 
 import argparse
-import functools
-import json
 import os
 import random
-import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -45,12 +41,10 @@ from prefdata.models.ledger import Ledger
 from prefdata.models.local.texts import budget as tokens_of_a_batch
 from prefdata.models.local.texts import by_length
 from prefdata.models.spec import ModelSpec
-from prefdata.stage import Model, drive
-from prefdata.tables import Requests, Responses
+from prefdata.stage import drive
 from tests.benchmarks.bench_vllm import weights
 
 WORDS = "the of rain and a quiet town where old people walk to their gardens every day".split()
-WIDTH, TOKENS = 576, 60
 OURS = "ches and log-probabilities"
 
 
@@ -205,66 +199,18 @@ def made_tables(made: dict[str, Any]) -> tuple[Any, Any, Any]:
     return made["pairs"], made["prompts"], made["completions"]
 
 
-def generated(requests: Requests, width: int) -> Responses:
-    """Vectors and tokens drawn at random, as columns at once."""
-    draw = np.random.default_rng(requests.height)
-    blank = tables.empty("responses")
-    parts: list[pl.DataFrame] = []
-    for (want,), rows in requests.group_by("want", maintain_order=True):
-        n = rows.height
-        part = rows.select("request_id").with_columns(tokens_in=TOKENS, tokens_out=0)
-        if want == "hidden":
-            vectors = pl.Series("vector", draw.normal(size=(n, width))).cast(pl.List(pl.Float64))
-            part = part.with_columns(vectors, number=pl.Series(draw.integers(5, 90, n)))
-        else:
-            ids = pl.Series("token_ids", draw.integers(0, 999, (n, TOKENS)))
-            part = part.with_columns(ids.cast(pl.List(pl.Int64)), number=TOKENS)
-        parts.append(part)
-    whole = pl.concat([blank, *parts], how="diagonal_relaxed")
-    return Responses(tables.check("responses", whole, where="benchmark"))
-
-
-def memory(n_pairs: int, width: int) -> None:
-    made = made_up(n_pairs, 2, (3, 6))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
-    ask = functools.partial(generated, width=width)
-    scores, _ = drive(ches(*made_tables(made), model=Model("m", identity="m")), ask)
-    told = {
-        "scores": scores.height,
-        "seconds": time.perf_counter() - start,
-        "before": before / 1024,
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    }
-    print(json.dumps(told))
-
-
 def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--prompts", type=int, default=8)
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     options.add_argument("--device", default="cpu")
-    options.add_argument("--pairs", type=int, default=100_000)
-    options.add_argument("--width", type=int, default=WIDTH)
-    options.add_argument("--memory", type=int, default=0, help="only this, of so many pairs")
     chosen = options.parse_args()
-    if chosen.memory:
-        memory(chosen.memory, chosen.width)
-        return
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         model = weights(Path(folder))
         for n_prompts, n_sides in ((chosen.prompts, 4), (2 * chosen.prompts, 2)):
             speed(model, n_prompts, n_sides, chosen.rounds, chosen.device, chosen.threads)
-    for n in (chosen.pairs // 4, chosen.pairs) if chosen.pairs else ():
-        command = [sys.executable, __file__, "--memory", str(n), "--width", str(chosen.width)]
-        said = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-        print(
-            f"{n:,} pairs of vectors of {chosen.width}: {said['seconds']:.1f} s, peak "
-            f"{said['peak']:.0f} MiB, {said['peak'] - said['before']:.0f} above the tables",
-            flush=True,
-        )
     print(f"load {os.getloadavg()[0]:.1f}")
 
 

@@ -219,6 +219,22 @@ def test_neither_order_nor_the_size_of_parts_matters(
     assert np.allclose(whole.sort(key)["value"], parts.sort(key)["value"], rtol=1e-12)
 
 
+def test_vectors_of_a_few_pairs_are_held_at_once(world: Any, monkeypatch: pytest.MonkeyPatch):
+    """However many pairs there are, and the scores are those of all at once."""
+    made = world(6, 5)
+    given = (made["pairs"], made["prompts"], made["completions"])
+    monkeypatch.setattr(_sides, "PAIRS_AT_ONCE", 3)
+    asked: list[int] = []
+
+    def ask(requests: Requests) -> Responses:
+        asked.append(requests["completion"].n_unique())
+        return States()(requests)
+
+    drive(ches(*given, model=TRAINED), ask)
+    assert len(asked) == made["pairs"].height / 3
+    assert max(asked) <= 2 * 3
+
+
 def test_a_failed_request_costs_its_own_pairs_only(world: Any):
     made = world(5, 3)
     scores, _ = drive(

@@ -135,6 +135,31 @@ def test_support_in_a_space_without_arms():
         assert low <= found["value"] <= high
 
 
+def test_a_prompt_of_whose_dataset_nothing_was_embedded_says_nothing_of_support():
+    """Arm 0 has no vector, and of some prompts the dataset has no other."""
+    policy, dataset = np.array([0.2, 0.5, 0.3]), np.array([0.5, 0.5, 0.0])
+    world = bandit(60, 3, {"pi": policy, "data": dataset}, 2)
+
+    def some(requests: Requests) -> Responses:
+        first = pl.col("messages").list.first().struct.field("content") == "arm 0"
+        lost = pl.col("request_id").is_in(requests.filter(first)["request_id"].implode())
+        return Responses(one_hot(requests).with_columns(vector=pl.when(~lost).then("vector")))
+
+    logs = {("logp", name): np.log(policy) for name in ("pi", "ref")}
+    scores = scored(world, logs)
+    given: dict[str, Any] = {"generator": "pi", "reference": "ref", "model": EMBEDDER}
+    measures = drive(coverage(world["completions"], world["samples"], scores, **given), some)
+    drawn = world["samples"].with_columns(arm=pl.col("completion_id").replace_strict(world["arm"]))
+    told = drawn.filter(pl.col("generator") == "data", pl.col("arm") == 1)["prompt_id"]
+    ours = drawn.filter(
+        pl.col("generator") == "pi", pl.col("arm") > 0, pl.col("prompt_id").is_in(told.implode())
+    )
+    assert told.n_unique() < 60
+    found = row(measures, "coverage_unsupported")
+    assert found["n"] == ours.height
+    assert found["value"] == pytest.approx((ours["arm"] == 2).mean())
+
+
 def test_rows_in_any_order_and_names_that_are_not_there(shuffled: Any):
     world = bandit(30, 4, {"pi": POLICY, "data": DATASET}, 6)
     logs = {("logp", "pi"): np.log(POLICY), ("logp", "ref"): np.log(REFERENCE)}

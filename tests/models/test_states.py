@@ -166,6 +166,30 @@ def test_states_are_those_that_transformers_calls_by_the_layers_number(kind: str
         )
 
 
+def test_padding_on_the_left_as_trainers_do_gives_the_same_states(causal: Path, tmp_path: Path):
+    """All texts in one batch of transformers, the end of each turn at its right edge."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(causal, padding_side="left")
+    model = AutoModelForCausalLM.from_pretrained(causal).eval()
+    turns = [
+        [{"role": "user", "content": prompt}, {"role": "assistant", "content": said}]
+        for prompt, said in zip(PROMPTS, ANSWERS, strict=True)
+    ]
+    texts = [tokenizer.apply_chat_template(each, tokenize=False).rstrip("\n") for each in turns]
+    given = tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=False)
+    places = (given["attention_mask"].cumsum(1) - 1).clamp(min=0)
+    with torch.no_grad():
+        read = model(**given, position_ids=places, output_hidden_states=True).hidden_states[-1]
+    options = {"pool": "sum", "end": True}
+    said = answers(spec_for(causal), everything(causal, [("hidden", options)]), tmp_path)
+    for states, answer, row in zip(read, ANSWERS, said.iter_rows(named=True), strict=True):
+        n = len(tokenizer(answer)["input_ids"]) + 1
+        assert row["number"] == n
+        np.testing.assert_allclose(row["vector"], states[-n - 1 : -1].sum(0), atol=1e-3)
+
+
 def test_the_likeliest_tokens_and_all_others_make_one(causal: Path, tmp_path: Path):
     import torch
     from transformers import AutoModelForCausalLM

@@ -12,9 +12,13 @@ import pytest
 
 from prefdata import tables
 from prefdata.errors import ModelError
+from prefdata.estimate.ches import ches
 from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
 from prefdata.models.spec import ModelSpec
+from prefdata.stage import drive
+from prefdata.tables import Completions, Pairs, Prompts, Scores
+from tests.conftest import make_world
 from tests.models.conftest import ask, load
 
 INSTALLED = importlib.util.find_spec("vllm") is not None
@@ -179,8 +183,22 @@ def test_a_pooling_engine_gives_states_and_embeddings(
         how = {"want": "hidden", "completion": completions(), "options": {"layer": 1}}
         with pytest.raises(ModelError, match="last layer behind its norm only"):
             pooled(ask(spec, PROMPTS, **how))
+        by_vllm = scores_of_pairs(spec, pooled)
     # The first was known already; what is left of the table has two or three poolings of a text.
     assert len(reads) == len(PROMPTS)
     local = [by_transformers(causal, "hidden", "vector", each).to_list() for each in poolings]
     np.testing.assert_allclose(three, np.concatenate(local), atol=3e-3)
     np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, atol=1e-5)
+    plain = ModelSpec(client="local", model=str(causal), engine={"device": "cpu"})
+    with Edge({"m": plain}, Ledger(folder / "local")) as asked:
+        by_local = scores_of_pairs(plain, asked)
+    key = by_vllm.select("subject_id", "score")
+    assert key.equals(by_local.select("subject_id", "score"))
+    np.testing.assert_allclose(by_vllm["value"], by_local["value"], rtol=1e-3, atol=1e-2)
+
+
+def scores_of_pairs(spec: ModelSpec, edge: Edge) -> Scores:
+    made = make_world(4, 3)
+    given = Pairs(made["pairs"]), Prompts(made["prompts"]), Completions(made["completions"])
+    scores, _ = drive(ches(*given, model=spec.resolve("m")), edge)
+    return Scores(scores.sort("score", "subject_id"))

@@ -156,3 +156,16 @@ def test_annotation_files_hold_no_secret_of_the_environment(
     written = [path for path in (asked / "data").rglob("*") if path.is_file()]
     assert len(written) > 10
     assert not [path for path in written if secret.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize("tool", ["csv", "jsonl", "label-studio", "argilla"])
+def test_no_key_of_the_environment_is_in_what_is_handed_out_or_kept(
+    asked: Path, tool: str, monkeypatch: pytest.MonkeyPatch
+):
+    planted = "planted-0123456789abcdef"
+    for name in ("LABEL_STUDIO_API_KEY", "OPENAI_API_KEY", "HF_TOKEN", "LABEL_STUDIO_URL"):
+        monkeypatch.setenv(name, planted)
+    run(asked, "export", "asked", "--tool", tool, "--out", str(asked / "out"))
+    files = [path for path in asked.rglob("*") if path.is_file()]
+    assert any(asked / "out" in path.parents for path in files)
+    assert [path for path in files if planted.encode() in path.read_bytes()] == []

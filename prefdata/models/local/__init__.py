@@ -32,7 +32,8 @@ the model has no pooling of its own), `tokens` a count. It writes no text: `vllm
 is the reference and the default, `bfloat16` or `float16`), `device` (by default a GPU where there
 is one), `device_map`, `attn_implementation`, `trust_remote_code`, `max_model_len` (tokens of one
 text; longer ones are answered with a reason), `max_num_batched_tokens` (of one batch, padding
-counted) and `threads`. The option `chat_template_kwargs` goes to the chat template.
+counted), `threads` and `use_safetensors` (false: pickled weights are read too, which may run code).
+The option `chat_template_kwargs` goes to the chat template.
 
 All that one table asks of a causal model about one text is answered from one pass: `tokens_cached`
 of a response are the tokens that were read for another one. Texts of about one length are read

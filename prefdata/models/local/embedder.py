@@ -23,7 +23,7 @@ class Embedder:
             sentences: Any = importlib.import_module("sentence_transformers")
         except ImportError as error:
             raise loading.absent("sentence-transformers") from error
-        device, kept = loading.device(spec, torch), loading.precision(spec, torch)
+        device, kept = loading.device(spec, torch), loading.reading(spec, torch)
         self._model = loading.loaded(
             spec,
             lambda: sentences.SentenceTransformer(

@@ -10,7 +10,7 @@ from prefdata.models.spec import ModelSpec
 
 SETTINGS = (
     *("dtype", "device", "device_map", "attn_implementation", "trust_remote_code"),
-    *("max_model_len", "max_num_batched_tokens", "threads"),
+    *("max_model_len", "max_num_batched_tokens", "threads", "use_safetensors"),
 )
 DTYPES = ("float32", "bfloat16", "float16")
 # While transformers loads a model it changes its classes for the whole process, so that of two
@@ -49,7 +49,7 @@ def transformer(spec: ModelSpec, kind: str) -> Any:
     would go on with a head of random numbers.
     """
     torch, transformers = libraries(spec)
-    how = precision(spec, torch)
+    how = reading(spec, torch)
     auto = getattr(transformers, kind)
 
     def load() -> tuple[Any, list[str]]:
@@ -69,14 +69,19 @@ def transformer(spec: ModelSpec, kind: str) -> Any:
     return model
 
 
-def precision(spec: ModelSpec, torch: Any) -> dict[str, Any]:
-    """In which numbers weights are kept, where, and how attention is computed with them."""
+def reading(spec: ModelSpec, torch: Any) -> dict[str, Any]:
+    """From which files weights are read, in which numbers and where they are kept, and how
+    attention is computed with them.
+
+    Other files than safetensors are pickles, which may run code; they are read if asked for.
+    """
     name = str(spec.engine.get("dtype", DTYPES[0]))
     if name not in DTYPES:
         raise RecipeError(f"engine.dtype is {name!r}; {nearest(name, DTYPES)}")
     further = ("device_map", "attn_implementation")
     given = {name: spec.engine[name] for name in further if name in spec.engine}
-    return {"dtype": getattr(torch, name), **given}
+    safe = bool(spec.engine.get("use_safetensors", True))
+    return {"use_safetensors": safe or None, "dtype": getattr(torch, name), **given}
 
 
 def device(spec: ModelSpec, torch: Any) -> str:

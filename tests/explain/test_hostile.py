@@ -86,6 +86,9 @@ CASES: dict[str, tuple[list[Any], Says]] = {
          (each, {**each, "chosen": each["rejected"], "rejected": each["chosen"]})], sensible,
     ),
     "the same row twice": ([*rows(6), *rows(6)], sensible),
+    "all pairs say the same": (
+        [{**row, "chosen": "better 0", "rejected": "worse 0"} for row in rows(12)], sensible,
+    ),
     "bad rows among many": (
         [*rows(8), {"prompt": "x"}, "text", {"prompt": "y", "chosen": "z"}], sensible,
     ),

@@ -26,7 +26,7 @@ def scores_of(ids: Any, values: Any, score: str = "ln_ches", **more: Any) -> pl.
 class Reader(HTMLParser):
     """Opens and closes what it reads, and keeps what is seen."""
 
-    VOID = frozenset({"meta", "rect", "input", "br"})
+    VOID = frozenset({"meta", "rect", "input", "br", "wbr"})
 
     def __init__(self) -> None:
         super().__init__()

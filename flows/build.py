@@ -34,7 +34,11 @@ for _name, _value in {
 
 import polars as pl  # noqa: E402
 from prefect import flow, get_run_logger, task  # noqa: E402
-from prefect.artifacts import create_table_artifact  # noqa: E402
+from prefect.artifacts import (  # noqa: E402
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.client.orchestration import get_client  # noqa: E402
 from prefect.futures import as_completed  # noqa: E402
@@ -48,7 +52,7 @@ from prefdata.loop import Run, Tables, run_stage  # noqa: E402
 from prefdata.plan import PlannedStage  # noqa: E402
 from prefdata.recipe import Recipe  # noqa: E402
 from prefdata.screen.progress import Lines  # noqa: E402
-from prefdata.stage import Ask  # noqa: E402
+from prefdata.stage import Ask, Model  # noqa: E402
 from prefdata.tables import Requests, Responses, digest  # noqa: E402
 from prefdata.version import data_folder  # noqa: E402
 from prefdata.watch import Event, Made, Watch, silent  # noqa: E402
@@ -74,7 +78,7 @@ _watch: ContextVar[Watch] = ContextVar("watch", default=silent)
 
 def build(recipe: str, *, watch: Watch = silent, **options: Any) -> dataset.Built:
     """What `prefdata build --prefect` calls: run the flow in this process, and watch it."""
-    _reach_api()
+    reach_api()
     before = _watch.set(watch)
     try:
         return dataset.Built(**build_flow(str(recipe), **options))
@@ -82,7 +86,7 @@ def build(recipe: str, *, watch: Watch = silent, **options: Any) -> dataset.Buil
         _watch.reset(before)
 
 
-def _reach_api() -> None:
+def reach_api() -> None:
     """`PrefdataError` where an API is set up and does not answer."""
     url = PREFECT_API_URL.value()
     if url:
@@ -145,6 +149,7 @@ def _folder(home: Path, recipe: Recipe, limit: int | None) -> Generator[Path]:
     """Where the tables of this run are handed on; left to be looked at if it fails."""
     what = digest("build", recipe.model_dump(mode="json"), limit)
     folder = home / "builds" / what / str(flow_run.get_id())
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that is tried again
     folder.mkdir(parents=True)
     yield folder
     shutil.rmtree(folder)
@@ -186,10 +191,18 @@ def make(stage: str, shard: int, of: int, place: str, seen: Paths) -> Paths:
         n_asked += 1
         at = Path(place) / f"{shard}-asked-{n_asked}"
         wanted = _write({"requests": requests}, at)
-        return Responses(_read(answer(stage, requests.height, place, wanted))["responses"])
+        asked = requests["model"].unique().to_list()
+        tags = {model_tag(each) for each in running.stage.models if each.role in asked}
+        answered = answer.with_options(tags=tags)(stage, requests.height, place, wanted)
+        return Responses(_read(answered)["responses"])
 
     made = run_stage(running.stage, _read(seen), ask)
     return _write(made, Path(place) / f"{shard}-out")
+
+
+def model_tag(model: Model) -> str:
+    """The tag of the batches of requests at a model, by which Prefect can limit them."""
+    return f"model:{model.name}"
 
 
 @task(task_run_name="{stage}: {n} requests", persist_result=False, cache_policy=NO_CACHE)
@@ -229,9 +242,33 @@ class _Log:
             self._stages.append({**said, "rows": rows, **lost})
 
     def publish(self, built: dataset.Built) -> None:
-        """The counts as an artifact of the flow run."""
+        """What came of it, as artifacts of the flow run: the funnel, what it cost, the report."""
+        key = f"prefdata-{built.name}".replace(".", "-").replace("_", "-").lower()
+        version = f"{built.name}@{built.id}"
         create_table_artifact(
-            self._stages,
-            key=f"prefdata-{built.name}".replace(".", "-").replace("_", "-"),
-            description=f"{built.name}@{built.id} in {built.path}",
+            self._stages, key=key, description=f"Rows by stage of {version} in {built.path}"
         )
+        create_markdown_artifact(_told(built), key=f"{key}-cost", description=f"Cost of {version}")
+        report = Path(built.path) / "report.html"
+        if report.exists():
+            create_link_artifact(
+                report.as_uri(),
+                link_text="report.html",
+                key=f"{key}-report",
+                description=f"Report of {version}, on the machine that built it",
+            )
+
+
+def _told(built: dataset.Built) -> str:
+    """What a build came to, in Markdown."""
+    what = "a new version" if built.is_new else "nothing new: this version was there already"
+    asked = built.requests
+    said = [
+        f"**{built.name}@{built.id}**, {what}",
+        f"- {built.cost:.4f} USD, {built.tokens['in']:,} tokens in, {built.tokens['out']:,} out",
+        f"- requests: {', '.join(f'{n:,} {name}' for name, n in asked.items())}",
+        f"- rows: {', '.join(f'{n:,} {name}' for name, n in built.tables.items())}",
+    ]
+    if built.partial:
+        said.append(f"- partial: {built.partial['reason']}; {built.partial['go_on']}")
+    return "\n".join(said)

@@ -17,8 +17,9 @@ from typing import Annotated, Any
 import typer
 
 # The files of `prefdata.commands`, in the order of the help.
-FILES = tuple(
-    "building catalogue versions checking pushing annotate routing keeping ledger serve".split()
+FILES = (
+    *"building deploying catalogue versions checking pushing annotate routing".split(),
+    *"keeping ledger serve doctor".split(),
 )
 
 app = typer.Typer(

@@ -21,6 +21,7 @@ from prefdata.recipe import find_stage
 from prefdata.route._curve import Curve, Known, curve, reached
 from prefdata.route._groups import prompt_of
 from prefdata.route._people import verdicts
+from prefdata.route._signals import code
 from prefdata.route.features import TEXTS, VOTES
 from prefdata.stage import contract, drive
 from prefdata.tables import SIDES, Votes
@@ -139,13 +140,18 @@ def simulate(
     `aggregate` makes the posterior from the models' votes alone.
     """
     votes = Votes(frames["votes"])
-    rows = _rows(votes, frames, label, person, truth)
     kind = person.partition(":")[0]
+    if label.partition(":")[0] == kind:
+        raise RecipeError(
+            f"simulate-routing: the label is of {label!r}, but routers see no votes of {kind}:*, "
+            "who are asked; give a label of another kind of annotator"
+        )
+    rows = _rows(votes, frames, label, person, truth)
     hidden = votes.filter(~is_by(f"{kind}:*"))
     mine = hidden.join(rows.select(SIDES), on=SIDES, how="semi", maintain_order="left")
-    seen = {**frames, "votes": mine, **_posterior(mine, aggregate, aggregate_options or {})}
     shown = votes.filter(is_by(person)).join(rows.select(SIDES), on=SIDES, how="semi")
-    kept = {name: seen[name] for name in ("prompts", "completions", "votes", "scores")}
+    kept = {**{name: frames[name] for name in ("prompts", "completions")}, "votes": mine}
+    kept["scores"] = _run(aggregate, kept, aggregate_options or {})
     kept["scores"] = _run("route.features", kept, {})
     told = [name for name in (*TEXTS, *VOTES) if name in kept["scores"]["score"]]
     numbers = rows["group"].rank("dense").to_numpy().astype(np.int64) - 1
@@ -197,24 +203,13 @@ def _rows(votes: Votes, frames: Tables, label: str, person: str, truth: str) -> 
 
 def _most_frequent(votes: pl.DataFrame) -> pl.DataFrame:
     """Sides and `truth`: the verdict that most annotators gave; two as frequent are none."""
-    each = verdicts_of_each(votes).group_by(*SIDES, "code").len()
+    mean = pl.col("preference").mean()
+    known = votes.drop_nulls("preference").sort(*SIDES, "annotator", "preference")
+    own = known.group_by(*SIDES, "annotator", maintain_order=True).agg(code(mean).alias("code"))
+    each = own.group_by(*SIDES, "code").len()
     most = pl.col("len") == pl.col("len").max()
     told = each.group_by(SIDES).agg(truth=pl.col("code").filter(most))
     return told.filter(pl.col("truth").list.len() == 1).with_columns(pl.col("truth").list.first())
-
-
-def verdicts_of_each(votes: pl.DataFrame) -> pl.DataFrame:
-    """Sides, annotator and `code` of its verdict."""
-    parts = [
-        verdicts(own, "code").with_columns(annotator=pl.lit(name))
-        for (name,), own in votes.group_by("annotator")
-    ]
-    return pl.concat(parts)
-
-
-def _posterior(votes: pl.DataFrame, use: str, options: Mapping[str, Any]) -> Tables:
-    """Scores of an aggregate of these votes."""
-    return {"scores": _run(use, {"votes": votes}, options, "scores")}
 
 
 def _gains(

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefdata.errors import RecipeError
+from prefdata.errors import PrefdataError, RecipeError
 
 if TYPE_CHECKING:
     from prefdata.dataset import Built
@@ -51,6 +51,14 @@ def prefect_api() -> str:
         return str(said["profiles"][active].get("PREFECT_API_URL", ""))
     except (OSError, ValueError, KeyError):
         return ""
+
+
+def need_prefect(command: str) -> None:
+    """`PrefdataError` where Prefect is not installed."""
+    if not _installed("prefect"):
+        raise PrefdataError(
+            f"{command} needs Prefect, which is not installed: pip install 'prefdata[flows]'"
+        )
 
 
 def _installed(package: str) -> bool:

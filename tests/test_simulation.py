@@ -134,6 +134,15 @@ def test_what_cannot_be_simulated_is_said():
     assert percent("5, 10,100") == [0.05, 0.1, 1.0]
     with pytest.raises(RecipeError, match="no votes of 'llm:c'"):
         simulate(frames(), label="llm:c", person="human:1", truth="human:*")
+    for label, person in (("human:2", "human:1"), ("llm:a", "llm:b")):
+        with pytest.raises(
+            RecipeError, match=f"routers see no votes of {person.partition(':')[0]}"
+        ):
+            simulate(frames(), label=label, person=person, truth="human:*")
+    nobody = frames()
+    for votes in (nobody["votes"].clear(), nobody["votes"].head(1)):
+        with pytest.raises(RecipeError, match=r"there is no row with a verdict|no votes of"):
+            simulate({**nobody, "votes": votes}, label="llm:a", person="human:1", truth="human:*")
 
 
 def test_a_picture_is_one_file_of_svg_that_fetches_nothing_and_escapes_names():
@@ -144,6 +153,14 @@ def test_a_picture_is_one_file_of_svg_that_fetches_nothing_and_escapes_names():
     texts = [each.text for each in root.iter("{http://www.w3.org/2000/svg}text")]
     assert {"random", "<b>&", 'a "title"'} <= set(texts)
     assert "href" not in made
+
+
+def test_pairs_of_answers_to_different_prompts_are_rows_too():
+    made = frames()
+    joint = made["votes"].with_columns(prompt_id=pl.lit(None, pl.String))
+    options = {"label": "llm:a", "person": "human:1", "truth": "human:*", "draws": 5}
+    found = simulate({**made, "votes": joint}, **options, routers=chosen(QUICK))
+    assert found.known.n == 80
 
 
 @pytest.fixture(scope="module")

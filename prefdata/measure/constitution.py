@@ -26,23 +26,21 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from scipy import special
 
 from prefdata import tables
 from prefdata.errors import RecipeError, nearest
 from prefdata.explain._labelled import Apart, labels
-from prefdata.explain._tally import UNASKED, Cells, Combine, cells_of, combined
+from prefdata.explain._tally import Combine
 from prefdata.measure._means import means
+from prefdata.measure._principles import against_null, benjamini_hochberg, principle_cells
 from prefdata.tables import Measures, Pairs, Principles, Prompts, Scores, Votes
 
 SCOPE = "all"
 
 SPECIAL: Any = special
-Floats = NDArray[np.float64]
 # How the scores end that mark the pairs that a search did not see.
 HELD_OUT = "_held_out"
-SUBJECT = "constitution"
 
 
 def constitution(
@@ -90,7 +88,7 @@ def constitution(
         rows = rows.with_columns(group=pl.concat_str(both, separator=" "))
     told = votes.join(rows.select(*both, "group", "a_chosen", "held_out"), on=both)
     by_principle = pl.col("annotator").str.starts_with("principle:")
-    search = _search(
+    search = against_null(
         rows, told.filter(by_principle), principles, min_relevance, combine, draws, seed
     )
     made = [_reconstruction(told.filter(~by_principle)), search, _alone(told, principles, combine)]
@@ -137,77 +135,6 @@ def _reconstruction(votes: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(made)
 
 
-def _cells(rows: pl.DataFrame, votes: pl.DataFrame, names: list[str], combine: Combine) -> Cells:
-    """What each principle says of each comparison, draws and orders combined."""
-    both = ["completion_a", "completion_b"]
-    places = dict(zip(names, range(len(names)), strict=True))
-    at = votes.join(rows.select(*both).with_row_index("row"), on=both).with_columns(
-        column=pl.col("annotator").replace_strict(places, return_dtype=pl.Int64)
-    )
-    shape = (rows.height, len(names))
-    once = at.sort("draw", "a_first").group_by("draw", "a_first", maintain_order=True)
-    by_draw = [cells_of(mine, shape) for _, mine in once]
-    return combined(by_draw, combine) if by_draw else np.full(shape, UNASKED, np.int8)
-
-
-def _search(
-    rows: pl.DataFrame,
-    votes: pl.DataFrame,
-    principles: Principles,
-    least: float,
-    combine: Combine,
-    draws: int,
-    seed: int,
-) -> pl.DataFrame:
-    rows = rows.filter(~pl.col("held_out"))
-    names = sorted(votes["annotator"].unique())
-    cells = _cells(rows, votes.filter(~pl.col("held_out")), names, combine)
-    seen = (cells != UNASKED).any(1)
-    rows, cells = rows.filter(pl.Series(seen, dtype=pl.Boolean)), cells[seen]
-    toward = np.where(np.abs(cells) == 1, cells, 0).astype(np.float64)
-    asked = (cells != UNASKED).sum(0)
-    group = rows["group"].rank("dense").to_numpy().astype(np.int64) - 1
-    measures = ("constitution_agreement", "constitution_null", "constitution_p")
-    most, n = principles.height, rows.height
-    if not most or not n:
-        note = "no principle was kept" if n else "no votes of principles"
-        values: list[float | None] = [None] * 3
-    else:
-        random = np.random.default_rng(seed)
-        # toward is in terms of the labels: turning a label turns its row.
-        real = _agreement(toward, np.ones(n), asked, least, most)
-        turned = random.choice(np.array([1.0, -1.0]), (draws, int(group.max()) + 1))
-        null = [_agreement(toward, each[group], asked, least, most) for each in turned]
-        p = (1 + sum(each >= real for each in null)) / (1 + draws)
-        values = [real, float(np.quantile(null, 0.95)), p]
-        note = f"the {most} best of {len(names)} candidates, {draws} permutations"
-        if 0.5 ** len(np.unique(group)) > 0.05:
-            note += f"; {len(np.unique(group))} groups turn in too few ways for a small p"
-    return pl.DataFrame(
-        [
-            {"measure": measure, "subject": SUBJECT, "value": value, "note": note, "n": n}
-            for measure, value in zip(measures, values, strict=True)
-        ],
-        {
-            "measure": pl.String,
-            "subject": pl.String,
-            "value": pl.Float64,
-            "note": pl.String,
-            "n": pl.Int64,
-        },
-    )
-
-
-def _agreement(toward: Floats, turn: Floats, asked: NDArray[Any], least: float, most: int) -> float:
-    """How often the constitution that the search finds on turned labels predicts these."""
-    ahead = turn @ toward
-    agree = (np.abs(toward).sum(0) + ahead) / 2
-    passed = np.flatnonzero((ahead > 0) & (agree >= least * asked))
-    best = passed[np.argsort(-ahead[passed], kind="stable")[:most]]
-    said = np.sign(toward[:, best].sum(1)) * turn
-    return float((said + 1).mean() / 2)
-
-
 def _alone(told: pl.DataFrame, principles: Principles, combine: Combine) -> pl.DataFrame:
     """Each kept principle on held-out pairs."""
     ids = principles["principle_id"].to_list()
@@ -215,7 +142,7 @@ def _alone(told: pl.DataFrame, principles: Principles, combine: Combine) -> pl.D
     votes = told.filter(own, "held_out")
     names = sorted(votes["annotator"].unique())
     rows = votes.select("completion_a", "completion_b", "group").unique().sort(pl.all())
-    cells = _cells(rows, votes, names, combine)
+    cells = principle_cells(rows, votes, names, combine)
     decided = pl.DataFrame(
         {"row": np.nonzero(np.abs(cells) == 1)[0], "column": np.nonzero(np.abs(cells) == 1)[1]},
         {"row": pl.Int64, "column": pl.Int64},
@@ -247,15 +174,6 @@ def _alone(told: pl.DataFrame, principles: Principles, combine: Combine) -> pl.D
             note=pl.lit(f"sign test over groups, {len(names)} principles"),
             n="n",
         )
-        for measure, value in (("principle_p", p), ("principle_q", _benjamini_hochberg(p)))
+        for measure, value in (("principle_p", p), ("principle_q", benjamini_hochberg(p)))
     ]
     return pl.concat([accuracy, *tested], how="diagonal")
-
-
-def _benjamini_hochberg(p: Floats) -> Floats:
-    """The least rate of false discoveries at which each is one."""
-    order = np.argsort(p)[::-1]
-    scaled = p[order] * len(p) / np.arange(len(p), 0, -1)
-    q = np.empty(len(p))
-    q[order] = np.minimum(np.minimum.accumulate(scaled), 1.0) if len(p) else scaled
-    return q

@@ -139,8 +139,12 @@ def check(budget: Budget, where: str) -> None:
             f"{where}: budget says {' and '.join(limits) or 'no limit'}; give one of rows, share "
             "and money, as in budget = {rows = 200}"
         )
-    if budget.get("rows", 0) < 0 or budget.get("money", 0.0) < 0:
-        raise RecipeError(f"{where}: budget {dict(budget)}; rows and money are at least 0")
+    rows, money = budget.get("rows", 0), budget.get("money", 0.0)
+    if rows < 0 or int(rows) != rows or not 0 <= money < math.inf:
+        raise RecipeError(
+            f"{where}: budget {dict(budget)}; rows are a whole number, money a finite one, both at "
+            "least 0"
+        )
     if not 0 <= budget.get("share", 0.0) <= 1 or not 0 <= budget.get("audit", 0.0) <= 1:
         raise RecipeError(f"{where}: budget {dict(budget)}; share and audit are in [0, 1]")
     if "money" in budget and "price" not in budget:
@@ -158,10 +162,10 @@ def _costs(rows: pl.DataFrame, scores: Scores | None, budget: Budget, where: str
         cost = with_score(rows, scores, price, where=where)["value"]
     else:
         cost = pl.Series([price], dtype=pl.Float64).new_from_index(0, rows.height)
-    bad = rows.filter((cost.is_null() | ~(cost.fill_null(0.0) > 0)).rename("bad"))
+    bad = rows.filter(~(cost.is_finite() & (cost > 0)).fill_null(False).rename("good"))
     if bad.height:
         raise RecipeError(
-            f"{where}: {bad.height} rows have no price above 0, first {bad.row(0)[:2]}; "
+            f"{where}: {bad.height} rows have no finite price above 0, first {bad.row(0)[:2]}; "
             f"price = {price!r}"
         )
     return cost.to_numpy()

@@ -8,13 +8,14 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any, cast
 
 import polars as pl
 
 from prefdata.tables import VALUES
 from prefdata.version.constitution import ABOUT, FIGURES, standing
-from prefdata.version.glance import first_preferred, longer_preferred
+from prefdata.version.glance import first_preferred, longer_preferred, principles_as_one
 from prefdata.version.licences import conflicts, unstated
 from prefdata.version.markdown import grid, interval, literal, number
 from prefdata.version.page import has_page
@@ -65,14 +66,17 @@ def _metadata(manifest: Mapping[str, Any]) -> str:
     size = next((name for upto, name in SIZES.items() if rows < upto), "1B<n<10B")
     lines = ["---", f"pretty_name: {json.dumps(manifest['name'])}", *_license(manifest)]
     lines += ["size_categories:", f"- {size}", "tags:", "- preference", "- prefdata"]
-    if exports:
+    # `datasets` loads no view of which the card names a split without rows
+    held = {view: [s for s, n in each["splits"].items() if n] for view, each in exports.items()}
+    held = {view: splits for view, splits in held.items() if splits}
+    if held:
         lines.append("configs:")
-    for at, (view, each) in enumerate(exports.items()):
+    for at, (view, splits) in enumerate(held.items()):
         lines.append(f"- config_name: {json.dumps(view)}")
         if at == 0:
             lines.append("  default: true")
         lines.append("  data_files:")
-        for split in each["splits"]:
+        for split in splits:
             lines.append(f"  - split: {split}")
             lines.append(f"    path: {json.dumps(f'{view}/{split}/*.arrow')}")
     return "\n".join([*lines, "---"])
@@ -86,7 +90,9 @@ def _license(manifest: Mapping[str, Any]) -> list[str]:
         return [f"license: {said[0]}"]
     if all(each in LICENSES for each in said):
         return ["license:", *(f"- {each}" for each in said)]
-    return ["license: other", f"license_name: {json.dumps(' and '.join(said))}"]
+    # an identifier of one's own, for which the Hub takes no spaces
+    name = re.sub(r"[^a-z0-9.]+", "-", " and ".join(said)).strip("-")
+    return ["license: other", f"license_name: {json.dumps(name)}"]
 
 
 def _partial(manifest: Mapping[str, Any]) -> str:
@@ -106,11 +112,20 @@ def _opening(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) ->
     kinds = ("prompts", "completions", "votes", "ratings", "pairs")
     sizes = [_plural(frames[name].height, name) for name in kinds if name in frames]
     held = f": {', '.join(sizes)}" if sizes else ""
-    described = f"{manifest['description']}\n\n" if manifest["description"] else ""
+    described = f"{_described(manifest['description'])}\n\n" if manifest["description"] else ""
     return (
         f"{described}A preference dataset{held}. Version `{manifest['id']}`, built by prefdata "
         f"{manifest['prefdata']}; the id names the content, so equal ids are equal data."
     )
+
+
+def _described(text: str) -> str:
+    """A description, in which lines that are set in are commands."""
+    lines = ["    " + line.strip() if line[:1].isspace() else line for line in text.splitlines()]
+    parts = [
+        "\n".join(part) for _, part in groupby(lines, key=lambda line: line.startswith("    "))
+    ]
+    return "\n\n".join(parts)
 
 
 def _contents(manifest: Mapping[str, Any]) -> str:
@@ -327,7 +342,7 @@ def unscored(frames: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:
         missing = pl.col(column).is_null()
         by = (
             frames[name]
-            .group_by("annotator")
+            .group_by(principles_as_one())
             .agg(rows=pl.len(), unscored=missing.sum(), share=missing.mean())
         )
         found += [{"table": name, **row} for row in by.sort("annotator").to_dicts()]

@@ -17,6 +17,8 @@ from prefdata.measure._wilson import wilson
 from prefdata.tables import SIDES, empty, with_sides
 
 MOST = 12  # annotators in a matrix
+# Principles vote as annotators, by the hundred and under digests: here they are one.
+PRINCIPLES = "all principles"
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,8 @@ class Matrix:
 
 
 def agreement(frames: Mapping[str, pl.DataFrame]) -> Matrix:
-    """Of the annotators with the most votes, and the label of the pairs as one more."""
-    said = _scored(frames)
+    """Of the annotators with the most votes, principles aside, and the label of the pairs."""
+    said = _scored(frames).filter(pl.col("annotator") != PRINCIPLES)
     label = with_sides(frames.get("pairs", empty("pairs")).filter(pl.col("annotator").is_null()))
     most = said.group_by("annotator").len("n").sort("n", "annotator", descending=[True, False])
     kept = most["annotator"].head(MOST).to_list()
@@ -103,7 +105,14 @@ def longer_preferred(frames: Mapping[str, pl.DataFrame]) -> list[Share]:
 
 def _scored(frames: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     votes = frames.get("votes", empty("votes"))
-    return votes.select(*SIDES, "annotator", "a_first", "preference").drop_nulls("preference")
+    scored = votes.select(*SIDES, "annotator", "a_first", "preference").drop_nulls("preference")
+    return scored.with_columns(principles_as_one())
+
+
+def principles_as_one() -> pl.Expr:
+    """The annotators, with all principles as one."""
+    is_principle = pl.col("annotator").str.starts_with("principle:")
+    return pl.when(is_principle).then(pl.lit(PRINCIPLES)).otherwise("annotator").alias("annotator")
 
 
 def _shares(votes: pl.DataFrame, hit: pl.Expr) -> list[Share]:

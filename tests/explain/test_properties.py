@@ -9,8 +9,10 @@ from prefdata import judge as judges
 from prefdata import tables
 from prefdata.annotate.pointwise import pointwise
 from prefdata.errors import RecipeError
+from prefdata.explain import _posterior
 from prefdata.explain import properties as file
-from prefdata.explain.properties import PROPERTIES, RATED, fit_properties, longer_of, properties
+from prefdata.explain._posterior import fit_posterior
+from prefdata.explain.properties import PROPERTIES, RATED, longer_of, properties
 from prefdata.tables import Completions, Prompts, Ratings
 from tests.annotate.replying import first, keys
 from tests.annotate.replying import run as judged
@@ -30,7 +32,7 @@ WEIGHTS = {
 @pytest.fixture
 def quick(monkeypatch):
     """Where the posterior's digits are not what is tested."""
-    monkeypatch.setattr(file, "CHAINS", 8)
+    monkeypatch.setattr(_posterior, "CHAINS", 8)
 
 
 def world(n, weights=WEIGHTS, *, tags=None, seed=0, nobody=()):
@@ -104,7 +106,7 @@ def test_intervals_cover_weights_that_the_prior_gives():
         planted = draw.laplace(0, 0.1, 10)
         x = draw.integers(-1, 2, (300, 10)).astype(float)
         x *= np.where(draw.random(300) < 1 / (1 + np.exp(-x @ planted)), 1, -1)[:, None]
-        (mean, spread, low, high), effective = fit_properties(x, 0.1, seed)
+        (mean, spread, low, high), effective = fit_posterior(x, 0.1, seed)
         assert effective > 0.3
         covered.append((low <= planted) & (planted <= high))
         assert (low < mean).all()
@@ -126,7 +128,7 @@ def test_the_posterior_is_that_of_a_grid(n, share):
         log -= times * np.logaddexp(0, -(a * one + b * two))
     p = np.exp(log - log.max())
     p /= p.sum()
-    (mean, spread, low, high), _ = fit_properties(x, 0.1)
+    (mean, spread, low, high), _ = fit_posterior(x, 0.1)
     for at, values in enumerate((one, two)):
         middle = (p * values).sum()
         wide = np.sqrt((p * (values - middle) ** 2).sum())
@@ -141,7 +143,7 @@ def test_a_weak_property_has_a_mean_where_the_maximum_is_nought():
     x = np.array([[1.0]] * 52 + [[-1.0]] * 48)
     # At 0 the likelihood climbs by less than the prior falls, so 0 is the maximum.
     assert (x / 2).sum() < 1 / 0.1
-    (mean, _, low, high), _ = fit_properties(x, 0.1)
+    (mean, _, low, high), _ = fit_posterior(x, 0.1)
     assert 0.005 < mean[0] < 0.08
     assert low[0] < 0 < high[0]
 

@@ -11,7 +11,8 @@ from prefdata.annotate.constitution import constitution as judged
 from prefdata.errors import RecipeError
 from prefdata.explain.critiq import critiq
 from prefdata.explain.icai import icai
-from prefdata.measure.constitution import _benjamini_hochberg, constitution
+from prefdata.measure._principles import benjamini_hochberg
+from prefdata.measure.constitution import constitution
 from prefdata.tables import Principles, Votes
 from tests.explain.planted import MODEL, WORDS, constitution_reply, reply, rule, run, world
 
@@ -134,8 +135,8 @@ def test_the_null_is_that_of_its_permutations():
 
 def test_false_discoveries_are_held_as_scipy_does():
     p = np.random.default_rng(0).random(40) ** 2
-    assert _benjamini_hochberg(p) == pytest.approx(stats.false_discovery_control(p))
-    assert len(_benjamini_hochberg(np.array([]))) == 0
+    assert benjamini_hochberg(p) == pytest.approx(stats.false_discovery_control(p))
+    assert len(benjamini_hochberg(np.array([]))) == 0
 
 
 def test_row_order_changes_nothing():

@@ -148,10 +148,32 @@ def test_ties_are_drawn_and_a_better_row_is_never_left_for_a_worse_one():
         ({"rows": -1}, "at least 0"),
         ({"money": 3.0}, "not what a row costs"),
         ({"row": 3}, "budget has no 'row'; did you mean"),
-        ({"money": 3.0, "price": 0.0}, "200 rows have no price above 0"),
+        ({"money": 3.0, "price": 0.0}, "200 rows have no finite price above 0"),
         ({"money": 3.0, "price": "prise"}, "no pair has a score 'prise'"),
     ],
 )
 def test_a_budget_that_cannot_be_meant_is_refused(budget, why):
     with pytest.raises(RecipeError, match=why):
         random(VOTES, None, prices([1.0]), budget=budget)
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [{"rows": 2.5}, *({"money": bad, "price": 1.0} for bad in (np.inf, np.nan, -1.0))],
+    ids=str,
+)
+def test_numbers_that_are_none_are_no_budget(budget):
+    with pytest.raises(RecipeError, match="rows are a whole number, money a finite one"):
+        random(VOTES, budget=budget)
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0])
+def test_a_row_without_a_price_is_named(bad):
+    with pytest.raises(RecipeError, match=r"1 rows have no finite price above 0, first .*000003a"):
+        spent([1.0] * 5, {"money": 3.0, "price": "price"}, scores=prices([1.0, 1, 1, bad, 1]))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_price_for_all_is_a_number(bad):
+    with pytest.raises(RecipeError, match="200 rows have no finite price above 0"):
+        random(VOTES, budget={"money": 3.0, "price": bad})

@@ -7,7 +7,10 @@ from scipy import stats
 from prefdata import tables, version
 from prefdata.export.binary import binary
 from prefdata.export.pairwise import pairwise
+from prefdata.version.card import unscored
 from prefdata.version.constitution import LONGEST, standing
+from prefdata.version.glance import agreement, first_preferred
+from prefdata.version.page import page
 
 MODEL = {"label": "m", "identity": "m@1", "options": {"temperature": 0.5}}
 
@@ -53,7 +56,7 @@ def test_its_metadata_is_what_the_hub_reads(carded):
     [
         ({}, {}),
         ({"a": "mit", "b": "apache-2.0"}, {"license": ["apache-2.0", "mit"]}),
-        ({"a": "of: its own"}, {"license": "other", "license_name": "of: its own"}),
+        ({"a": "of: its own"}, {"license": "other", "license_name": "of-its-own"}),
     ],
 )
 def test_licences(carded, licenses, said):
@@ -257,6 +260,33 @@ def test_a_principle_is_shown_by_what_it_is_for_and_against(carded, world):
     cut = standing(ruled(world, long, long, long))[0].examples["for"][0]
     assert len(cut) <= LONGEST
     assert cut.endswith("word…")
+
+
+def test_principles_are_one_among_annotators_and_do_not_crowd_out_the_others(carded, world):
+    frames = ruled(world)
+    votes = frames["votes"]
+    many = [votes.with_columns(annotator=pl.lit(f"principle:p{at}/m")) for at in range(30)]
+    judge = votes.with_columns(annotator=pl.lit("llm:j"), preference=pl.lit(1.0))
+    frames["votes"] = tables.check("votes", pl.concat([*many, judge]), where="test")
+    shares = {each.of: each.n for each in first_preferred(frames)}
+    assert shares == {"llm:j": votes.height, "all principles": 30 * votes.height}
+    assert agreement(frames).names[0] == "llm:j"
+    assert not [name for name in agreement(frames).names if "principle" in name]
+    assert [each["annotator"] for each in unscored(frames) if each["table"] == "votes"] == [
+        "all principles", "llm:j",
+    ]  # fmt: skip
+    _, text = carded(frames)
+    assert "principle:p7" not in text
+    seen = page({"name": "mini", "id": "0" * 12, "description": ""}, frames)
+    assert "<b>1</b>annotators" in seen
+    assert "<b>30</b>principles voted on" in seen
+
+
+def test_commands_of_a_description_stand_by_themselves(carded):
+    _, text = carded(
+        description="Reasons for pairs. Name a better one:\n  prefdata build x\nand so"
+    )
+    assert "Name a better one:\n\n    prefdata build x\n\nand so" in text
 
 
 def wilson(k, n):

@@ -1,0 +1,226 @@
+"""Schedules: a recipe as a Prefect deployment that a worker builds when its time comes.
+
+    deploy("recipe.toml", Schedule(cron="0 3 * * *"), file=Path("prefect.yaml"))
+
+What is deployed is written into `prefect.yaml`, beside whatever else that file holds, and then
+deployed from it by `prefect deploy`: the file is the one truth, to be read, changed, committed and
+deployed again by hand. A run of the deployment is `flows.build.build_flow`, a build like any other:
+prompts that came in since the last one are found because their answers are not in the ledger, only
+they cost anything, and where nothing is new the version is the one that is there already.
+
+The pool's workers need what a build needs: this Python environment, the recipe's folder, the data
+folder, and the keys of the models in their own environment. No key is ever a parameter.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prefdata.flows.build import build_flow, model_tag, reach_api
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL
+from pydantic import ValidationError
+from ruamel.yaml import YAML, YAMLError
+
+from prefdata.errors import PrefdataError, RecipeError
+from prefdata.plan import plan
+from prefdata.recipe import Recipe
+from prefdata.version import data_folder
+
+ENTRYPOINT = "prefdata.flows.build.build_flow"
+# Seconds before a failed run is tried again: what failed for all of a client's own retries needs
+# more than a moment. What was answered is in the ledger by then.
+RETRY_AFTER = 60
+HEAD = """\
+What runs when. `prefdata deploy` writes it and `prefect deploy --all` deploys it again.
+Parameters are those of prefdata.build; keys of models stay in the workers' environment.
+"""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When: a cron expression in a time zone (UTC by default), or every so many seconds."""
+
+    cron: str | None = None
+    every: int | None = None
+    timezone: str | None = None
+
+    def to_yaml(self) -> dict[str, Any]:
+        """As `prefect.yaml` has it. `RecipeError` where it is no schedule."""
+        if (self.cron is None) == (self.every is None):
+            raise RecipeError("a deployment needs one of a cron expression and an interval")
+        if self.every is not None:
+            return {"interval": self.every}
+        try:
+            CronSchedule(cron=str(self.cron), timezone=self.timezone)
+        except ValidationError as error:
+            said = "; ".join(str(each["msg"]) for each in error.errors())
+            raise RecipeError(
+                f"no schedule can be made of cron {self.cron!r} in time zone {self.timezone!r}: "
+                f"{said}. Expected are five fields (minute hour day month weekday), such as "
+                "'0 3 * * *' for 3 o'clock every night, and a zone such as Europe/Berlin"
+            ) from error
+        return {"cron": self.cron, "timezone": self.timezone or "UTC"}
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What was deployed: its full `name` at the server, and the `file` that describes it."""
+
+    name: str
+    file: str
+    pool: str
+    schedule: dict[str, Any]
+    parameters: dict[str, Any]
+    limits: dict[str, int] = field(default_factory=dict[str, int])
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def deploy(
+    recipe: str,
+    schedule: Schedule,
+    *,
+    file: Path,
+    name: str | None = None,
+    pool: str = "prefdata",
+    retries: int = 2,
+    model_limits: Mapping[str, int] | None = None,
+    data: str | Path | None = None,
+    changes: list[str] | None = None,
+    **options: Any,
+) -> Deployed:
+    """Make or update the deployment `name` (by default the recipe's name) of a recipe.
+
+    The pool is made if there is none, of the type that starts a process for each run. `options`
+    are those of `build_flow`. `retries` are of a whole run. `model_limits` bounds the batches of
+    requests that may be at a model at a time over everything that this Prefect server runs, by the
+    model's role in the recipe.
+
+    Raises a `PrefdataError` for whatever would make every run fail: a recipe that cannot be
+    planned, a schedule that is none, an API that does not answer.
+    """
+    loaded = Recipe.load(recipe, changes=changes or [])
+    planned = plan(loaded)
+    reach_api()
+    if not PREFECT_API_URL.value():
+        raise PrefdataError(
+            "schedules are kept by a Prefect server, and none is set up: start one with `prefect "
+            "server start` and name it with `prefect config set "
+            "PREFECT_API_URL=http://127.0.0.1:4200/api`"
+        )
+    tags = {model.role: model_tag(model) for stage in planned.stages for model in stage.models}
+    if unknown := sorted((model_limits or {}).keys() - tags.keys()):
+        raise RecipeError(
+            f"recipe {loaded.name} asks no model {unknown[0]!r}; it asks {', '.join(sorted(tags))}"
+        )
+    limits = {tags[role]: most for role, most in (model_limits or {}).items()}
+    parameters = {
+        "recipe": str(Path(recipe).resolve()) if Path(recipe).is_file() else recipe,
+        "data": str(data_folder(data).resolve()),
+        **({"changes": changes} if changes else {}),
+        **{option: value for option, value in options.items() if value is not None},
+    }
+    described = {
+        "name": name or loaded.name,
+        "description": loaded.description or f"Builds the recipe {loaded.name}.",
+        "entrypoint": ENTRYPOINT,
+        "schedules": [schedule.to_yaml()],
+        "parameters": parameters,
+        # A run that is due while the last one is at work is left out: the next takes its prompts.
+        "concurrency_limit": {"limit": 1, "collision_strategy": "CANCEL_NEW"},
+        "work_pool": {
+            "name": pool,
+            "job_variables": {
+                "env": {
+                    "PREFECT_FLOWS_DEFAULT_RETRIES": str(retries),
+                    "PREFECT_FLOWS_DEFAULT_RETRY_DELAY_SECONDS": str(RETRY_AFTER),
+                }
+            },
+        },
+        "pull": [
+            {
+                "prefect.deployments.steps.set_working_directory": {
+                    "directory": str(file.resolve().parent)
+                }
+            }
+        ],
+    }
+    _write(file, described)
+    _prepare(pool, limits)
+    _deploy(file, described["name"])
+    return Deployed(
+        name=f"{build_flow.name}/{described['name']}",
+        file=str(file.resolve()),
+        pool=pool,
+        schedule=schedule.to_yaml(),
+        parameters=parameters,
+        limits=limits,
+    )
+
+
+def _write(file: Path, described: dict[str, Any]) -> None:
+    """Put a deployment into `prefect.yaml`, in the place of the one of its name if there is one."""
+    yaml = YAML()
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.width = 1000
+    try:
+        whole = yaml.load(file) if file.exists() else None
+    except YAMLError as error:
+        raise PrefdataError(
+            f"{file} cannot be read as YAML, and is left as it is: {error}"
+        ) from None
+    if whole is None:
+        whole = yaml.load("deployments: []")
+        whole.yaml_set_start_comment(HEAD)
+    standing = whole.get("deployments") if isinstance(whole, dict) else None
+    if not isinstance(whole, dict) or not isinstance(standing, list | None):
+        raise PrefdataError(
+            f"{file} is no prefect.yaml: expected is a mapping with a list `deployments`; name "
+            "another file with --file"
+        )
+    if standing is None:
+        standing = whole["deployments"] = []
+    at = [i for i, each in enumerate(standing) if each.get("name") == described["name"]]
+    if at:
+        standing[at[0]] = described
+    else:
+        standing.append(described)
+    aside = file.with_name(f"{file.name}.new")
+    with aside.open("w", encoding="utf-8") as out:
+        yaml.dump(whole, out)
+    os.replace(aside, file)
+
+
+def _prepare(pool: str, limits: Mapping[str, int]) -> None:
+    """The pool and the limits by tag, at the server."""
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_work_pool(pool)
+        except ObjectNotFound:
+            client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
+        for tag, most in limits.items():
+            client.create_concurrency_limit(tag=tag, concurrency_limit=most)
+
+
+def _deploy(file: Path, name: str) -> None:
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy"]
+    ran = subprocess.run(
+        [*command, "--prefect-file", file.name, "--name", name],
+        cwd=file.resolve().parent,
+        env={**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value() or ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if ran.returncode:
+        said = "\n".join((ran.stdout + ran.stderr).strip().splitlines()[-8:])
+        raise PrefdataError(f"Prefect did not deploy {name!r} of {file}:\n{said}")

@@ -1,0 +1,49 @@
+"""What `prefdata doctor` finds, as it finds it."""
+
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.padding import Padding
+
+from prefdata.doctor import Examination, Finding
+from prefdata.doctor.finding import State
+from prefdata.screen import write
+
+STYLES: dict[State, str] = {
+    "ok": "green", "absent": "dim", "warning": "yellow", "error": "bold red",
+}  # fmt: skip
+
+
+def teller(on: Console) -> Callable[[Finding], None]:
+    """What draws each finding on a line, under the name of its part."""
+    last = ""
+
+    def tell(finding: Finding) -> None:
+        nonlocal last
+        if finding.part != last:
+            on.print(*(() if not last else ("\n",)), write.text(finding.part, "bold"), sep="")
+            last = finding.part
+        state = write.text(f"  {finding.state:<8} ", STYLES[finding.state])
+        about = write.text(f"{finding.about:<16} ")
+        dim = "dim" if finding.state == "absent" else ""
+        on.print(state + about + write.text(finding.found, dim), soft_wrap=True)
+        if finding.do:
+            on.print(
+                Padding(
+                    write.text(finding.do, "cyan" if not dim else "dim"),
+                    (0, 0, 0, 28),
+                    expand=False,
+                )
+            )
+
+    return tell
+
+
+def draw_verdict(found: Examination, on: Console) -> None:
+    on.print()
+    n = sum(each.state == "error" for each in found.findings)
+    if found.is_fit:
+        on.print(write.text("a build can run here", "bold green"))
+    else:
+        what = "1 thing is" if n == 1 else f"{n} things are"
+        on.print(write.text(f"{what} in the way of a build", "bold red"))

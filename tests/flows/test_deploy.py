@@ -1,0 +1,234 @@
+"""A deployment is described in a file and deployed from it; a worker builds it, incrementally."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prefdata.errors import PrefdataError, RecipeError
+from tests.flows.test_build import N_PROMPTS, recipe, server  # noqa: F401
+
+pytest.importorskip("prefect")
+
+
+def read(file: Path) -> dict[str, Any]:
+    from ruamel.yaml import YAML
+
+    return YAML(typ="safe").load(file)
+
+
+@pytest.mark.slow
+def test_what_is_deployed_is_written_and_the_server_has_it(
+    server: str,  # noqa: F811
+    recipe: Path,  # noqa: F811
+    tmp_path: Path,
+):
+    from prefdata.flows.deploy import Schedule, deploy
+    from prefect.client.orchestration import get_client
+
+    file = tmp_path / "prefect.yaml"
+    file.write_text("# ours\nname: mine\ndeployments:\n  - name: other  # stays\n    tags: [a]\n")
+    for cron in ("0 3 * * *", "30 4 * * 1"):  # made, then updated
+        done = deploy(
+            str(recipe),
+            Schedule(cron=cron, timezone="Europe/Berlin"),
+            file=file,
+            data=tmp_path / "data",
+            limit=5,
+            budget=1.5,
+            model_limits={"judge": 2},
+        )
+        assert done.name == "prefdata-build/planted"
+    assert "# ours" in file.read_text()
+    assert "# stays" in file.read_text()
+    others, ours = read(file)["deployments"]
+    assert others == {"name": "other", "tags": ["a"]}
+    assert ours["schedules"] == [{"cron": "30 4 * * 1", "timezone": "Europe/Berlin"}]
+    wanted = {"recipe": str(recipe), "data": str(tmp_path / "data"), "limit": 5, "budget": 1.5}
+    assert ours["parameters"] == wanted
+    with get_client(sync_client=True) as client:
+        kept = client.read_deployment_by_name(done.name)
+        assert [str(each.schedule.cron) for each in kept.schedules] == ["30 4 * * 1"]
+        assert kept.parameters == wanted
+        assert kept.work_pool_name == "prefdata"
+        assert client.read_work_pool("prefdata").type == "process"
+        assert client.read_concurrency_limit_by_tag(*done.limits).concurrency_limit == 2
+
+
+def test_batches_of_requests_have_the_tag_of_their_model(
+    server: str,  # noqa: F811
+    recipe: Path,  # noqa: F811
+    tmp_path: Path,
+):
+    from prefdata.flows.build import build_flow
+    from prefect.client.orchestration import get_client
+
+    build_flow(str(recipe), data=str(tmp_path / "data"), changes=['name="tagged"'])
+    until = time.monotonic() + 60
+    tags: dict[str, set[str]] = {}
+    while time.monotonic() < until and not {"generate.sample", "annotate.pairwise"} <= tags.keys():
+        with get_client(sync_client=True) as client:
+            for run in client.read_task_runs(limit=200):
+                if found := re.fullmatch(r"([a-z_.]+): \d+ requests", run.name):
+                    tags.setdefault(found[1], set()).update(run.tags)
+        time.sleep(0.5)
+    assert tags["generate.sample"] >= {"model:@writer"}
+    assert tags["annotate.pairwise"] >= {"model:@judge"}
+    assert "model:@judge" not in tags["generate.sample"]
+
+
+@pytest.mark.parametrize(
+    ("cron", "zone"), [("0 3 * *", None), ("61 3 * * *", None), ("0 3 * * *", "Berlin"), ("", None)]
+)
+def test_a_schedule_that_is_none_is_told(cron: str, zone: str | None):
+    from prefdata.flows.deploy import Schedule
+
+    with pytest.raises(RecipeError, match="no schedule can be made of cron"):
+        Schedule(cron=cron, timezone=zone).to_yaml()
+
+
+def test_mistakes_are_found_before_anything_is_deployed(
+    server: str,  # noqa: F811
+    recipe: Path,  # noqa: F811
+    tmp_path: Path,
+):
+    from prefdata.flows.deploy import Schedule, deploy
+
+    file = tmp_path / "prefect.yaml"
+    nightly = Schedule(cron="0 3 * * *")
+    with pytest.raises(RecipeError, match=r"did you mean 'helpfulness'"):
+        deploy(str(recipe), nightly, file=file, changes=["stages.1.judge=helpfulnes"])
+    with pytest.raises(RecipeError, match="asks no model 'jury'; it asks judge, writer"):
+        deploy(str(recipe), nightly, file=file, model_limits={"jury": 1})
+    assert not file.exists()
+    for odd in ("deployments: {a: 1}", "- 1", "deployments: [", "just text"):
+        file.write_text(odd)
+        with pytest.raises(PrefdataError, match=r"prefect\.yaml"):
+            deploy(str(recipe), nightly, file=file)
+        assert file.read_text() == odd
+
+
+def test_without_a_server_the_command_says_how_to_have_one(
+    recipe: Path,  # noqa: F811
+    tmp_path: Path,
+):
+    ran = subprocess.run(
+        [sys.executable, "-m", "prefdata", "deploy", str(recipe), "--every", "6h", "--json"],
+        env={**os.environ, "PREFECT_HOME": str(tmp_path / "home"), "PREFECT_API_URL": ""},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 1, ran.stderr
+    assert "prefect server start" in json.loads(ran.stdout)["error"]
+    assert not (tmp_path / "prefect.yaml").exists()
+
+
+@contextmanager
+def running(command: list[str], log: Path, env: dict[str, str]) -> Iterator[None]:
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prefect", *command], stdout=out, stderr=out, env=env
+        )
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+@contextmanager
+def real_server(folder: Path) -> Iterator[dict[str, str]]:
+    """A Prefect server of its own process on loopback; the environment that reaches it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {
+        **os.environ,
+        "PREFECT_HOME": str(folder / "home"),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
+    }
+    command = ["server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with running(command, folder / "server.log", env):
+        until = time.monotonic() + 180
+        while True:
+            try:
+                with urllib.request.urlopen(f"{env['PREFECT_API_URL']}/health", timeout=5):
+                    break
+            except OSError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.5)
+        yield env
+
+
+def finished(env: dict[str, str], n: int, within: float) -> list[dict[str, Any]]:
+    """The first n runs of the server's deployments that completed, by their times."""
+    until = time.monotonic() + within
+    while True:
+        asked = urllib.request.Request(
+            f"{env['PREFECT_API_URL']}/flow_runs/filter",
+            data=b'{"sort": "START_TIME_ASC"}',
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            runs = json.load(answer)
+        failed = [run for run in runs if run["state_type"] in ("FAILED", "CRASHED")]
+        assert not failed, failed[0]["state"]
+        done = [run for run in runs if run["state_type"] == "COMPLETED"]
+        if len(done) >= n:
+            return done
+        assert time.monotonic() < until, [(run["name"], run["state_name"]) for run in runs]
+        time.sleep(1)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_scheduled_runs_ask_only_for_what_is_new(recipe: Path, tmp_path: Path):  # noqa: F811
+    """A real server and worker: two runs, prompts added between them, then one with nothing new."""
+    with real_server(tmp_path) as env:
+        command = [sys.executable, "-m", "prefdata", "deploy", str(recipe), "--every", "20s"]
+        said = subprocess.run(
+            [*command, "--set", "models.judge.malformed_rate=0", "--data", "data", "--json"],
+            env=env,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert json.loads(said.stdout)["pool"] == "prefdata"
+        with running(["worker", "start", "--pool", "prefdata"], tmp_path / "worker.log", env):
+            finished(env, 1, within=240)
+            first = versions(tmp_path / "data")
+            with (tmp_path / "prompts.jsonl").open("a") as out:
+                out.write('\n{"prompt": "Say something about a new number."}')
+            n = len(finished(env, 1, within=1))
+            finished(env, n + 3, within=400)  # one may have begun before the prompt was there
+    assert len(first) == 1
+    both = versions(tmp_path / "data")
+    assert len(both) == 2  # of at least four runs: nothing new is no new version
+    (new,) = [each for each in both if each not in first]
+    manifest = json.loads((new / "manifest.json").read_text())
+    assert manifest["tables"]["prompts"]["rows"] == N_PROMPTS + 1
+    asked = manifest["counts"]["requests"]
+    assert asked["asked"] == 3 + 3 * 2  # one prompt's: 3 completions, 3 pairs, both orders
+    assert asked["cached"] == N_PROMPTS * asked["asked"]
+
+
+def versions(data: Path) -> list[Path]:
+    return sorted(path.parent for path in data.glob("versions/planted/*/manifest.json"))

@@ -14,9 +14,9 @@ from prefdata.screen import write
 from prefdata.screen.summary import draw_partial
 from prefdata.tables import VALUES, Messages, written
 from prefdata.version import Version
-from prefdata.version.card import some_of_each, unscored
 from prefdata.version.diff import Diff
 from prefdata.version.samples import READ, sample_pairs, tally
+from prefdata.version.trust import some_of_each, unscored
 
 SIDE_BY_SIDE = 100  # columns from which chosen and rejected stand beside each other
 PROMPT_LINES = 6

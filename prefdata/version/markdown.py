@@ -44,3 +44,7 @@ def share(k: int, n: int) -> str:
         return ""
     low, high = wilson(k / n, float(n))
     return f"{number(k / n)} ({number(low)} to {number(high)})"
+
+
+def plural(n: int, name: str) -> str:
+    return f"{n:,} {name if n != 1 else name.removesuffix('s')}"

@@ -7,10 +7,10 @@ from scipy import stats
 from prefdata import tables, version
 from prefdata.export.binary import binary
 from prefdata.export.pairwise import pairwise
-from prefdata.version.card import unscored
 from prefdata.version.constitution import LONGEST, standing
 from prefdata.version.glance import agreement, first_preferred
 from prefdata.version.page import page
+from prefdata.version.trust import unscored
 
 MODEL = {"label": "m", "identity": "m@1", "options": {"temperature": 0.5}}
 

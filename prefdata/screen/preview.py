@@ -22,6 +22,7 @@ SIDE_BY_SIDE = 100  # columns from which chosen and rejected stand beside each o
 PROMPT_LINES = 6
 COMPLETION_LINES = 10
 MEASURES = 12
+DRIFT = 12
 REASON = 600  # characters of a rationale
 
 
@@ -217,3 +218,9 @@ def draw_diff(found: Diff, on: Console) -> None:
     for reason in found.reasons:
         first = f"{reason.first[0]}{', …' if reason.n > 1 else ''}"
         on.print(write.text(f"  {reason}  "), write.text(f"({first})", "dim"), sep="")
+    if found.drift:
+        on.print("\nhow the pairs moved as a whole")
+    for moved in found.drift[:DRIFT]:
+        on.print(write.text(f"  {moved}"))
+    if len(found.drift) > DRIFT:
+        on.print(write.text(f"  … {len(found.drift) - DRIFT} more: --json", "dim"))

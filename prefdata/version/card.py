@@ -16,7 +16,7 @@ import polars as pl
 from prefdata.tables import VALUES
 from prefdata.version.constitution import ABOUT, FIGURES, standing
 from prefdata.version.licences import conflicts, unstated
-from prefdata.version.markdown import grid, literal, plural
+from prefdata.version.markdown import code, grid, literal, plural
 from prefdata.version.page import has_page
 from prefdata.version.rationales import ABOUT as ABOUT_REASONS
 from prefdata.version.rationales import FIGURES as OF_REASONS
@@ -159,7 +159,7 @@ def _making(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> 
         rows = [[stage.get(word, "") for word in words] for stage in stages]
         parts.append(grid(("stage", "table", "in", "out", "dropped"), rows))
     nothing: Mapping[str, str] = counts.get("nothing_made", {})
-    parts += [f"`{stage}`: {why}." for stage, why in nothing.items()]
+    parts += [f"{code(stage)}: {literal(why)}." for stage, why in nothing.items()]
     if has_page(frames):
         parts.append(
             "`report.html` draws it: from prompts to pairs, how sure labels are, agreement, "
@@ -169,7 +169,8 @@ def _making(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> 
         why = frames["dropped"].group_by("stage", "table", "reason").len("n")
         why = why.sort(pl.col("n"), "stage", "table", "reason", descending=[True, *[False] * 3])
         why = why.head(REASONS_SHOWN).with_columns(
-            pl.Series("reason", [literal(each) for each in why["reason"].head(REASONS_SHOWN)])
+            pl.Series(name, [literal(each) for each in why[name].head(REASONS_SHOWN)])
+            for name in ("stage", "reason")
         )
         parts.append("Dropped:\n\n" + grid(why.columns, why.rows()))
     if manifest["quarantined"]:
@@ -186,10 +187,10 @@ def _sources(manifest: Mapping[str, Any]) -> str:
     licenses: Mapping[str, str] = manifest["licenses"]
     if not licenses:
         return "No licence was stated for its sources."
-    said = [f"`{source}` ({license})" for source, license in licenses.items()]
+    said = [f"{code(source)} ({literal(license)})" for source, license in licenses.items()]
     lines = [f"Sources: {', '.join(said)}."]
     if bare := unstated(manifest):
-        named = ", ".join(f"`{source}`" for source in bare)
+        named = ", ".join(map(code, bare))
         lines.append(f"> **No licence** is stated for {named}: ask before you pass it on.")
     lines += [f"> **Licences conflict.** {literal(each)}." for each in conflicts(manifest)]
     return "\n\n".join(lines)

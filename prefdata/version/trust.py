@@ -7,7 +7,7 @@ import polars as pl
 
 from prefdata.tables import VALUES
 from prefdata.version.glance import first_preferred, longer_preferred, principles_as_one
-from prefdata.version.markdown import grid, interval, number, plural
+from prefdata.version.markdown import grid, interval, literal, number, plural
 
 MEASURES_SHOWN = 40
 
@@ -15,7 +15,13 @@ MEASURES_SHOWN = 40
 def trust(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str:
     """What is unscored, the noise, the measures with their intervals, and what votes follow."""
     shares = [
-        (each["table"], each["annotator"], each["rows"], each["unscored"], f"{each['share']:.1%}")
+        (
+            each["table"],
+            literal(each["annotator"]),
+            each["rows"],
+            each["unscored"],
+            f"{each['share']:.1%}",
+        )
         for each in unscored(frames)
     ]
     parts: list[str] = []
@@ -28,11 +34,11 @@ def trust(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> st
         rows = [
             (
                 row["measure"],
-                row["subject"],
+                literal(row["subject"]),
                 number(row["value"]),
                 interval(row),
                 row["n"],
-                row["note"],
+                literal(row["note"] or ""),
             )
             for row in shown.to_dicts()
         ]
@@ -51,7 +57,13 @@ def _moved(frames: Mapping[str, pl.DataFrame]) -> list[str]:
         "the longer side": longer_preferred(frames),
     }
     rows = [
-        (each.of, what, f"{each.value:.1%}", " to ".join(f"{x:.1%}" for x in each.interval), each.n)
+        (
+            literal(each.of),
+            what,
+            f"{each.value:.1%}",
+            " to ".join(f"{x:.1%}" for x in each.interval),
+            each.n,
+        )
         for what, shares in counted.items()
         for each in shares
     ]

@@ -20,10 +20,11 @@ comparison that earlier draws have settled, which changes nothing. And principle
 a part of the comparisons once a test tells that they would not be kept; the chance that this drops
 one that would have been is at most `error` for each.
 
-The preset "lean" asks in fewer and shorter calls: it proposes at most three times as many as it
-votes on, asks about many principles at once, is told only the numbers of those that speak for a
-reply, and votes twice. Since the second draw turns the places round, what two draws agree on does
-not follow the place; three in random places stand the same way round in one of four comparisons.
+The preset "lean" asks in fewer and shorter calls. It asks a pair for six principles, but only until
+there are three times as many as it votes on; it puts many to the vote at once, is told only the
+numbers of those that speak for a reply, and votes twice. Since the second draw turns the places
+round, what two draws agree on does not follow the place; three in random places stand the same way
+round in one of four comparisons.
 
 Source: Findeis et al. 2024, "Inverse Constitutional AI: Compressing Preferences into Principles";
 prompts in our own words. Preset "paper" is that of its experiments, "current" that of its later
@@ -87,7 +88,7 @@ _BAD = "what is bad about the other reply that the preferred one does not do"
 PRESETS: Mapping[Preset, Search] = {
     "current": Search((_GENERAL,), 3, draws=3, per_call=40),
     "paper": Search((_GENERAL, _BAD), 2, draws=1, per_call=40),
-    "lean": Search((_GENERAL,), 3, draws=2, per_call=150, by_lists=True, spare=3.0),
+    "lean": Search((_GENERAL,), 6, draws=2, per_call=150, by_lists=True, spare=3.0),
 }
 _SYSTEM = "You find the rules by which somebody prefers one reply to another."
 # Comparisons before the first test; each later test is after twice as many.
@@ -136,7 +137,7 @@ def icai(
     embedder: one that embeds the principles; null: they are told apart by their words.
     preset: "current": one question a pair for three principles, three draws; "paper": two, one of
         them for what is bad about the other reply, for two principles each, and one draw; "lean":
-        one question as "current" and two draws, in fewer and longer calls.
+        one question for six and two draws, in fewer calls about more principles.
     held_out: the share of prompt groups that is kept aside, in [0, 1).
     apart: "group"; or "comparison", where a few prompts have all of them: single comparisons are
         then kept aside.

@@ -92,19 +92,20 @@ def votes(rules: dict[str, str], a: str, b: str, neither: str) -> dict[str, str]
     return made
 
 
-def proposals(chosen: str, other: str) -> dict[str, list[str]]:
+def proposals(chosen: str, other: str, n: int) -> dict[str, list[str]]:
+    """Rules about n of the words that only the chosen one has, the first of one random order."""
     only = sorted(words(chosen) - words(other))
     random.Random(chosen).shuffle(only)
-    return {"principles": [planted.rule(word) for word in only[:3]] or ["Select the reply."]}
+    return {"principles": [planted.rule(word) for word in only[:n]] or ["Select the reply."]}
 
 
 def answers(body: dict[str, Any]) -> str:
     """What the planted annotator says to either of the two."""
     text = "\n".join(message["content"] for message in body["messages"])
     if found := re.search(
-        r"Selected sample:\n(.*)\n\nOther sample:\n(.*)\n\nGiven", text, re.DOTALL
+        r"Selected sample:\n(.*)\n\nOther sample:\n(.*)\n\nGiven.*Reply with (\d+)", text, re.DOTALL
     ):
-        return json.dumps(proposals(*found.groups()))
+        return json.dumps(proposals(found[1], found[2], int(found[3])))
     if found := re.search(
         r"Sample A:\n(.*)\n\nSample B:\n(.*)\n\nGiven.*?\n({.*?})\n", text, re.DOTALL
     ):
@@ -112,10 +113,10 @@ def answers(body: dict[str, Any]) -> str:
         said = votes(rules, found[1], found[2], "None")
         return "{" + ", ".join(f'{name}: "{vote}"' for name, vote in said.items()) + "}"
     _, one, other = re.findall(r"```\n(.*?)\n```", text, re.DOTALL)
-    if "Preferred reply:" in text:
-        return json.dumps(proposals(one, other))
-    rules = dict(re.findall(r"^(\d+)\. (.*)$", text, re.MULTILINE))
     schema = body["response_format"]["json_schema"]["schema"]
+    if "Preferred reply:" in text:
+        return json.dumps(proposals(one, other, schema["properties"]["principles"]["maxItems"]))
+    rules = dict(re.findall(r"^(\d+)\. (.*)$", text, re.MULTILINE))
     return planted.written(votes(rules, one, other, "N/A"), schema)
 
 

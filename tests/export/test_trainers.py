@@ -1,9 +1,9 @@
 """What trainers themselves make of our files: prompt, chosen and rejected as their own data code
 hands them to a model, text for text, with no column mapped by hand.
 
-Each trainer has an environment of its own with what its data code imports; `make trainers` makes
-them all and runs this, and PREFDATA_OPENRLHF, PREFDATA_LLAMAFACTORY, PREFDATA_AXOLOTL,
-PREFDATA_NEMO_RL and PREFDATA_VERL name other interpreters.
+Each trainer has an environment of its own with what its data code imports, without engines: `make
+test-trainers` makes them all (2 GB each) and runs this. PREFDATA_OPENRLHF, PREFDATA_LLAMAFACTORY,
+PREFDATA_AXOLOTL, PREFDATA_NEMO_RL and PREFDATA_VERL name other interpreters.
 """
 
 import json
@@ -49,6 +49,7 @@ ASKED = [
 SAID = [
     ("Yes.\n\n- one\n- two", "No {idea}"), ("漢字 🙂", "Grüße"), (CALL, "I guess."),
     ("<|not a token|>", "{% raw %}"), ("A long answer. " * 20, "short"),
+    ("ends in room  \n", "\n\n  begins in room"),
 ]  # fmt: skip
 EARLIER = [
     [], [("system", "Be kind.\nAlways.")],
@@ -84,9 +85,10 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def understood(trainer: str, versions: dict[str, Path], work: Path) -> dict:
     name = f"PREFDATA_{trainer.upper()}"
-    python = os.environ.get(name) or f".trainers/{trainer}/bin/python"
-    if not Path(python).exists():
-        pytest.skip(f"{name} names no interpreter that has {trainer}; make trainers makes one")
+    own = Path(__file__).parents[2] / f".venv-{trainer}" / "bin" / "python"
+    python = Path(os.environ.get(name) or own)
+    if not python.exists():
+        pytest.skip(f"{name} names no interpreter that has {trainer}; make test-trainers makes one")
     offline = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "CUDA_VISIBLE_DEVICES": "", **QUIET}
     command = [python, SCRIPT, trainer, versions["chat"], versions["plain"], work]
     ran = subprocess.run(
@@ -105,7 +107,11 @@ def chatml(turns, *, asks: bool = False) -> str:
     return text + "<|im_start|>assistant\n" if asks else text
 
 
-def expected(version: Path, split: str) -> list[dict]:
+def trimmed(turns) -> list[dict]:
+    return [{**turn, "content": turn["content"].strip()} for turn in turns]
+
+
+def expected(version: Path, split: str, told=list) -> list[dict]:
     """Prompt, chosen and rejected as ChatML, by the version's own tables."""
     table = {
         name: pl.read_parquet(version / f"{name}.parquet")
@@ -116,8 +122,10 @@ def expected(version: Path, split: str) -> list[dict]:
     pairs = table["pairs"].filter(split=split).sort("pair_id")
     rows = []
     for pair in pairs.rows(named=True):
-        prompt = asked[pair["prompt_id"]]
-        sides = {side: chatml(prompt + said[pair[f"{side}_id"]]) for side in ("chosen", "rejected")}
+        prompt = told(asked[pair["prompt_id"]])
+        sides = {
+            side: chatml(prompt + told(said[pair[f"{side}_id"]])) for side in ("chosen", "rejected")
+        }
         rows.append({"prompt": chatml(prompt, asks=True), **sides, "margin": pair["margin"]})
     return rows
 
@@ -158,7 +166,7 @@ def test_llamafactory_reads_our_info_and_rows(versions, tmp_path):
 def test_axolotl_reads_our_config_and_rows(versions, tmp_path):
     found = understood("axolotl", versions, tmp_path)
     for name, split in (("dpo", "train"), ("test", "test")):
-        wanted = expected(versions["chat"], split)
+        wanted = expected(versions["chat"], split, trimmed)
         order = sorted(range(len(wanted)), key=lambda at: wanted[at]["prompt"])
         told = sorted(found[name], key=lambda row: row["prompt"])  # it shuffles
         same(told, [wanted[at] for at in order], "prompt", "chosen", "rejected")

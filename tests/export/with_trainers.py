@@ -129,7 +129,7 @@ def llamafactory(version: Path, plain: Path, work: Path, tokenizer) -> dict:
 
 
 def axolotl(version: Path, plain: Path, work: Path, tokenizer) -> dict:
-    """prepare_preference_datasets, by the config beside the rows."""
+    """prepare_preference_datasets, by the config beside the rows; the template trims."""
     import os
 
     import yaml
@@ -141,8 +141,10 @@ def axolotl(version: Path, plain: Path, work: Path, tokenizer) -> dict:
     config |= {
         "base_model": str(work / "model"), "tokenizer_config": str(work / "model"),
         "sequence_len": 4096, "dataset_prepared_path": str(work / "prepared"),
-        "dataset_num_proc": 1, "chat_template": "tokenizer_default", "is_preprocess": True,
+        "dataset_num_proc": 1, "is_preprocess": True,
     }  # fmt: skip
+    trims = CHATML.replace("message['content']", "message['content'] | trim")
+    config |= {"chat_template": "jinja", "chat_template_jinja": trims}
     train, test = prepare_preference_datasets(config, tokenizer)
 
     def read(rows) -> list[dict]:

@@ -95,7 +95,7 @@ def binary(
     if format == "standard":
         rows = plain(rows, "prompt", "completion", where="export.binary")
     elif tool_calls == "fields":
-        rows = as_fields(rows, "prompt", "completion")
+        rows = as_fields(rows, "prompt", "completion", where="export.binary")
     return Rows(rows)
 
 

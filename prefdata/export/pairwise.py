@@ -47,7 +47,8 @@ def pairwise(
 
     `policy` is which pairs of a prompt have a row: "all", the one of the "widest" margin, or one at
     "random" by `seed`. `ties` "drop" leaves out pairs whose soft label is 1/2. With `tool_calls`
-    "fields" messages have a field `tool_calls`; else what they call is text in their content.
+    "fields" messages have a field `tool_calls` and rows a column `tools`, where there are some, as
+    TRL reads them; else what is called and offered is text in the messages.
 
     Raises `RecipeError` for a column that no pair's score has the name of, or several models gave.
 
@@ -64,7 +65,7 @@ def pairwise(
     if format == "standard":
         rows = plain(rows, "prompt", "chosen", "rejected", where="export.pairwise")
     if format == "conversational" and tool_calls == "fields":
-        rows = as_fields(rows, "prompt", "chosen", "rejected")
+        rows = as_fields(rows, "prompt", "chosen", "rejected", where="export.pairwise")
     if not explicit_prompt:
         rows = rows.drop("prompt")
     if rows["margin"].null_count() == rows.height:

@@ -4,7 +4,7 @@ import json
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefdata import tables
@@ -61,6 +61,7 @@ def exported(made, **options):
     return pairwise(made["prompts"], made["completions"], as_pairs(made["votes"]), **options)
 
 
+@settings(max_examples=40)
 @given(st.sampled_from(["", "I add.", "Two\nlines"]), CALLS)
 def test_what_is_called_comes_back_as_it_was(tmp_path_factory, content, named):
     folder = tmp_path_factory.mktemp("calls")
@@ -134,6 +135,26 @@ def test_tools_are_asked_with_and_come_back_as_a_column(tmp_path, system, as_jso
         sources = Sources.model_validate({"pairs": {"path": f"again{at}.jsonl"}})
         again = read(sources, tmp_path, strict=True).tables
         assert again["prompts"]["prompt_id"].to_list() == made["prompts"]["prompt_id"].to_list()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '<tool_call>\n{"name": 3, "arguments": {}}\n</tool_call>',
+        "<tool_call>\n[1]\n</tool_call>",
+        '<tool_call>\n{"name": "a"}\n</tool_call>',
+        "<tool_call>\nnot json\n</tool_call>",
+        '<tool_call>\n{"name": "a",\n"arguments": {}}\n</tool_call>',
+        '<tool_call>\n{"name": "a", "arguments": {}}\n</tool_call> and more',
+        "\n</tool_call>",
+        "<tool_call>\n</tool_call>",
+        "<tool_call>\nx\n</tool_call>\n" * 50_000 + "<",
+    ],
+)
+def test_what_a_model_wrote_that_is_no_call_stays_text(tmp_path, content):
+    made = imported(tmp_path, row_of(content, []))
+    [row] = exported(made, tool_calls="fields").rows(named=True)
+    assert row["chosen"][0] == {"role": "assistant", "content": content, "tool_calls": None}
 
 
 def test_the_same_words_with_other_tools_are_another_prompt(tmp_path):

@@ -26,6 +26,7 @@ import polars as pl
 from prefdata.errors import TableError
 
 ToolCalls = Literal["text", "fields"]
+NO_FIELDS = 'plain strings have no fields; use tool_calls = "text" or format = "conversational"'
 FUNCTION = pl.Struct({"name": pl.String, "arguments": pl.String})
 CALLS = pl.List(pl.Struct({"type": pl.String, "function": FUNCTION}))
 CALLING = pl.List(pl.Struct({"role": pl.String, "content": pl.String, "tool_calls": CALLS}))

@@ -9,15 +9,9 @@ from prefdata.export._tool_calls import offering
 from prefdata.sources.chunk import Cells, Chunk
 from prefdata.sources.columns import settle, texts
 from prefdata.sources.conversations import disordered, shared_prompts, shared_text
+from prefdata.sources.kinds import LabelSource, PairSource, VoteSource
 from prefdata.sources.labels import FROM, ranks_of, ratings_of, samples_of, votes_of
-from prefdata.sources.spec import (
-    ABOUT_PROMPT,
-    CONVERSATIONS,
-    LabelSource,
-    PairSource,
-    SourceSpec,
-    VoteSource,
-)
+from prefdata.sources.spec import ABOUT_PROMPT, CONVERSATIONS, SourceSpec
 from prefdata.tables import completion_ids, conversations, prompt_ids, said, schema
 
 SIDES: Mapping[str, Sequence[str]] = {

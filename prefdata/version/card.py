@@ -66,14 +66,17 @@ def _metadata(manifest: Mapping[str, Any]) -> str:
     size = next((name for upto, name in SIZES.items() if rows < upto), "1B<n<10B")
     lines = ["---", f"pretty_name: {json.dumps(manifest['name'])}", *_license(manifest)]
     lines += ["size_categories:", f"- {size}", "tags:", "- preference", "- prefdata"]
-    if exports:
+    # `datasets` loads no view of which the card names a split without rows
+    held = {view: [s for s, n in each["splits"].items() if n] for view, each in exports.items()}
+    held = {view: splits for view, splits in held.items() if splits}
+    if held:
         lines.append("configs:")
-    for at, (view, each) in enumerate(exports.items()):
+    for at, (view, splits) in enumerate(held.items()):
         lines.append(f"- config_name: {json.dumps(view)}")
         if at == 0:
             lines.append("  default: true")
         lines.append("  data_files:")
-        for split in each["splits"]:
+        for split in splits:
             lines.append(f"  - split: {split}")
             lines.append(f"    path: {json.dumps(f'{view}/{split}/*.arrow')}")
     return "\n".join([*lines, "---"])
@@ -87,7 +90,9 @@ def _license(manifest: Mapping[str, Any]) -> list[str]:
         return [f"license: {said[0]}"]
     if all(each in LICENSES for each in said):
         return ["license:", *(f"- {each}" for each in said)]
-    return ["license: other", f"license_name: {json.dumps(' and '.join(said))}"]
+    # an identifier of one's own, for which the Hub takes no spaces
+    name = re.sub(r"[^a-z0-9.]+", "-", " and ".join(said)).strip("-")
+    return ["license: other", f"license_name: {json.dumps(name)}"]
 
 
 def _partial(manifest: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ import polars as pl
 
 from prefdata.tables import written
 from prefdata.version import charts
-from prefdata.version.charts import number, said
+from prefdata.version.charts import named, number, said
 from prefdata.version.constitution import ABOUT, FIGURES, Standing, standing
 from prefdata.version.distributions import Distribution, Floats, distributions
 from prefdata.version.glance import agreement, first_preferred, longer_preferred
@@ -27,7 +27,7 @@ Manifest = Mapping[str, Any]
 
 MOST_SCORES = 24
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-PAIRS = 24
+PAIRS, VOTES = 24, 40  # pairs, and votes on each, that are shown
 TEXT, REASON = 4000, 600  # characters of a text and of a reason that are shown
 REASONS = 12
 HEAD = (
@@ -248,8 +248,8 @@ def _score(each: Distribution) -> str:
     rows = [("in this version", each.kept), ("dropped", each.dropped)]
     drawn = charts.histogram(each.score, each.kept, each.dropped)
     return (
-        f'<h3><code>{said(each.score)}</code></h3><div class="faint small">of each '
-        f"{said(each.subject)}{said(by)}</div>{drawn}"
+        f'<h3><code>{named(each.score)}</code></h3><div class="faint small">of each '
+        f"{each.subject}{named(by)}</div>{drawn}"
         f"{_quantiles([row for row in rows if len(row[1])])}"
     )
 
@@ -313,14 +313,17 @@ def _pair(pair: Mapping[str, Any], at: int, n: int) -> str:
     label += f" ({fell})" if fell else ""
     before = f'<label for="pair{at - 1}">previous</label>' if at else "<span></span>"
     after = f'<label for="pair{at + 1}">next</label>' if at + 1 < n else "<span></span>"
-    votes = "".join(_vote(vote) for vote in pair["votes"])
+    votes = "".join(_vote(vote) for vote in pair["votes"][:VOTES])
+    if (more := len(pair["votes"]) - VOTES) > 0:
+        votes += f'<li class="faint">{more:,} more are in <code>votes.parquet</code></li>'
     told = f'<ul class="votes">{votes}</ul>' if votes else "<p>none</p>"
     reasons = "".join(_reason(each) for each in pair["rationales"])
     why = f'<h3>Why</h3><ul class="votes">{reasons}</ul>' if reasons else ""
     joint = "The two answer different prompts."
     prompt = joint if pair["prompt"] is None else _text(pair["prompt"])
     sides = "".join(
-        f'<div><h3>{side.capitalize()}</h3><div class="text {side}">{_text(pair[side])}</div></div>'
+        f"<div><h3>{side.capitalize()}</h3>"
+        f'<div class="text {side}" dir="auto">{_text(pair[side])}</div></div>'
         for side in ("chosen", "rejected")
     )
     checked = "" if at else " checked"
@@ -329,7 +332,7 @@ def _pair(pair: Mapping[str, Any], at: int, n: int) -> str:
         f'<input type="radio" name="pair" {named}>\n'
         f'<article><div class="turn">{before}<span>{at + 1} of {n}</span>{after}</div>'
         f'<p class="faint small">pair {said(pair["pair_id"])}: {said(label)}</p>'
-        f'<h3>Prompt</h3><div class="text">{prompt}</div>'
+        f'<h3>Prompt</h3><div class="text" dir="auto">{prompt}</div>'
         f'<div class="sides">{sides}</div>{why}<h3>Votes</h3>{told}</article>'
     )
 
@@ -337,8 +340,8 @@ def _pair(pair: Mapping[str, Any], at: int, n: int) -> str:
 def _vote(vote: Mapping[str, Any]) -> str:
     """Who said what, and why; a reason is a text of a model or a person."""
     why = said(_cut(vote["rationale"] or vote["unscored"] or "", REASON))
-    reason = f'<div class="small">{why}</div>' if why else ""
-    whose = said(f"{vote['annotator']} on {vote['criterion']}")
+    reason = f'<div class="small" dir="auto">{why}</div>' if why else ""
+    whose = named(f"{vote['annotator']} on {vote['criterion']}")
     return f"<li><b>{said(vote['says'])}</b> by {whose}{reason}</li>"
 
 

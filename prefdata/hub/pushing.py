@@ -26,7 +26,8 @@ Told = Callable[[int, int], None]  # how many bytes are sent, of how many
 Again = Callable[[str, float], None]  # why it is tried again, and in how many seconds
 
 
-def _silent(*_: Any) -> None: ...
+def _silent(*_: Any) -> None:
+    """Nobody listens."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,9 @@ def plan(
 ) -> Plan:
     """What is lacking of a version in a repository, and whether it may go there; changes nothing.
 
-    The tags are the version's id and `tag`. `allow`, `personal_level` and `region` are those of
-    `inspected`. `PushError` if the repository cannot be looked at.
+    Where nothing is to be sent, nothing is inspected. The tags are the version's id and `tag`.
+    `allow`, `personal_level` and `region` are those of `inspected`. `PushError` if the repository
+    cannot be looked at.
     """
     verify(version.path)
     repository = Repository(repo)
@@ -99,7 +101,9 @@ def plan(
         lacking = difference(version, repository, tags, private=private)
     except Passing as error:
         raise PushError(f"{error}; nothing was changed") from None
-    found, refusals = inspected(version, allow, personal_level, region)
+    found, refusals = (
+        inspected(version, allow, personal_level, region) if lacking.send else ([], [])
+    )
     refusals += lacking.refusals
     if not repository.has_token:
         refusals.append("HF_TOKEN is not set; give it a token of the Hub that may write")
@@ -140,6 +144,8 @@ def _lacking(planned: Plan) -> Difference:
     lacking = difference(planned.version, where, planned.tags, private=planned.private)
     if lacking.refusals:
         raise PushError("; ".join(lacking.refusals))
+    if lacking.send and not planned.difference.send:  # and so nothing was inspected
+        raise PushError(f"{where.name} lost files while it was looked at; push again")
     return lacking
 
 

@@ -109,8 +109,9 @@ class SourceSpec(BaseModel):
         if not spec.get("name") and isinstance(where, str):
             last = PurePath(where).name
             spec["name"] = (last.split(".")[0] if spec.get("path") else last) or last
-        if isinstance(spec.get("group"), str):
-            spec["columns"] = {**spec.get("columns", {}), "group": spec["group"]}
+        named = spec.get("columns", {})
+        if isinstance(spec.get("group"), str) and isinstance(named, Mapping):
+            spec["columns"] = {**named, "group": spec["group"]}
         return spec
 
     @model_validator(mode="after")
@@ -159,8 +160,11 @@ class SourceSpec(BaseModel):
 
     @property
     def known(self) -> tuple[str, ...]:
-        """The names of the columns that a source of this kind may have."""
-        return (*self.needs, *self.takes)
+        """The names of the columns that a source of this kind may have.
+
+        `tools`, those that may be called, become part of the prompt.
+        """
+        return (*self.needs, *self.takes, "tools")
 
     @property
     def bounds(self) -> tuple[float, float]:

@@ -56,6 +56,8 @@ th, td { text-align: right; padding: 0.2rem 0.8rem 0.2rem 0; border-bottom: 1px 
   white-space: nowrap; vertical-align: top; }
 th { font-weight: 600; } th:first-child, td:first-child, .said { text-align: left; }
 td:first-child, td.said { white-space: pre-wrap; min-width: 7rem; }
+table.figures { width: 100%; }
+table.figures th { white-space: normal; overflow-wrap: normal; }
 table.matrix th:first-child { min-width: 6rem; }
 table.matrix td { padding: 0.35rem 0.5rem; text-align: center; border: 1px solid var(--paper); }
 table.matrix th { padding: 0.2rem 0.5rem; max-width: 12rem; border: 0; vertical-align: middle;
@@ -79,7 +81,11 @@ table.matrix th { padding: 0.2rem 0.5rem; max-width: 12rem; border: 0; vertical-
   .row { grid-template: "name end" "bar bar" / 1fr auto; padding: 0.35rem 0; }
   .row.long { grid-template: "name" "end" "bar" / 1fr; }
   .row.long > :last-child { text-align: left; }
-  table.matrix th { max-width: 7rem; } }
+  table.matrix th { max-width: 7rem; }
+  table.figures tr { display: grid; grid-template-columns: repeat(5, 1fr); }
+  table.figures :is(th, td) { white-space: normal; border: 0; font-size: 0.8rem; }
+  table.figures :is(th, td):first-child { grid-column: 1 / -1; font-size: 0.9rem; }
+  table.figures tr { border-bottom: 1px solid var(--line); } }
 """
 
 

@@ -5,7 +5,7 @@ what moves votes beside quality, how noisy labels are, scores, cost, and pairs t
 has no script and fetches nothing; texts of models are shown and never obeyed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -90,7 +90,7 @@ def _opening(manifest: Manifest, frames: Frames) -> str:
         facts += [("principles voted on", f"{principles:,}")] if principles else []
     for view, shape in manifest.get("exports", {}).items():
         facts.append((f"rows of {view}", f"{sum(shape['splits'].values()):,}"))
-    cells = "".join(f"<li><b>{n}</b>{said(name)}</li>" for name, n in facts)
+    cells = "".join(f"<li><b>{n}</b>{said(name).replace('_', '_<wbr>')}</li>" for name, n in facts)
     return f'{described}<ul class="facts">{cells}</ul>'
 
 
@@ -140,7 +140,8 @@ def _labels(frames: Frames) -> str:
         return ""
     unsure = pairs.filter(pl.col("soft_label") < 0.6).height
     drawn = "<h3>Soft label, P(chosen preferred)</h3>"
-    drawn += charts.histogram("soft_label", pairs["soft_label"].to_numpy())
+    if pairs["soft_label"].n_unique() > 1:
+        drawn += charts.histogram("soft_label", pairs["soft_label"].to_numpy())
     drawn += _quantiles([("soft label", pairs["soft_label"].to_numpy())])
     margins = pairs["margin"].drop_nulls()
     if margins.len():
@@ -208,24 +209,41 @@ def _constitution(principles: Sequence[Standing]) -> str:
     """The principles as a table, each with what shows it under its figures."""
     if not principles:
         return ""
-    head = "".join(f"<th>{said(each)}</th>" for each in ("principle", *FIGURES))
-    rows: list[str] = []
+    rows: list[tuple[str, Sequence[Any]]] = []
     for each in principles:
-        figures = "".join(f"<td>{said(figure)}</td>" for figure in each.figures)
         shown = "".join(
             f'<br><span class="faint">{kind}: {said(one)} <em>over</em> {said(other)}</span>'
             for kind, (one, other) in each.examples.items()
         )
-        text = f"{each.rank}. {said(each.principle)}{shown}"
-        rows.append(f'<tr><td class="said">{text}</td>{figures}</tr>')
-    drawn = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    return _section("Constitution", f'<div class="wide">{drawn}</div>', said(ABOUT))
+        rows.append((f"{each.rank}. {said(each.principle)}{shown}", each.figures))
+    return _section("Constitution", _figures(("principle", *FIGURES), rows), said(ABOUT))
+
+
+def _figures(head: Sequence[str], rows: Iterable[tuple[str, Sequence[Any]]]) -> str:
+    """A table of what is drawn already, with the figures of each."""
+    top = "".join(f"<th>{said(each)}</th>" for each in head)
+    body = "".join(
+        f'<tr><td class="said">{drawn}</td>'
+        + "".join(f"<td>{_figure(each)}</td>" for each in figures)
+        + "</tr>"
+        for drawn, figures in rows
+    )
+    return (
+        f'<div class="wide"><table class="figures"><thead><tr>{top}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _figure(value: Any) -> str:
+    """A figure with its interval, if it has one, under it: tables of many stay on the screen."""
+    figure, parted, interval = said(value).partition(" (")
+    return f'{figure}<br><span class="faint small">{interval[:-1]}</span>' if parted else figure
 
 
 def _rationales(found: Sequence[Kept]) -> str:
     if not found:
         return ""
-    drawn = charts.table(("kind", *OF_REASONS), [(each.kind, *each.figures) for each in found])
+    drawn = _figures(("kind", *OF_REASONS), [(said(each.kind), each.figures) for each in found])
     drawn += "".join(
         f'<h3>{said(each.kind)}, for example</h3><div class="text">{said(each.example)}</div>'
         for each in found

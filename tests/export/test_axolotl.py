@@ -23,6 +23,7 @@ def test_its_config_trains_on_train_and_tests_on_test(world):
     assert "path: train.jsonl" in before
     assert "path: test.jsonl" in after
     assert "test_datasets" not in beside({"train": rows})["axolotl.yml"]
+    assert "test_datasets" not in beside({"train": rows, "test": rows.clear()})["axolotl.yml"]
 
 
 def saying(made, *texts):

@@ -36,10 +36,13 @@ EXPORTS = {
         'name = "llamafactory-kto"\nuse = "export.llamafactory"\nof = "completions"',
         'name = "nemo-rl"\nuse = "export.nemo_rl"',
         'name = "nemo-rl-lists"\nuse = "export.nemo_rl"\nof = "lists"', 'use = "export.verl"',
+        'use = "export.pairwise"',
+        'name = "fields"\nuse = "export.pairwise"\ntool_calls = "fields"',
     ],
     "plain": ['use = "export.verl"\nof = "pairs"'],
 }  # fmt: skip
 CALL = 'I look.\n<tool_call>\n{"name": "find", "arguments": {"of": "Zürich"}}\n</tool_call>'
+FIND = {"type": "function", "function": {"name": "find", "description": "Größe {x}"}}
 # Prompts, and what is said to them: texts that a template, a format or a shell could break.
 ASKED = [
     "What is {brace} and {{more}}?", "Two\nlines\n\nand a gap", "Größe, 漢字, 🙂 and \u200b?",
@@ -65,7 +68,8 @@ def votes(*, plain: bool) -> list[dict]:
         role = "tool" if earlier[-1:] == [("assistant", CALL)] else "user"
         turns = [{"role": who, "content": text} for who, text in [*earlier, (role, asked)]]
         good, bad = SAID[at % len(SAID)]
-        rows.append({"prompt": turns, "completion_a": good, "completion_b": bad,
+        tools = [] if plain or at % 3 else [FIND]
+        rows.append({"prompt": turns, "tools": tools, "completion_a": good, "completion_b": bad,
                      "annotator": "human:u", "preference": 1.0})  # fmt: skip
     return rows
 
@@ -195,9 +199,34 @@ def test_verl_reads_pairs_of_texts_and_prompts(versions, tmp_path):
         for vote in votes(plain=True)
     }
     assert set(pairs.select("prompt", "chosen", "rejected").rows()) <= words
-    asked = {json.dumps(vote["prompt"]) for vote in votes(plain=False)}
+    known = pl.read_parquet(versions["chat"] / "prompts.parquet")["prompt"].to_list()
     prompts = found["prompts"]
     assert len(prompts) > 10
-    assert {json.dumps(row["raw_prompt"]) for row in prompts} <= asked
+    assert all(row["raw_prompt"] in known for row in prompts)
     assert all(row["reward_model"]["style"] == "model" for row in prompts)
     assert len({row["index"] for row in prompts}) == len(prompts)
+
+
+def test_trl_reads_calls_and_tools_as_text_and_as_fields(versions, tmp_path):
+    found = understood("trl", versions, tmp_path)
+    train = expected(versions["chat"], "train")
+    same(found["text"], train, "prompt", "chosen", "rejected")
+    assert len(found["fields"]) == len(train)
+    offered = "<tools>\n" + json.dumps([FIND], ensure_ascii=False) + "\n</tools>"
+    called = '<tool_call>\n{"name": "find", "arguments": {"of": "Zürich"}}\n</tool_call>'
+    n_tools = n_calls = 0
+    for fields, text in zip(found["fields"], train, strict=True):
+        for side in ("prompt", "chosen", "rejected"):
+            wanted = text[side].replace("\n" + called, '<call>find {"of": "Zürich"}</call>')
+            n_calls += wanted != text[side]
+            if offered in wanted:
+                n_tools += 1
+                alone = f"<|im_start|>system\n{offered}<|im_end|>\n"
+                wanted = wanted.replace(alone, "").replace("\n" + offered, "")
+                head, rest = fields[side].split("</tools>\n", 1)
+                assert json.loads(head.removeprefix("<tools>")) == [FIND]
+                assert rest.removesuffix("\n") == wanted.removesuffix("\n")
+            else:
+                assert fields[side].removesuffix("\n") == wanted.removesuffix("\n")
+    assert n_tools > 5
+    assert n_calls > 5

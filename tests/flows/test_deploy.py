@@ -14,6 +14,7 @@ import pytest
 from prefdata.errors import PrefdataError, RecipeError
 from tests.flows.scheduled import finished, real_server, running
 from tests.flows.test_build import N_PROMPTS, recipe, server  # noqa: F401
+from tests.hub.server import OWNER, TOKEN, Hub
 
 pytest.importorskip("prefect")
 
@@ -82,6 +83,28 @@ def test_batches_of_requests_have_the_tag_of_their_model(
     assert tags["generate.sample"] >= {"model:@writer"}
     assert tags["annotate.pairwise"] >= {"model:@judge"}
     assert "model:@judge" not in tags["generate.sample"]
+
+
+@pytest.mark.slow
+def test_a_build_is_pushed_and_pushed_again_changes_nothing(
+    server: str,  # noqa: F811
+    recipe: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    import huggingface_hub.constants
+    from prefdata.flows.build import build_flow
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+    with Hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        for _ in range(2):
+            built = build_flow(str(recipe), data=str(tmp_path / "data"), push=f"{OWNER}/planted")
+        repo = hub.repos[f"{OWNER}/planted"]
+    assert repo.private
+    assert repo.tags == {built["id"]: repo.heads[-1]}
+    assert "pairwise" in {path.split("/")[0] for path in repo.trees[repo.heads[-1]]}
 
 
 @pytest.mark.parametrize(

@@ -297,6 +297,19 @@ def test_somebody_commits_in_between(hub, made):
     assert files(hub, version.id) == {**written(version), "LICENSE": b"mine"}
 
 
+def test_nothing_is_sent_that_was_not_inspected(hub, made):
+    version = made()
+    push(version, REPO)
+    planned = plan(version, REPO, tag="v1")
+    assert not planned.difference.send
+    hub.repos.clear()
+    hub.make(REPO)
+    hub.fault("/tag/", "503", times=1)
+    with pytest.raises(PushError, match="lost files"):
+        carry_out(planned)
+    assert files(hub) == {}
+
+
 def test_a_repository_of_another_dataset_is_refused(hub, made):
     push(made(), REPO)
     with pytest.raises(PushError, match="holds versions of mini, not of other"):

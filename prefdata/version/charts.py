@@ -58,9 +58,9 @@ th { font-weight: 600; } th:first-child, td:first-child, .said { text-align: lef
 td:first-child, td.said { white-space: pre-wrap; min-width: 7rem; }
 table.figures { width: 100%; }
 table.figures th { white-space: normal; overflow-wrap: normal; }
-table.matrix th:first-child { min-width: 6rem; }
+table.matrix th:first-child { min-width: 14rem; }
 table.matrix td { padding: 0.35rem 0.5rem; text-align: center; border: 1px solid var(--paper); }
-table.matrix th { padding: 0.2rem 0.5rem; max-width: 12rem; border: 0; vertical-align: middle;
+table.matrix th { padding: 0.2rem 0.5rem; max-width: 18rem; border: 0; vertical-align: middle;
   white-space: normal; }
 .cell { background: color-mix(in srgb, var(--kept) calc(var(--v) * 60%), transparent); }
 .pager > input { position: absolute; opacity: 0; }
@@ -76,12 +76,12 @@ table.matrix th { padding: 0.2rem 0.5rem; max-width: 12rem; border: 0; vertical-
   border-bottom: 1px solid var(--line); } .votes div { white-space: pre-wrap; }
 .chosen { border-top: 4px solid var(--good); } .rejected { border-top: 4px solid var(--bad); }
 @media (max-width: 40rem) { .sides { grid-template-columns: 1fr; } .text { max-height: 16rem; }
-  table, .row { font-size: 0.9rem; } th, td { padding-right: 0.5rem; }
-  td:first-child { min-width: 5rem; }
+  table { font-size: 0.8rem; } .row { font-size: 0.9rem; } th, td { padding-right: 0.4rem; }
+  td:first-child, td.said { min-width: 4rem; }
   .row { grid-template: "name end" "bar bar" / 1fr auto; padding: 0.35rem 0; }
   .row.long { grid-template: "name" "end" "bar" / 1fr; }
   .row.long > :last-child { text-align: left; }
-  table.matrix th { max-width: 7rem; }
+  table.matrix th, table.matrix th:first-child { min-width: 0; max-width: 7rem; }
   table.figures tr { display: grid; grid-template-columns: repeat(5, 1fr); }
   table.figures :is(th, td) { white-space: normal; border: 0; font-size: 0.8rem; }
   table.figures :is(th, td):first-child { grid-column: 1 / -1; font-size: 0.9rem; }
@@ -172,7 +172,7 @@ def shares(rows: Sequence[Share], neutral: float = 0.5) -> str:
         )
         words = f"{each.value:.1%} ({low:.1%} to {high:.1%}) of {each.n:,}"
         drawn.append(_row(each.of, _svg("bar", 10, words, shapes), words, kind="row long"))
-    return f'<div style="--end: 18rem">{"".join(drawn)}</div>'
+    return f'<div style="--end: 20rem">{"".join(drawn)}</div>'
 
 
 def matrix(found: Matrix) -> str:

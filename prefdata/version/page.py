@@ -119,8 +119,9 @@ def _funnel(manifest: Manifest, frames: Frames) -> str:
     if "dropped" in frames:
         why = frames["dropped"].group_by("stage", "table", "reason").len("n")
         why = why.sort(pl.col("n"), "stage", "table", "reason", descending=[True, *[False] * 3])
+        rows_gone = [(*told, f"{n:,}") for *told, n in why.head(REASONS).iter_rows()]
         drawn += "<h3>Why rows went</h3>" + charts.table(
-            ("stage", "table", "reason", "rows"), why.head(REASONS).rows(), texts=(1, 2)
+            ("stage", "table", "reason", "rows"), rows_gone, texts=(1, 2)
         )
         if why.height > REASONS:
             more = why.height - REASONS

@@ -12,6 +12,11 @@ over rows by lot. Beside the predictor that cross-validation chooses stand
           know more, so what it lacks is the noise of the mixes, not the predictor.
 
 Mixes have sizes drawn evenly, as in the source, or around half of the rows, as `route` draws them.
+
+Its first runs, worlds 0 to 19, sizes around a half. Additive, 225 mixes: share 0.76, below 0.4 in
+no world (bayes 0.76, in none). With products: 0.60, in 3 (bayes 0.63, in 2); of 500 mixes 0.68, in
+1 (bayes 0.70, in 1). The truth has 1.00 in all; what the predictor chose was above the lot's
+interval in all.
 """
 
 import os

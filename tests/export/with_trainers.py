@@ -225,13 +225,16 @@ def trl(version: Path, plain: Path, work: Path, tokenizer) -> dict:
     from transformers import AutoModelForCausalLM, LlamaConfig
     from trl import DPOConfig, DPOTrainer
 
-    model = AutoModelForCausalLM.from_config(LlamaConfig.from_pretrained(work / "model"))
+    config = LlamaConfig.from_pretrained(work / "model")
+    model, reference = (AutoModelForCausalLM.from_config(config) for _ in range(2))
     settings = {"output_dir": str(work / "out"), "use_cpu": True, "bf16": False, "report_to": []}
 
     def read(export: str) -> list[dict]:
         rows = load_from_disk(str(version / export))["train"]
         args = DPOConfig(max_length=None, precompute_ref_log_probs=False, **settings)
-        made = DPOTrainer(model, args=args, train_dataset=rows, processing_class=tokenizer)
+        made = DPOTrainer(
+            model, reference, args=args, train_dataset=rows, processing_class=tokenizer
+        )
         return [
             {"prompt": tokenizer.decode(row["prompt_ids"]),
              **{side: tokenizer.decode(row["prompt_ids"] + row[f"{side}_ids"])

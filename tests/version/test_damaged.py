@@ -115,3 +115,40 @@ def test_tags_that_are_none_or_lead_nowhere_are_told(two: tuple[Path, Path, Path
     assert version.find(data, "mini@v2").path == sound
     shutil.rmtree(sound)
     assert tags.remove(home, "v2") == sound.name
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "a b", "ünï", "", "mini@../x", "mini@", "x/y", "mini@v 1", "mini@\u202ev", "."]
+)
+def test_odd_names_are_told(two: tuple[Path, Path, Path], name: str) -> None:
+    data, *_ = two
+    before = sorted(data.rglob("*"))
+    for words in (
+        ["show", name],
+        ["diff", "mini", name],
+        ["explain", name, "abcd"],
+        ["tag", name, "v1"],
+        ["tag", "mini", name],
+        ["gc", name, "--remove"],
+    ):
+        code, said = command(data, *words)
+        assert code in (1, 2), (words, said)
+    assert sorted(data.rglob("*")) == before
+
+
+def test_a_version_without_rows_can_be_looked_at(two: tuple[Path, Path, Path]) -> None:
+    data, sound, _ = two
+    version.write(data, "bare", tables={}, exports={}, recipe_text="", resolved={})
+    for words in (
+        ["list"],
+        ["show", "bare"],
+        ["diff", "bare", "bare"],
+        ["diff", "bare", f"mini@{sound.name}"],
+        ["diff", "mini", "bare"],
+        ["tag", "bare", "v1"],
+        ["gc"],
+    ):
+        assert command(data, *words)[0] == 0, words
+    assert "0" in command(data, "list")[1]
+    assert command(data, "check", "bare")[0] == 1
+    assert command(data, "explain", "bare", "abcd")[0] == 1

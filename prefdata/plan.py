@@ -211,7 +211,7 @@ def _options(
         given["families"] = {**own, **{k: v for k, v in kin.items() if k not in own}}
 
     def model_of(role: Any) -> Model:
-        if role not in models:
+        if not isinstance(role, str) or role not in models:
             raise ValueError(f"no model {role!r} in [models]; " + nearest(str(role), models))
         return models[role]
 

@@ -5,7 +5,7 @@ are read, in the standard and in the conversational format.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 import polars as pl
 
 from prefdata.errors import SourceError
+from prefdata.sources.arrow_rows import as_objects
 from prefdata.sources.conversations import conversations, shared_prompts, shared_text
 from prefdata.tables import MESSAGES, with_sides
 from prefdata.version import Version, arrow, find
@@ -35,7 +36,7 @@ READERS: Mapping[str, Callable[[Path], pl.DataFrame]] = {
     "parquet": pl.read_parquet,
     "arrow": pl.read_ipc_stream,
 }
-HUB = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
+HUB = re.compile(r"\w[\w.-]*/\w[\w.-]*(:[\w.-]+)?")
 WANTED = "prompt, chosen, rejected; chosen, rejected; or prompt, completion, label"
 
 
@@ -129,7 +130,20 @@ def _folder(path: Path) -> dict[str, pl.DataFrame]:
             found.setdefault(split, []).append(_file(each))
     if not found:
         raise SourceError(f"{path} has no data files; there can be {', '.join(READERS)}")
-    return {split: pl.concat(parts, how="diagonal_relaxed") for split, parts in found.items()}
+    return {
+        split: _together(f"the files of {split} in {path}", parts) for split, parts in found.items()
+    }
+
+
+def _together(what: str, frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Frames under each other, which may have columns that others have not."""
+    try:
+        return pl.concat(frames, how="diagonal_relaxed")
+    except pl.exceptions.PolarsError as error:
+        raise SourceError(
+            f"{what} are no one dataset, since a column has another type there: {error}; give the "
+            "files one by one"
+        ) from error
 
 
 def _hub(target: str) -> dict[str, pl.DataFrame]:
@@ -141,10 +155,13 @@ def _hub(target: str) -> dict[str, pl.DataFrame]:
     except Exception as error:
         # datasets raises whatever its file systems do
         raise SourceError(f"the Hub's dataset {target!r} cannot be loaded: {error}") from error
-    return {
-        str(split): cast(pl.DataFrame, pl.from_arrow(part.data.table))
-        for split, part in loaded.items()
-    }
+    frames: dict[str, pl.DataFrame] = {}
+    for split, part in loaded.items():
+        rows = part.with_format("arrow")[:]
+        frame = cast(pl.DataFrame, pl.from_arrow(rows))
+        objects = pl.DataFrame(as_objects(rows), infer_schema_length=None, strict=False)
+        frames[str(split)] = frame.with_columns(objects.get_columns())
+    return frames
 
 
 def of_version(version: Version) -> Data:
@@ -193,7 +210,7 @@ def of_frames(name: str, frames: Mapping[str, pl.DataFrame]) -> Data:
         )
         for split, frame in frames.items()
     ]
-    whole = pl.concat(named, how="diagonal_relaxed")
+    whole = _together(f"the splits of {name}", named)
     kind = _type(whole.columns)
     if kind is None:
         there = ", ".join(column for column in whole.columns if column not in ("at", "place"))

@@ -26,6 +26,7 @@ SLACK = 0.12
 PRIME, MIX = np.uint64(0x100000001B3), np.uint64(0x9E3779B97F4A7C15)
 BITS = 40  # of a run's hash beside the number of its row: two runs of a pair hardly ever collide
 AT_ONCE = 1 << 22  # characters
+ROWS = 10_000
 
 
 def library() -> Any:
@@ -120,31 +121,41 @@ def across(
     """Places in the two lists of plain texts that are at least so similar, and how similar."""
     if not one or not other:
         return
-    n_bands = bands(least - SLACK)
-    places = [banded(texts, n_bands) for texts in (one, other)]
-    met = places[0].join(places[1], on=("band", "key"), suffix="_other")
-    for found, at in met.select("at", "at_other").unique().sort("at_other", "at").iter_rows():
-        value = jaccard(str(one[found]), str(other[at]))
-        if value >= least:
-            yield found, at, value
+    signed = [signatures(texts) for texts in (one, other)]
+    places = [_banded(each, bands(least - SLACK)) for each in signed]
+    for at in range(0, len(one), ROWS):
+        part = places[0].filter(pl.col("at").is_between(at, at + ROWS - 1))
+        met = part.join(places[1], on=("band", "key"), suffix="_other").select("at", "at_other")
+        pairs = met.unique().sort("at", "at_other").to_numpy()
+        for start in range(0, len(pairs), ROWS):
+            a, b = pairs[start : start + ROWS].T
+            about = (signed[0][a] == signed[1][b]).mean(axis=1)
+            for i, j in pairs[start : start + ROWS][about >= least - SLACK].tolist():
+                value = jaccard(str(one[i]), str(other[j]))
+                if value >= least:
+                    yield i, j, value
 
 
-def banded(texts: Sequence[str], n_bands: int) -> pl.DataFrame:
-    """`at, band, key`: texts with one key in one band have equal signatures in it."""
-    made: list[pl.DataFrame] = []
-    for start in range(0, len(texts), 10_000):
-        part = hashed(texts[start : start + 10_000])
+def signatures(texts: Sequence[str]) -> NDArray[np.uint32]:
+    """A row a text; two agree in about the share of columns that the texts are similar."""
+    made: list[NDArray[np.uint32]] = []
+    for start in range(0, len(texts), ROWS):
+        part = hashed(texts[start : start + ROWS])
         drawn = library().RMinHash.digest_matrix_from_flat_token_hashes(
             part.hashes, part.ends.astype(np.uint64), N_PERM, SEED
         )
-        rows = np.array(drawn.to_rows(), np.uint64).reshape(len(part.ends) - 1, n_bands, -1)
-        key = np.zeros(rows.shape[:2], np.uint64)
-        for k in range(rows.shape[2]):
-            key = key * MIX + rows[:, :, k]
-        at, band = np.indices(key.shape)
-        columns = {"at": at.ravel() + start, "band": band.ravel(), "key": key.ravel()}
-        made.append(pl.DataFrame(columns))
-    return pl.concat(made)
+        made.append(np.array(drawn.to_rows(), np.uint32))
+    return np.concatenate(made)
+
+
+def _banded(signed: NDArray[np.uint32], n_bands: int) -> pl.DataFrame:
+    """`at, band, key`: texts with one key in one band have equal signatures in it."""
+    rows = signed.reshape(len(signed), n_bands, -1)
+    key = np.zeros(rows.shape[:2], np.uint64)
+    for k in range(rows.shape[2]):
+        key = key * MIX + rows[:, :, k]
+    at, band = np.indices(key.shape)
+    return pl.DataFrame({"at": at.ravel(), "band": band.ravel(), "key": key.ravel()})
 
 
 def bands(threshold: float) -> int:

@@ -81,7 +81,7 @@ def run(
     benchmark = pl.concat([_texts(each) for each in asked.against]) if asked.against else None
     findings = [check(what) for check in CHECKS]
     findings.append(
-        contamination(what, benchmark, _embed(asked.embedder) if benchmark is not None else None)
+        contamination(what, benchmark, embedding(asked.embedder) if benchmark is not None else None)
     )
     findings += template(what, _tokenizer(asked.tokenizer), asked.max_length)
     splits = what.rows.group_by("split").len().sort("split")
@@ -122,7 +122,7 @@ def _spec(name: str) -> Any:
     return ModelSpec(client="local", model=name)
 
 
-def _embed(name: str | None) -> Embed | None:
+def embedding(name: str | None) -> Embed | None:
     """Unit vectors of texts by a local model."""
     if name is None:
         return None

@@ -10,6 +10,8 @@ from prefdata.commands.common import (
     Data,
     Json,
     Limit,
+    Log,
+    LogFormat,
     RecipeName,
     Strict,
     flag,
@@ -50,6 +52,7 @@ def build(
     dry_run: Annotated[
         bool, flag("--dry-run", "Only say what would run, as `prefdata plan` does.")
     ] = False,
+    log_format: LogFormat = Log.TEXT,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
@@ -69,13 +72,15 @@ def build(
         "budget": budget,
         "max_requests": max_requests,
     }
-    with reported(as_json, data, building=True):
+    with reported(as_json, data, building=True, log=log_format):
         from prefdata import way
         from prefdata.screen import progress, write
 
         builds, how = way.choose(plain=plain, prefect=prefect)
-        write.err().print(write.text(f"building {recipe} {how}", "dim"))
-        with progress.watching(write.err()) as watch:
+        records = log_format is Log.JSON
+        if not records:
+            write.err().print(write.text(f"building {recipe} {how}", "dim"))
+        with progress.watching(write.err(), records=records) as watch:
             built = builds(recipe, watch=watch, **options)
         if as_json:
             write.print_json(built.to_json())

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,11 @@ import typer
 from prefdata.errors import PrefdataError
 
 BUILD, THERE, VERSIONS = "Build", "What there is to build with", "Versions"
+
+
+class Log(StrEnum):
+    TEXT = "text"
+    JSON = "json"
 
 
 def pairs_of_key_and_value(changes: list[str] | None) -> list[str]:
@@ -56,6 +62,12 @@ Changes = Annotated[
 Limit = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Take the first N prompts only.")
 ]
+LogFormat = Annotated[
+    Log,
+    typer.Option(
+        envvar="PREFDATA_LOG_FORMAT", help="Of what goes to standard error: text, or JSON by line."
+    ),
+]
 Strict = Annotated[bool, flag("--strict", "A bad source row is an error, not quarantined.")]
 
 
@@ -89,18 +101,20 @@ def reported(
     *,
     building: bool = False,
     stopped: str = "nothing was changed",
+    log: Log = Log.TEXT,
 ) -> Generator[None]:
     """End a command that fails or is stopped with a message and its exit code."""
+    complain = functools.partial(_complained, as_json, log)
     with ExitStack() as heeding:
         try:
             if building:
                 from prefdata import stopping
 
-                _end_at_once(as_json, data)
+                _end_at_once(complain, data)
                 heeding.enter_context(stopping.terminable())
             yield
         except PrefdataError as error:
-            _complain(as_json, str(error), type(error).__name__, "error")
+            complain(str(error), type(error).__name__, "error")
             raise typer.Exit(1) from error
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
@@ -108,7 +122,7 @@ def reported(
             said = f"{error.strerror or error}: {error.filename or 'no file is named'}"
             if building:
                 said += f"\n{how_to_go_on(data)}"
-            _complain(as_json, said, type(error).__name__, "error")
+            complain(said, type(error).__name__, "error")
             raise typer.Exit(1) from error
         except Exception as error:
             if os.environ.get("PREFDATA_TRACEBACK"):
@@ -117,26 +131,33 @@ def reported(
                 f"{type(error).__name__}: {error}\nThis is not foreseen: set PREFDATA_TRACEBACK=1 "
                 "to see where it comes from, and please report it"
             )
-            _complain(as_json, said, type(error).__name__, "error")
+            complain(said, type(error).__name__, "error")
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
             said = how_to_go_on(data, str(error)) if building else stopped
             # Of a build that was stopped, which is not told by its type: that is loaded late.
-            _complain(as_json, said, "Interrupted", "stopped", getattr(error, "requests", None))
+            complain(said, "Interrupted", "stopped", getattr(error, "requests", None))
             raise typer.Exit(130) from error
 
 
-def _complain(as_json: bool, message: str, kind: str, label: str, requests: Any = None) -> None:
+def _complained(
+    as_json: bool, log: Log, message: str, kind: str, label: str, requests: Any = None
+) -> None:
     from prefdata.screen import write
 
-    write.complain(message, label)
+    if log is Log.JSON:
+        from prefdata.screen.records import record
+
+        print(record(label, "error", message=message, kind=kind), file=sys.stderr, flush=True)
+    else:
+        write.complain(message, label)
     if as_json:
         write.print_json(
             {"error": message, "kind": kind} | ({"requests": requests} if requests else {})
         )
 
 
-def _end_at_once(as_json: bool, data: Path | None) -> None:
+def _end_at_once(complain: Callable[..., None], data: Path | None) -> None:
     """Have a second Ctrl-C end the process without waiting for anything or anybody."""
     from prefdata import stopping
 
@@ -146,7 +167,7 @@ def _end_at_once(as_json: bool, data: Path | None) -> None:
             sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
             if sys.stderr and sys.stderr.isatty():
                 sys.stderr.write("\x1b[?25h\n")  # the cursor, which such a display hides
-            _complain(as_json, f"ended at once; {how_to_go_on(data)}", "Interrupted", "stopped")
+            complain(f"ended at once; {how_to_go_on(data)}", "Interrupted", "stopped")
         finally:
             os._exit(130)
 

@@ -69,6 +69,10 @@ def deploy(
             help="At most N batches of requests at a model at a time, over all deployments.",
         ),
     ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(metavar="ORG/REPO", help="Push each version that is built to the Hub."),
+    ] = None,
     limit: Limit = None,
     changes: Changes = None,
     budget: Budget = None,
@@ -97,6 +101,7 @@ def deploy(
             limit=limit,
             budget=budget,
             max_requests=max_requests,
+            push=push,
         ).to_json()
         if as_json:
             write.print_json(done)

@@ -64,15 +64,17 @@ def push(
         from prefdata.version.tags import is_tag
 
         named = version.partition("@")[2]
-        planned = plan(
-            find(data, version),
-            repo,
-            tag=named if is_tag(named) else None,
-            private=not public,
-            allow=[each.value for each in allow or ()],
-            personal_level=personal_level,
-            region=region,
-        )
+        found = find(data, version)
+        with screen.looking(write.err()):
+            planned = plan(
+                found,
+                repo,
+                tag=named if is_tag(named) else None,
+                private=not public,
+                allow=[each.value for each in allow or ()],
+                personal_level=personal_level,
+                region=region,
+            )
         told = planned.to_json()
         if not as_json:
             screen.draw_plan(planned, write.out())
@@ -84,7 +86,7 @@ def push(
             said = {"dry_run": True}
         else:
             with screen.sending(write.err()) as sending:
-                done = carry_out(planned, sending)
+                done = carry_out(planned, sending, screen.tried_again)
             said = vars(done)
             if not as_json:
                 screen.draw_pushed(planned, done, write.out())

@@ -23,12 +23,15 @@ def list_versions(
     """List the versions that were built."""
     with reported(as_json):
         from prefdata.screen import summary, write
+        from prefdata.version import broken
 
-        found = summary.versions(data, name)
+        found, wrong = summary.versions(data, name), broken(data, name)
         if as_json:
-            write.print_json({"versions": found})
+            said = {str(path): why for path, why in wrong.items()}
+            write.print_json({"versions": found, "broken": said})
         else:
             summary.draw_versions(found, data, write.out())
+            summary.draw_broken(wrong, write.out())
 
 
 def show(

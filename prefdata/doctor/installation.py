@@ -23,6 +23,7 @@ EXTRAS = {
     "ray": "more than one machine",
     "report": "charts and clusters",
     "route": "routers that learn",
+    "telemetry": "traces and metrics by OpenTelemetry",
     "vllm": 'models of client = "vllm"',
 }
 

@@ -22,9 +22,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from prefdata import tables
 from prefdata.annotate._implied import implied
 from prefdata.errors import RecipeError
+from prefdata.estimate._named import scores_of
+from prefdata.estimate._sides import beside, completions_in
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Pairs, Prompts, Scores
 
@@ -73,39 +74,22 @@ def self_refine_labels(
             f"estimate.self_refine_labels: policy and reference are both {policy.name!r}; their "
             "margins are all 0: name the model that the policy was trained from"
         )
-    sides = pl.concat([pairs["chosen_id"], pairs["rejected_id"]]).unique()
     rows = (
-        completions.filter(pl.col("completion_id").is_in(sides.implode()))
+        completions_in(pairs, completions)
         .join(prompts.select("prompt_id", "prompt"), on="prompt_id")
         .sort("prompt_id", "completion_id")
     )
     heard = yield from implied(rows, policy, reference, per_token=per_token)
-    ratio = heard.select("completion_id", "log_ratio")
+    apart = pl.col("log_ratio_chosen") - pl.col("log_ratio_rejected")
     both = (
-        pairs.select("pair_id", "chosen_id", "rejected_id")
-        .join(ratio, left_on="chosen_id", right_on="completion_id")
-        .join(ratio, left_on="rejected_id", right_on="completion_id", suffix="_rejected")
-        .with_columns(margin=beta * (pl.col("log_ratio") - pl.col("log_ratio_rejected")))
-        .drop_nulls("margin")
+        beside(pairs, heard.select("completion_id", "log_ratio"))
+        .with_columns(own=beta * apart)
+        .drop_nulls("own")
         .sort("pair_id")
     )
-    target = refined(both["margin"].to_numpy(), share=share, alpha=alpha)
-    made = [
-        both.select(
-            subject_id="pair_id",
-            subject=pl.lit("pair"),
-            score=pl.lit(name),
-            model=pl.lit(policy.name),
-            value=value,
-            stderr=pl.lit(None, pl.Float64),
-            request_id=pl.lit(None, pl.String),
-        )
-        for name, value in (
-            ("implicit_reward", pl.col("margin")),
-            ("self_refined", pl.Series(target, dtype=pl.Float64)),
-        )
-    ]
-    return Scores(pl.concat(made).select(*tables.schema("scores").columns))
+    target = refined(both["own"].to_numpy(), share=share, alpha=alpha)
+    values = {"implicit_reward": "own", "self_refined": pl.Series(target, dtype=pl.Float64)}
+    return Scores(scores_of("pair", both, values, model=policy.name))
 
 
 def refined(margins: Floats, *, share: float, alpha: float) -> Floats:

@@ -66,20 +66,22 @@ _END_UNSPACED = r"(?![A-Za-z\d]|[.,]\d)"
 def _names(side: int) -> str:
     """What the first (0) or the second (1) one is called."""
     label, small, numeral = _LABELS[side]
-    made: list[str] = []
+    words_apart: list[str] = []
     for words in (*_SPACED, *_NOUN_FIRST):
-        made.append(rf"(?<!\w)(?:{words.noun}){_BETWEEN}(?:{label}){_END}")
-        made.append(rf"(?<!\w)(?:{words.noun})\s*[(\[]{small}[)\]]")
+        words_apart.append(rf"(?:{words.noun}){_BETWEEN}(?:{label}){_END}")
+        words_apart.append(rf"(?:{words.noun})\s*[(\[]{small}[)\]]")
         two = (words[side], words.noun + words.also)
         two = two[::-1] if words in _NOUN_FIRST else two
-        made.append(rf"(?<!\w)(?:{two[0]}){_SHOWN}[\s-]+(?:{two[1]})(?!\w)")
+        words_apart.append(rf"(?:{two[0]}){_SHOWN}[\s-]+(?:{two[1]})(?!\w)")
+    number = ("one", "two")[side]
+    words_apart.append(
+        rf"(?:{_ENGLISH}) {number}(?= (?:is|was|has|does|gives|lacks|fails|and|or)\b|[.,;:!?)]|$)"
+    )
+    # Once for all of them: at most places no word begins.
+    made = [rf"(?<!\w)(?:{'|'.join(words_apart)})"]
     for words in _UNSPACED:
         made.append(f"(?:{words[side]})(?:{words.noun})")
         made.append(rf"(?:{words.noun})[\s「“\"(]*(?:{label}|{numeral}){_END_UNSPACED}")
-    number = ("one", "two")[side]
-    made.append(
-        rf"\b(?:{_ENGLISH}) {number}(?= (?:is|was|has|does|gives|lacks|fails|and|or)\b|[.,;:!?)]|$)"
-    )
     return "|".join(made)
 
 

@@ -11,7 +11,7 @@ import polars as pl
 from prefdata.errors import RecipeError, TableError, nearest
 from prefdata.estimate._named import of_completions
 from prefdata.export._policy import Policy, Ties, kept
-from prefdata.export._tool_calls import ToolCalls, as_fields
+from prefdata.export._tool_calls import NO_FIELDS, ToolCalls, as_fields
 from prefdata.tables import (
     Completions,
     Format,
@@ -76,6 +76,16 @@ def binary(
     if source is None:
         raise TableError(f'export.binary: by = "{by}", but no stage made the table {by}')
     _refuse(by, threshold, quantile)
+    pairs_only = (contradictions, policy, ties) != ("majority", "all", "keep")
+    for said, option, of in (
+        (pairs_only, "contradictions, policy and ties are", "pairs"),
+        (estimator is not None, "estimator is", "strengths"),
+        (criterion is not None, "criterion is", "ratings"),
+    ):
+        if said and by != of:
+            raise RecipeError(f'export.binary: {option} for by = "{of}", not "{by}"')
+    if format == "standard" and tool_calls == "fields":
+        raise RecipeError(f"export.binary: {NO_FIELDS}")
     if by == "pairs":
         labels = _from_pairs(kept(Pairs(source), policy, ties, seed), contradictions)
     elif by == "strengths":
@@ -94,8 +104,8 @@ def binary(
     rows = check("binary", rows, where="export.binary")
     if format == "standard":
         rows = plain(rows, "prompt", "completion", where="export.binary")
-    elif tool_calls == "fields":
-        rows = as_fields(rows, "prompt", "completion")
+    if tool_calls == "fields":
+        rows = as_fields(rows, "prompt", "completion", where="export.binary")
     return Rows(rows)
 
 

@@ -72,9 +72,11 @@ def llamafactory(
 
 
 def beside(parts: Mapping[str, Rows]) -> Mapping[str, str]:
-    """An entry a split, under the name `prefdata_<split>`."""
+    """An entry a split that has rows, under the name `prefdata_<split>`."""
     info: dict[str, Any] = {}
     for name, rows in parts.items():
+        if rows.is_empty():
+            continue
         entry: dict[str, Any] = {"file_name": f"{name}.jsonl", "formatting": "sharegpt"}
         if "chosen" in rows.columns:
             entry |= {"ranking": True}

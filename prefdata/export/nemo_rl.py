@@ -1,7 +1,8 @@
 """NeMo-RL's rank format: `context` and `completions`, each with its `rank`, 0 the best; as JSONL.
 
 Source: NeMo-RL, `nemo_rl/data/datasets/preference_datasets/preference_dataset.py`; its DPO and
-reward model training take the two completions of ranks 0 and 1.
+reward model training take rows of two completions of different ranks and stop at others, so that
+longer lists are for trainers of one's own.
 """
 
 from typing import Literal

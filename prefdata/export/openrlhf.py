@@ -68,7 +68,7 @@ def beside(parts: Mapping[str, Rows]) -> Mapping[str, str]:
     if "chosen" in next(iter(parts.values())).columns:
         flags = ["--data.dataset train.jsonl --data.chosen_key chosen --data.rejected_key rejected",
                  "--data.apply_chat_template"]  # fmt: skip
-        held_out = [name for name in parts if name != "train"]
+        held_out = [name for name, rows in parts.items() if name != "train" and rows.height]
         flags += [f"--eval.dataset {name}.jsonl --eval.split train" for name in held_out[:1]]
     else:
         flags = ["--dataset train.jsonl --output_key response --label_key label",

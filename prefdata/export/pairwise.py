@@ -13,7 +13,7 @@ from prefdata.errors import RecipeError
 from prefdata.estimate._named import with_score
 from prefdata.export._policy import Policy, Ties, kept
 from prefdata.export._texts import refuse_joint
-from prefdata.export._tool_calls import ToolCalls, as_fields
+from prefdata.export._tool_calls import NO_FIELDS, ToolCalls, as_fields
 from prefdata.tables import Completions, Format, Pairs, Prompts, Rows, Scores, check, plain
 
 # What trainers call a score that they read, whichever model gave it.
@@ -47,7 +47,8 @@ def pairwise(
 
     `policy` is which pairs of a prompt have a row: "all", the one of the "widest" margin, or one at
     "random" by `seed`. `ties` "drop" leaves out pairs whose soft label is 1/2. With `tool_calls`
-    "fields" messages have a field `tool_calls`; else what they call is text in their content.
+    "fields" messages have a field `tool_calls` and rows a column `tools`, where there are some, as
+    TRL reads them; else what is called and offered is text in the messages.
 
     Raises `RecipeError` for a column that no pair's score has the name of, or several models gave.
 
@@ -58,13 +59,15 @@ def pairwise(
             "export.pairwise: plain strings need a column prompt, since how to join two strings is "
             'not given; use explicit_prompt = true or format = "conversational"'
         )
+    if format == "standard" and tool_calls == "fields":
+        raise RecipeError(f"export.pairwise: {NO_FIELDS}")
     pairs = kept(pairs, policy, ties, seed)
     rows = _with_messages(prompts, completions, pairs, explicit_prompt)
     rows = check("pairwise", rows, where="export.pairwise")
     if format == "standard":
         rows = plain(rows, "prompt", "chosen", "rejected", where="export.pairwise")
-    if format == "conversational" and tool_calls == "fields":
-        rows = as_fields(rows, "prompt", "chosen", "rejected")
+    if tool_calls == "fields":
+        rows = as_fields(rows, "prompt", "chosen", "rejected", where="export.pairwise")
     if not explicit_prompt:
         rows = rows.drop("prompt")
     if rows["margin"].null_count() == rows.height:

@@ -1,18 +1,20 @@
 """What a repository lacks of a version: the one comparison that a push, and a push again, rests on.
 
-The repository should have tags, of which each holds the version's files byte for byte. If one has
-them already the others go to its commit; if none has, they go to the newest commit, which first
-gets the files that it lacks and loses those that only the version before it had. What no version
-put there stays.
+The repository should have tags, of which each holds the version: its files byte for byte, or those
+of another build of it, which has the same id. If one does, the others go to its commit; if none
+does, they go to the newest commit, which first gets the files that it lacks and loses those that
+only the version before it had. What no version put there stays.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from prefdata.hub.repository import Held, Repository, State
 from prefdata.version import Version
-from prefdata.version.stored import MANIFEST
+from prefdata.version.stored import MANIFEST, file_state, manifest_id
+
+Stated = Mapping[str, Any]  # a file's bytes and SHA-256
 
 
 @dataclass(frozen=True)
@@ -37,46 +39,82 @@ class Difference:
         return not self.send and not self.remove and not self.tags
 
 
+@dataclass(frozen=True)
+class _Commit:
+    """A commit as it is: `there` its files, `lacking` those of the version that it has not."""
+
+    oid: str
+    there: Mapping[str, Held]
+    manifest: Mapping[str, Any]
+    lacking: Sequence[str]
+    version: Version
+
+    @property
+    def holds(self) -> bool:
+        return not self.lacking or self._is_another_build()
+
+    def _is_another_build(self) -> bool:
+        """Whether it is all files of the same version by its id, which says what it holds.
+
+        Another build has its own time and counts, so another manifest, by which files are judged.
+        """
+        try:
+            is_it = self.version.id == self.manifest["id"] == manifest_id(self.manifest)
+            return (MANIFEST in self.lacking and is_it) and all(
+                name in self.there and self.there[name].is_of(stated)
+                for name, stated in self.manifest["files"].items()
+            )
+        except (KeyError, TypeError, AttributeError):  # it is the manifest of something else
+            return False
+
+
 def difference(
     version: Version, repository: Repository, tags: Sequence[str], *, private: bool
 ) -> Difference:
     """What `repository` lacks now."""
-    files = {name: version.path / name for name in (*version.manifest["files"], MANIFEST)}
-    sizes = {name: path.stat().st_size for name, path in files.items()}
+    files = {**version.manifest["files"], MANIFEST: file_state(version.path / MANIFEST)}
+    sizes = {name: stated["bytes"] for name, stated in files.items()}
     state = repository.state()
     if state.head is None:
         return Difference(state, sizes, (), tags, None)
-    holders = {tag: state.tags[tag] for tag in tags if tag in state.tags}
-    whole = {
-        commit: not _lacking(files, repository.files(commit)) for commit in {*holders.values()}
+    tagged = {
+        tag: _look(version, files, repository, state.tags[tag]) for tag in tags if tag in state.tags
     }
+    missing = [tag for tag in tags if tag not in tagged]
     refusals = _refusals(version, repository, state, private=private)
     refusals += [
         f"{repository.name} has a tag {tag} of other content, which is not moved; "
         "take another tag, or another repository"
-        for tag, commit in holders.items()
-        if not whole[commit]
+        for tag, commit in tagged.items()
+        if not commit.holds
     ]
-    missing = [tag for tag in tags if tag not in state.tags]
-    if any(whole.values()):
-        commit = next(commit for commit, has_all in whole.items() if has_all)
-        return Difference(state, {}, (), missing, commit, refusals)
-    lacking = _lacking(files, state.files)
-    before = repository.manifest(state.head) if MANIFEST in state.files else {}
-    if before.get("name", version.name) != version.name:
+    for commit in tagged.values():
+        if commit.holds:
+            return Difference(state, {}, (), missing, commit.oid, refusals)
+    head = _look(version, files, repository, state.head)
+    if head.holds:
+        return Difference(state, {}, (), missing, head.oid, refusals)
+    if (held := head.manifest.get("name", version.name)) != version.name:
         refusals.append(
-            f"{repository.name} holds versions of {before['name']}, not of {version.name}; "
+            f"{repository.name} holds versions of {held}, not of {version.name}; "
             "push to another repository"
         )
-    stale = sorted({*before.get("files", ())} & {*state.files} - {*files})
-    commit = None if lacking or stale else state.head
-    return Difference(
-        state, {name: sizes[name] for name in lacking}, stale, missing, commit, refusals
-    )
+    send = {name: sizes[name] for name in head.lacking}
+    stale = sorted({*head.manifest.get("files", ())} & {*head.there} - {*files})
+    return Difference(state, send, stale, missing, None, refusals)
 
 
-def _lacking(files: Mapping[str, Path], there: Mapping[str, Held]) -> Collection[str]:
-    return [n for n, path in files.items() if n not in there or not there[n].is_of(path)]
+def _look(
+    version: Version, files: Mapping[str, Stated], repository: Repository, oid: str
+) -> _Commit:
+    there = repository.files(oid)
+    manifest = repository.manifest(oid) if MANIFEST in there else {}
+    lacking = [
+        name
+        for name, stated in files.items()
+        if name not in there or not there[name].is_of(stated, version.path / name)
+    ]
+    return _Commit(oid, there, manifest, lacking, version)
 
 
 def _refusals(

@@ -23,6 +23,11 @@ from prefdata.version import Version, verify
 WAITS = (1.0, 2.0, 5.0, 10.0, 20.0)  # seconds before what was not answered is tried again
 TOGETHER = 32 << 20  # bytes of files that are sent at once, after which it is told
 Told = Callable[[int, int], None]  # how many bytes are sent, of how many
+Again = Callable[[str, float], None]  # why it is tried again, and in how many seconds
+
+
+def _silent(*_: Any) -> None:
+    """Nobody listens."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Pushed:
     bytes: int
 
 
-def push(version: Version, repo: str, *, told: Told = lambda sent, of: None, **how: Any) -> Pushed:
+def push(version: Version, repo: str, *, told: Told = _silent, **how: Any) -> Pushed:
     """Put a version on the Hub; `how` is `plan`'s. `PushError` where it may not or cannot."""
     return carry_out(plan(version, repo, **how), told)
 
@@ -85,8 +90,9 @@ def plan(
 ) -> Plan:
     """What is lacking of a version in a repository, and whether it may go there; changes nothing.
 
-    The tags are the version's id and `tag`. `allow`, `personal_level` and `region` are those of
-    `inspected`. `PushError` if the repository cannot be looked at.
+    Where nothing is to be sent, nothing is inspected. The tags are the version's id and `tag`.
+    `allow`, `personal_level` and `region` are those of `inspected`. `PushError` if the repository
+    cannot be looked at.
     """
     verify(version.path)
     repository = Repository(repo)
@@ -95,35 +101,41 @@ def plan(
         lacking = difference(version, repository, tags, private=private)
     except Passing as error:
         raise PushError(f"{error}; nothing was changed") from None
-    found, refusals = inspected(version, allow, personal_level, region)
+    found, refusals = (
+        inspected(version, allow, personal_level, region) if lacking.send else ([], [])
+    )
     refusals += lacking.refusals
     if not repository.has_token:
         refusals.append("HF_TOKEN is not set; give it a token of the Hub that may write")
     return Plan(version, repository, tags, private, lacking, found, refusals, notes(version))
 
 
-def carry_out(planned: Plan, told: Told = lambda sent, of: None) -> Pushed:
+def carry_out(planned: Plan, told: Told = _silent, again: Again = _silent) -> Pushed:
     """Add what is lacking. `PushError` if the plan refuses, or the Hub does."""
     if planned.refusals:
         raise PushError(f"{planned.version.ref} is not pushed: {'; '.join(planned.refusals)}")
-    changed = not planned.difference.is_none
-    lacking, why = planned.difference, None
-    for wait in (0.0, *WAITS):
-        time.sleep(wait)
+    lacking: Difference | None = planned.difference
+    waits = iter(WAITS)
+    while True:
         try:
-            if why:
-                lacking = _lacking(planned)
-            commit = _added(planned, lacking, told)
+            commit = _added(planned, lacking or _lacking(planned), told)
             if not _lacking(planned).is_none:
                 raise Passing(f"{planned.repository.name} does not hold all that it was sent")
-            break
+            return _pushed(planned, commit)
         except Passing as error:
-            why = str(error)
-    else:
-        raise PushError(f"{why}; what was sent stays there, and the same push goes on from it")
-    sent = planned.difference
-    url = planned.repository.url(planned.tags[-1])
-    return Pushed(url, commit, planned.tags, changed, len(sent.send), sent.bytes)
+            if (wait := next(waits, None)) is None:
+                raise PushError(
+                    f"{error}; what was sent stays there, and the same push goes on from it"
+                ) from None
+            again(str(error), wait)
+            lacking = None
+            time.sleep(wait)
+
+
+def _pushed(planned: Plan, commit: str) -> Pushed:
+    was_lacking, url = planned.difference, planned.repository.url(planned.tags[-1])
+    changed, n = not was_lacking.is_none, len(was_lacking.send)
+    return Pushed(url, commit, planned.tags, changed, n, was_lacking.bytes)
 
 
 def _lacking(planned: Plan) -> Difference:
@@ -132,6 +144,8 @@ def _lacking(planned: Plan) -> Difference:
     lacking = difference(planned.version, where, planned.tags, private=planned.private)
     if lacking.refusals:
         raise PushError("; ".join(lacking.refusals))
+    if lacking.send and not planned.difference.send:  # and so nothing was inspected
+        raise PushError(f"{where.name} lost files while it was looked at; push again")
     return lacking
 
 

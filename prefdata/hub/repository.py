@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from prefdata.errors import PushError
-from prefdata.version.stored import MANIFEST, file_state
+from prefdata.version.stored import MANIFEST
 
 HUB = "https://huggingface.co"
 PASSING = (408, 409, 412, 429)  # besides those from 500 on: the same again may be answered
@@ -38,12 +38,17 @@ class Held:
     blob: str
     sha256: str | None
 
-    def is_of(self, path: Path) -> bool:
-        """Whether it is the same as a file here, byte for byte."""
-        if path.stat().st_size != self.size:
+    def is_of(self, stated: Mapping[str, Any], path: Path | None = None) -> bool:
+        """Whether it is the file that a manifest states, as far as that can be told.
+
+        Of a small file the Hub knows git's digest only: it is compared where the file is here.
+        """
+        if stated["bytes"] != self.size:
             return False
         if self.sha256 is not None:
-            return file_state(path)["sha256"] == self.sha256
+            return self.sha256 == stated["sha256"]
+        if path is None:
+            return True
         data = path.read_bytes()
         return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() == self.blob
 
@@ -54,7 +59,6 @@ class State:
 
     head: str | None = None
     private: bool = True
-    files: Mapping[str, Held] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -103,7 +107,7 @@ class Repository:
             refs = self._api.list_repo_refs(self.name, repo_type="dataset")
             tags = {each.name: each.target_commit for each in refs.tags}
             head = str(info.sha)
-        return State(head, bool(info.private), self.files(head), tags)
+        return State(head, bool(info.private), tags)
 
     def files(self, revision: str) -> dict[str, Held]:
         """The files of a commit."""
@@ -129,7 +133,8 @@ class Repository:
                 said = json.loads(Path(path).read_text("utf-8"))
             except ValueError:
                 return {}
-        return said if isinstance(said, dict) else {}
+        is_ours = isinstance(said, dict) and isinstance(said.get("files"), dict)
+        return said if is_ours else {}
 
     def create(self, *, private: bool) -> None:
         with self._answering("create"):

@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from prefdata.estimate._sides import completions_in
 from prefdata.measure._likelihoods import averages, by_model, draws, log_ratios, number
 from prefdata.measure._means import means
 from prefdata.stage import Asks, Model, requests
@@ -133,8 +134,7 @@ def _dataset(
     others = samples.filter(pl.col("generator") != generator)
     times = others.group_by("completion_id").agg(times=pl.len())
     if pairs is not None and pairs.height:
-        ids = pl.concat([pairs["chosen_id"], pairs["rejected_id"]]).unique()
-        whole = pl.DataFrame({"completion_id": ids})
+        whole = completions_in(pairs, completions).select("completion_id")
     else:
         whole = times.select("completion_id")
     whole = whole.join(times, on="completion_id", how="left").with_columns(

@@ -17,7 +17,7 @@ from prefdata.people.taking import Given, Taken, gold_accuracy
 from prefdata.people.tasks import READ, Choice, Task, make_tasks
 from prefdata.sources.chunk import Chunk
 from prefdata.sources.files import DELIMITERS, chunks, locate
-from prefdata.sources.spec import PromptSource
+from prefdata.sources.kinds import PromptSource
 from prefdata.version import Version
 
 Tool = Literal["label-studio", "csv", "jsonl", "argilla"]

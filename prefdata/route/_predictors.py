@@ -12,11 +12,13 @@ before anything is known, a row of a rare tag is as likely to be worth much as a
 Penalties and w are those of the least error in leaving one mix out. The least squares on all
 products, as in the code of the source, are not among them: of 90 tags these are 4,186 coefficients
 for 200 mixes. Which predictor is used is decided by the rank correlation of what they predict of
-mixes that they were not fitted on.
+mixes that they were not fitted on: of those within a standard error of the best, the simplest. What
+is chosen by a predictor lies beyond the mixes that it has seen, where a curve that predicted these
+no better may be far off.
 
 Source: Miranda et al. 2024, "Hybrid Preferences: Learning to Route Instances for Human vs. AI
-Feedback"; Allen 1974 for leaving one out; Bonett and Wright 2000 for the interval of Spearman's
-correlation.
+Feedback"; Allen 1974 for leaving one out; Bonett and Wright 2000 for the standard error of
+Spearman's correlation; Breiman et al. 1984 for the simplest within one standard error.
 """
 
 import math
@@ -40,6 +42,7 @@ STATS: Any = stats
 LINALG: Any = np.linalg
 
 PENALTIES = np.logspace(-5, 3, 33)
+SIMPLEST_FIRST: tuple[Kind, ...] = ("ridge", "linear", "quadratic", "trees")
 PRODUCTS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 TREES = {"n_estimators": 200, "max_depth": 2, "learning_rate": 0.05, "subsample": 0.5}
 
@@ -116,11 +119,21 @@ class Tried:
     high: float
     error: float
 
+    @property
+    def fisher(self) -> float:
+        """The correlation on the scale on which its error does not depend on it."""
+        return _fisher(self.correlation)
+
+    @property
+    def simplicity(self) -> int:
+        """The lower, the simpler: less free to follow what it has seen."""
+        return SIMPLEST_FIRST.index(self.kind)
+
 
 def compare(
     kinds: Sequence[Kind], counts: Floats, performance: Floats, *, n_folds: int, seed: int
 ) -> list[Tried]:
-    """Each predictor's held-out record, the one to be used first.
+    """Each predictor's held-out record, the one to be used first, the others from the best on.
 
     `error` is the root mean square of the error, in standard deviations of the performance.
     """
@@ -137,7 +150,10 @@ def compare(
         low, high = _interval(rho, len(said))
         away = float(np.sqrt(((said - performance) ** 2).mean()))
         made.append(Tried(kind, rho, low, high, away / max(float(performance.std()), 1e-12)))
-    return sorted(made, key=lambda each: (-each.correlation, each.error))
+    made.sort(key=lambda each: (-each.correlation, each.error))
+    least = made[0].fisher - _error(made[0].correlation, len(counts))
+    used = min((each for each in made if each.fisher >= least), key=lambda each: each.simplicity)
+    return [used, *(each for each in made if each is not used)]
 
 
 def rank_correlation(one: Floats, other: Floats) -> float:
@@ -148,6 +164,14 @@ def rank_correlation(one: Floats, other: Floats) -> float:
 
 
 def _interval(rho: float, n: int) -> tuple[float, float]:
-    error = math.sqrt((1 + rho**2 / 2) / max(n - 3, 1))
-    middle, away = math.atanh(min(max(rho, -1 + 1e-12), 1 - 1e-12)), Z95 * error
+    middle, away = _fisher(rho), Z95 * _error(rho, n)
     return math.tanh(middle - away), math.tanh(middle + away)
+
+
+def _fisher(rho: float) -> float:
+    return math.atanh(min(max(rho, -1 + 1e-12), 1 - 1e-12))
+
+
+def _error(rho: float, n: int) -> float:
+    """The standard error of Spearman's correlation on Fisher's scale."""
+    return math.sqrt((1 + rho**2 / 2) / max(n - 3, 1))

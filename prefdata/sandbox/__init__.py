@@ -11,11 +11,13 @@ is killed, and what it wrote is gone: it was in memory.
 
 `available` says why there is no sandbox on a machine, and what to do. Nothing is ever run without.
 
-`jail` says what a program sees, `calls` what it may ask the kernel, `running` when it is ended.
+`jail` says what a program sees, `calls` what it may ask the kernel, `running` starts and ends it,
+`watching` sees what it uses.
 
 Source: bubblewrap (`man bwrap`) and libseccomp, of the distribution.
 """
 
-from prefdata.sandbox.running import Limits, Outcome, Ran, available, run
+from prefdata.sandbox.limits import Limits, Outcome, Ran
+from prefdata.sandbox.running import available, run
 
 __all__ = ["Limits", "Outcome", "Ran", "available", "run"]

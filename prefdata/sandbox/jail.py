@@ -5,12 +5,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from prefdata.errors import SandboxError
-
-if TYPE_CHECKING:
-    from prefdata.sandbox.running import Limits
+from prefdata.sandbox.limits import Limits
 
 # The folder that the program may write to, and where it begins.
 SCRATCH = "/tmp"
@@ -28,7 +25,7 @@ _ALONE = (
 def jailed(
     command: Sequence[str],
     files: Mapping[str, int],
-    limits: "Limits",
+    limits: Limits,
     *,
     calls: int,
     status: int,
@@ -80,7 +77,7 @@ def _inside(name: str) -> str:
     return str(PurePosixPath(SCRATCH) / path)
 
 
-def _limited(limits: "Limits") -> list[str]:
+def _limited(limits: Limits) -> list[str]:
     """Limits that the kernel keeps, each for one process; `running` keeps those for all of them.
 
     Where both count the same thing the kernel's is the wider one, so that a program that goes

@@ -7,58 +7,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from functools import cache
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 from prefdata.errors import SandboxError
 from prefdata.sandbox.calls import filtering
-from prefdata.sandbox.jail import SCRATCH, SHARED_MEMORY, jailed
-
-Outcome = Literal["ok", "exit", "signal", "time", "memory", "disk", "output"]
+from prefdata.sandbox.jail import jailed
+from prefdata.sandbox.limits import Limits, Outcome, Ran
+from prefdata.sandbox.watching import used
 
 # How often it is looked what a program uses.
 EVERY = 0.02
 STARTING = 60.0
 CHUNK = 1 << 16
 NOBODY = 65534
-_TICKS, _PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 _ENDED_BY: Mapping[int, Outcome] = {signal.SIGXCPU: "time", signal.SIGXFSZ: "disk"}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a program may use with all its processes together, in bytes and seconds."""
-
-    seconds: float = 10.0
-    cpu_seconds: float = 10.0
-    memory: int = 512 << 20
-    # In the scratch folder, and as much again as shared memory; both are memory, beside `memory`.
-    disk: int = 64 << 20
-    files: int = 4096
-    # Threads count too.
-    processes: int = 32
-    # Of stdout, and of stderr.
-    output: int = 1 << 20
-
-
-@dataclass(frozen=True)
-class Ran:
-    """How a program ended and what it wrote.
-
-    `outcome` is "ok" for exit code 0, "exit" for another one, "signal" where a signal ended it,
-    else the limit that it went beyond. `code` is the exit code, 128 and the signal's number after a
-    signal, and null where it was ended at a limit. A program that exits with more than 128 by
-    itself cannot be told from one that a signal ended.
-    """
-
-    outcome: Outcome
-    code: int | None
-    stdout: str
-    stderr: str
-    seconds: float
 
 
 def run(
@@ -81,7 +46,7 @@ def run(
         contents = {name: _content(data, opened) for name, data in (files or {}).items()}
         told, tells = _pipe(opened)
         calls, gate = _pipe(opened)
-        rules, is_root = filtering(), os.geteuid() == 0
+        rules = filtering()
         words = jailed(
             command,
             {name: file.fileno() for name, file in contents.items()},
@@ -90,22 +55,7 @@ def run(
             status=tells.fileno(),
         )
         handed = [file.fileno() for file in (*contents.values(), tells, calls)]
-        process = subprocess.Popen(
-            words,
-            stdin=_content(stdin, opened),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            pass_fds=handed,
-            # bubblewrap's own process is seen from inside, with the environment it began with.
-            env={},
-            cwd="/",
-            start_new_session=True,
-            # Who is root outside may write inside what is root's, as /proc/sys.
-            user=NOBODY if is_root else None,
-            group=NOBODY if is_root else None,
-            extra_groups=[] if is_root else None,
-        )
+        process = _begun(words, handed, _content(stdin, opened))
         opened.callback(_close, process)
         for file in (*contents.values(), tells, calls):
             file.close()
@@ -120,6 +70,31 @@ def available() -> str | None:
     except SandboxError as error:
         return str(error)
     return None if ran.outcome == "ok" else f"a program that does nothing ended by {ran.outcome}"
+
+
+def _begun(words: Sequence[str], handed: Sequence[int], stdin: BinaryIO) -> subprocess.Popen[bytes]:
+    # Who is root outside may write inside what is root's, as /proc/sys: root's programs are nobody.
+    is_root = os.geteuid() == 0
+    try:
+        return subprocess.Popen(
+            words,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            pass_fds=handed,
+            # bubblewrap's own process is seen from inside, with the environment it began with.
+            env={},
+            cwd="/",
+            start_new_session=True,
+            user=NOBODY if is_root else None,
+            group=NOBODY if is_root else None,
+            extra_groups=[] if is_root else None,
+        )
+    except OSError as error:
+        raise SandboxError(
+            f"there is no sandbox on this machine: {words[0]} cannot be started: {error}"
+        ) from error
 
 
 def _content(data: str | bytes, opened: ExitStack) -> BinaryIO:
@@ -210,7 +185,7 @@ def _beyond(heard: "_Heard", root: str, began: float, limits: Limits) -> Outcome
             return "time"
         if now - looked >= EVERY:
             looked = now
-            if beyond := _used(root, limits):
+            if beyond := used(root, limits):
                 return beyond
     return None
 
@@ -257,50 +232,3 @@ class _Heard:
         text = self._texts[self._open[file]]
         text += read
         self.is_too_much = self.is_too_much or len(text) > self._most
-
-
-def _used(root: str, limits: Limits) -> Outcome | None:
-    """The limit that all processes of a sandbox are beyond, seen through its own `/proc`."""
-    if not _is_made(root):
-        return None
-    cpu = resident = 0
-    for said in _processes(root, "stat"):
-        # Of `man proc_pid_stat`, behind the name: 14 to 17 are times, 24 is resident memory.
-        fields = said.rpartition(")")[2].split()
-        cpu += sum(map(int, fields[11:15]))
-        resident += int(fields[21]) * _PAGE
-    if cpu > limits.cpu_seconds * _TICKS:
-        return "time"
-    if resident > limits.memory and _memory(root) > limits.memory:
-        return "memory"
-    for folder in (SCRATCH, SHARED_MEMORY):
-        with suppress(OSError):
-            held = os.statvfs(root + folder)
-            if held.f_files - held.f_ffree > limits.files:
-                return "disk"
-    return None
-
-
-def _is_made(root: str) -> bool:
-    """Whether the sandbox has left the file system that it begins in."""
-    with suppress(OSError):
-        return not os.path.samefile(root, "/")
-    return False
-
-
-def _memory(root: str) -> int:
-    """What the processes hold; what several share counts once."""
-    lines = (line for said in _processes(root, "smaps_rollup") for line in said.splitlines())
-    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
-
-
-def _processes(root: str, file: str) -> Iterator[str]:
-    """A file of each process, of those that are there by the time it is read."""
-    with suppress(OSError):
-        for name in os.listdir(f"{root}/proc"):
-            if name.isdigit():
-                with (
-                    suppress(OSError),
-                    open(f"{root}/proc/{name}/{file}", errors="replace") as said,
-                ):
-                    yield said.read()

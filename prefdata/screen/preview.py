@@ -14,14 +14,15 @@ from prefdata.screen import write
 from prefdata.screen.summary import draw_partial
 from prefdata.tables import VALUES, Messages, written
 from prefdata.version import Version
-from prefdata.version.card import some_of_each, unscored
 from prefdata.version.diff import Diff
 from prefdata.version.samples import READ, sample_pairs, tally
+from prefdata.version.trust import some_of_each, unscored
 
 SIDE_BY_SIDE = 100  # columns from which chosen and rejected stand beside each other
 PROMPT_LINES = 6
 COMPLETION_LINES = 10
 MEASURES = 12
+DRIFT = 12
 REASON = 600  # characters of a rationale
 
 
@@ -217,3 +218,9 @@ def draw_diff(found: Diff, on: Console) -> None:
     for reason in found.reasons:
         first = f"{reason.first[0]}{', …' if reason.n > 1 else ''}"
         on.print(write.text(f"  {reason}  "), write.text(f"({first})", "dim"), sep="")
+    if found.drift:
+        on.print("\nhow the pairs moved as a whole")
+    for moved in found.drift[:DRIFT]:
+        on.print(write.text(f"  {moved}"))
+    if len(found.drift) > DRIFT:
+        on.print(write.text(f"  … {len(found.drift) - DRIFT} more: --json", "dim"))

@@ -330,8 +330,13 @@ class Live:
 
 
 @contextmanager
-def watching(console: Console) -> Generator[Watch]:
-    """A watch for the console at hand: live on a terminal, lines elsewhere."""
+def watching(console: Console, *, records: bool = False) -> Generator[Watch]:
+    """A watch for the console at hand: live on a terminal, lines elsewhere; or lines of JSON."""
+    if records:
+        from prefdata.screen.records import Records
+
+        yield Records(lambda line: print(line, file=console.file, flush=True))
+        return
     if not console.file.isatty() or console.is_dumb_terminal:
         yield Lines(lambda line: console.print(write.text(line), soft_wrap=True))
         return

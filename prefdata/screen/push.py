@@ -77,6 +77,17 @@ def draw_findings(found: Sequence[Finding], on: Console) -> None:
 
 
 @contextmanager
+def looking(on: Console) -> Generator[None]:
+    """Shows, on a terminal, that something is done before anything is sent."""
+    with on.status("looking for keys and personal data, and at what is there"):
+        yield
+
+
+def tried_again(why: str, seconds: float) -> None:
+    write.complain(f"{why}; once more in {write.duration(seconds)}", "waiting", "yellow")
+
+
+@contextmanager
 def sending(on: Console) -> Generator[Told]:
     """Shows how many bytes are sent and how fast: drawn on a terminal, else a line now and then."""
     with _drawn(on) if on.is_terminal else _lines(on) as told:

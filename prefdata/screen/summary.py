@@ -117,6 +117,13 @@ def draw_versions(found: Sequence[Mapping[str, Any]], data: Path | None, on: Con
     on.print(table)
 
 
+def draw_broken(wrong: Mapping[Path, str], on: Console) -> None:
+    """Folders that should be versions and are none."""
+    for path, why in wrong.items():
+        named = f"{path.parent.name}@{path.name} is damaged: "
+        on.print(write.text(named, "yellow"), write.text(why), sep="", soft_wrap=True)
+
+
 def draw_garbage(found: Garbage, n_bytes: int, *, removed: bool, on: Console) -> None:
     """What was or can be removed, and what stays and why."""
     sizes = {} if removed else {each.ref: write.size(size(each.path)) for each in found.removable}

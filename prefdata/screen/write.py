@@ -140,13 +140,18 @@ def reasons(by_reason: Mapping[str, int]) -> str:
     return ", ".join(f"{reason} {count(n)}" for reason, n in ordered)
 
 
+def one_line(answer: Any) -> str:
+    """JSON of a line, in ASCII; what is no finite number is null."""
+    return json.dumps(_finite(answer), default=str, allow_nan=False)
+
+
 def print_json(answer: Any) -> None:
     """One JSON object on one line, in ASCII, so that no terminal obeys what is in it.
 
     Where nobody reads on, as after `| head`, the program ends without a word, as with a console.
     """
     try:
-        sys.stdout.write(json.dumps(_finite(answer), default=str, allow_nan=False) + "\n")
+        sys.stdout.write(one_line(answer) + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

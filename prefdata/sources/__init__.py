@@ -1,17 +1,17 @@
 """Sources: JSONL, JSON, CSV, Parquet, Arrow and Hub datasets as tables; the inverse of export."""
 
 from prefdata.sources.audit import Finding
-from prefdata.sources.pairs import as_pairs
-from prefdata.sources.reading import Imported, header, read, resolved, tables_made
-from prefdata.sources.spec import (
+from prefdata.sources.kinds import (
     CompletionSource,
     PairSource,
     PromptSource,
     RatingSource,
     Sources,
-    SourceSpec,
     VoteSource,
 )
+from prefdata.sources.pairs import as_pairs
+from prefdata.sources.reading import Imported, header, read, resolved, tables_made
+from prefdata.sources.spec import SourceSpec
 
 __all__ = [
     "CompletionSource",

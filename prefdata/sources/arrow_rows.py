@@ -1,5 +1,6 @@
 """Parquet, Arrow and the Hub's datasets as chunks; only the wanted columns are read."""
 
+import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,36 @@ def arrow_chunks(batches: Iterable[Any]) -> Iterator[Chunk]:
         lines = list(range(number + 1, number + 1 + frame.height))
         number += frame.height
         columns: dict[str, Cells] = {name: frame[name] for name in frame.columns}
+        columns |= as_objects(batch)
         yield Chunk(lines, columns, _row_of(frame), [])
+
+
+def as_objects(batch: Any) -> dict[str, list[Any]]:
+    """The columns of Arrow's JSON type, in which `datasets` keeps what has no one type, decoded."""
+    kinds = {field.name: field.type for field in batch.schema}
+    return {
+        name: [_decoded(kind, cell) for cell in batch.column(name).to_pylist()]
+        for name, kind in kinds.items()
+        if _holds_json(kind)
+    }
+
+
+def _holds_json(kind: Any) -> bool:
+    inner = [kind.field(at).type for at in range(kind.num_fields)]
+    return kind.equals(_pyarrow()[0].json_()) or any(map(_holds_json, inner))
+
+
+def _decoded(kind: Any, cell: Any) -> Any:
+    pa, _ = _pyarrow()
+    if cell is None:
+        return None
+    if kind.equals(pa.json_()):
+        return json.loads(cell)
+    if pa.types.is_struct(kind):
+        return {field.name: _decoded(field.type, cell[field.name]) for field in kind}
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return [_decoded(kind.value_type, each) for each in cell]
+    return cell
 
 
 def _row_of(frame: pl.DataFrame) -> Callable[[int], str]:

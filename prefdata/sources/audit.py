@@ -7,17 +7,11 @@ from dataclasses import dataclass
 import polars as pl
 
 from prefdata.errors import SourceError
+from prefdata.sources.kinds import PairSource, RankingSource, RatingSource, Scaled, VoteSource
 from prefdata.sources.labels import FROM
 from prefdata.sources.reshape import not_so
 from prefdata.sources.rows import Part
-from prefdata.sources.spec import (
-    PairSource,
-    RankingSource,
-    RatingSource,
-    Scaled,
-    SourceSpec,
-    VoteSource,
-)
+from prefdata.sources.spec import SourceSpec
 from prefdata.tables import schema
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 
 import polars as pl
 
+from prefdata.export._tool_calls import tools_of
 from prefdata.sources.chunk import Cells
 from prefdata.sources.conversations import Settled, conversations
 from prefdata.sources.spec import CONVERSATIONS, FLAGS, NUMBERS, WHOLE, Value, canonical
@@ -54,6 +55,8 @@ def _typed(ours: str, cells: Cells, text: bool, scale: tuple[float, float]) -> S
         return _whole(numbers(cells, text=text, flags=False))
     if ours in FLAGS:
         return flags(cells, text=text)
+    if ours == "tools":
+        return _tools(cells)
     return tags(cells) if ours == "tags" else texts(cells)
 
 
@@ -69,6 +72,17 @@ def _translated(cells: Cells, values: Mapping[str, Value]) -> tuple[list[Any], p
         reasons.append(why if why else reason if lost and cell != "" else None)
     means = [meaning.get(canonical(cell or "")) for cell in written]
     return means, pl.Series(reasons, dtype=pl.String)
+
+
+def _tools(cells: Cells) -> Settled:
+    """Lists of tools as JSON."""
+    given = [None if cell in (None, "", []) else cell for cell in cells]
+    found = [None if cell is None else tools_of(cell) for cell in given]
+    wrong = [
+        "is no list of tools, or JSON of one" if cell is not None and tools is None else None
+        for cell, tools in zip(given, found, strict=True)
+    ]
+    return Settled(pl.Series(found, dtype=pl.String), pl.Series(wrong, dtype=pl.String))
 
 
 def texts(cells: Cells) -> Settled:

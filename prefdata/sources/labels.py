@@ -4,16 +4,15 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from prefdata.sources.spec import (
-    KNOWN_ANNOTATOR,
+from prefdata.sources.kinds import (
     CompletionSource,
     LabelSource,
     PairSource,
     RankingSource,
     RatingSource,
-    SourceSpec,
     VoteSource,
 )
+from prefdata.sources.spec import KNOWN_ANNOTATOR, SourceSpec
 from prefdata.tables import schema
 
 # Where a row stands: the number of its source, and its line there.

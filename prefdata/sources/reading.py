@@ -13,10 +13,11 @@ from prefdata.sources import merge
 from prefdata.sources.audit import Finding, audit, empty, held
 from prefdata.sources.chunk import Chunk
 from prefdata.sources.files import chunks, column_names, locate, principles
+from prefdata.sources.kinds import KINDS, LabelSource, PairSource, Sources
 from prefdata.sources.labels import FROM
 from prefdata.sources.layout import load
 from prefdata.sources.rows import QUARANTINED, Part, part
-from prefdata.sources.spec import KINDS, LabelSource, PairSource, Sources, SourceSpec
+from prefdata.sources.spec import SourceSpec
 from prefdata.tables import TABLES
 from prefdata.tables import empty as empty_table
 

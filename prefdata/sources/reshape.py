@@ -21,7 +21,7 @@ from prefdata.sources.chunk import Bad, Cells, Chunk, as_json
 from prefdata.sources.columns import texts
 from prefdata.sources.spec import CONVERSATIONS, SourceSpec
 from prefdata.sources.transcripts import parted
-from prefdata.sources.trees import THREAD, Turn, flat, nested
+from prefdata.sources.trees import THREAD, Turn, grown
 
 NUMBER = "#"
 PLAIN = (pl.String(), pl.Boolean())
@@ -55,6 +55,8 @@ def columns_made(spec: SourceSpec, there: Sequence[str], wanted: Iterable[str]) 
     """The names that a row has, of a file whose own columns are `there`."""
     if spec.tree is not None and spec.tree.root:
         return list(dict.fromkeys([THREAD, *wanted]))
+    if spec.tree is not None and spec.tree.dialogue:
+        return list(dict.fromkeys([*there, THREAD, *wanted]))
     own = {*there, NUMBER, *([THREAD] if spec.tree else [])}
 
     def known(name: str) -> bool:
@@ -115,7 +117,7 @@ def _of_trees(spec: SourceSpec, chunk: Chunk, threads: dict[str, list[Turn]]) ->
     bad = list(chunk.bad)
     for i, line in enumerate(chunk.line):
         row = {name: each[i] for name, each in cells.items()}
-        for found in nested(tree, row) if tree.root else [flat(tree, row, threads)]:
+        for found in grown(tree, row, threads):
             if isinstance(found, str):
                 bad.append((line, found, chunk.row(i)))
             elif found is not None:

@@ -5,19 +5,14 @@ from dataclasses import dataclass, fields
 
 import polars as pl
 
+from prefdata.export._tool_calls import offering
 from prefdata.sources.chunk import Cells, Chunk
 from prefdata.sources.columns import settle, texts
 from prefdata.sources.conversations import disordered, shared_prompts, shared_text
+from prefdata.sources.kinds import LabelSource, PairSource, VoteSource
 from prefdata.sources.labels import FROM, ranks_of, ratings_of, samples_of, votes_of
-from prefdata.sources.spec import (
-    ABOUT_PROMPT,
-    CONVERSATIONS,
-    LabelSource,
-    PairSource,
-    SourceSpec,
-    VoteSource,
-)
-from prefdata.tables import completion_ids, prompt_ids, said, schema
+from prefdata.sources.spec import ABOUT_PROMPT, CONVERSATIONS, SourceSpec
+from prefdata.tables import completion_ids, conversations, prompt_ids, said, schema
 
 SIDES: Mapping[str, Sequence[str]] = {
     "prompts": (),
@@ -140,6 +135,8 @@ def _refused(spec: SourceSpec, frame: pl.DataFrame) -> pl.DataFrame:
         frame = _wrong(frame, {f"{one} equals {other}": equal})
     if isinstance(spec, PairSource | VoteSource):
         frame = _with_prompts(spec, frame)
+    if "tools" in frame.columns:
+        frame = _offering(frame)
     last = pl.col("prompt").list.last().struct.field("content")
     frame = _wrong(frame, {"prompt is blank": ~last.str.contains(r"\S")})
     for name in ("prompt", *sides):
@@ -199,6 +196,15 @@ def _with_prompts(spec: PairSource | VoteSource, frame: pl.DataFrame) -> pl.Data
             for side, end, goes_on in zip(sides, ends, again, strict=True)
         )
     return frame
+
+
+def _offering(frame: pl.DataFrame) -> pl.DataFrame:
+    """Rows with tools, whose prompt offers them."""
+    both = pl.col("tools").is_not_null() & pl.col("prompt").is_not_null()
+    todo = frame.filter(both)
+    turns = zip(todo["prompt"].to_list(), todo["tools"], strict=True)
+    offers = conversations("prompt", [offering(prompt, tools) for prompt, tools in turns])
+    return frame.update(todo.select("i", offers), on="i", how="left")
 
 
 NO_PROMPT = "prompt is missing, and {} and {} do not begin with one"

@@ -1,10 +1,12 @@
 """Trees of messages as rows: one for each reply of an assistant, with what was said before it.
 
-A tree is nested (each message holds its `replies`, the first stands in the row's column `root`) or
-flat (a row a message, which names its `parent`; parents stand before their replies).
+A tree is nested (each message holds its `replies`, the first stands in the row's column `root`),
+flat (a row a message, which names its `parent`; parents stand before their replies), or a dialogue
+(the row's column `dialogue` lists all messages in order; where several answer one, it goes on with
+the one that is `kept`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -28,18 +30,24 @@ class Tree(BaseModel):
     replies: str = ""
     id: str = ""
     parent: str = ""
+    dialogue: str = ""
+    kept: str = ""
 
     @model_validator(mode="after")
     def _one_form(self) -> "Tree":
-        nested, flat = bool(self.root and self.replies), bool(self.id and self.parent)
-        if nested == flat:
-            raise ValueError("tree: give root and replies (nested), or id and parent (flat)")
+        forms = ((self.root, self.replies), (self.id, self.parent), (self.dialogue, self.kept))
+        if [all(form) for form in forms].count(True) != 1:
+            raise ValueError(
+                "tree: give root and replies (nested), id and parent (flat), or dialogue and kept"
+            )
         return self
 
     @property
     def columns(self) -> list[str]:
         """The file's columns that tell how messages hang together."""
-        return [self.root] if self.root else [self.id, self.parent, self.text, self.role]
+        if self.root or self.dialogue:
+            return [self.root or self.dialogue]
+        return [self.id, self.parent, self.text, self.role]
 
     def said(self, message: Row) -> Turn | None:
         """A message as a turn, None if it is none."""
@@ -47,6 +55,13 @@ class Tree(BaseModel):
         if not isinstance(text, str) or not isinstance(role, str):
             return None
         return {"role": self.roles.get(role, role), "content": text}
+
+
+def grown(tree: Tree, row: Row, threads: dict[str, list[Turn]]) -> Iterable[Row | str | None]:
+    """The rows that a file's row becomes; `threads` are those of a flat tree (see `flat`)."""
+    if tree.root:
+        return nested(tree, row)
+    return spoken(tree, row) if tree.dialogue else [flat(tree, row, threads)]
 
 
 def nested(tree: Tree, row: Row) -> Iterator[Row | str]:
@@ -64,6 +79,27 @@ def nested(tree: Tree, row: Row) -> Iterator[Row | str]:
         replies = whole.get(tree.replies)
         for reply in reversed(cast("list[Any]", replies) if isinstance(replies, list) else []):
             waiting.append(([*before, turn], reply))
+
+
+def spoken(tree: Tree, row: Row) -> Iterator[Row | str]:
+    """The rows of a dialogue, as far as it can be followed, and why no further."""
+    before: list[Turn] = []
+    answer: Turn | None = None
+    messages = row.get(tree.dialogue)
+    for message in cast("list[Any]", messages) if isinstance(messages, list) else [None]:
+        turn = tree.said(cast(Row, message)) if isinstance(message, dict) else None
+        if turn is None:
+            yield f"a message of {tree.dialogue} has no {tree.text} or no {tree.role}"
+            return
+        if turn["role"] == "assistant":
+            yield {**row, **cast(Row, message), THREAD: list(before)}
+            answer = turn if cast(Row, message).get(tree.kept) else answer
+            continue
+        if before and before[-1]["role"] == "user" and answer is None:
+            yield f"{tree.dialogue} goes on, but no answer before has {tree.kept}"
+            return
+        before += [*([answer] if answer else []), turn]
+        answer = None
 
 
 def flat(tree: Tree, row: Row, threads: dict[str, list[Turn]]) -> Row | str | None:

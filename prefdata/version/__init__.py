@@ -1,13 +1,23 @@
 """Versions: immutable, named by their content, there whole or not at all."""
 
 from prefdata.version.splits import assign_splits
-from prefdata.version.stored import Version, data_folder, find, is_whole, listed, load, verify
+from prefdata.version.stored import (
+    Version,
+    broken,
+    data_folder,
+    find,
+    is_whole,
+    listed,
+    load,
+    verify,
+)
 from prefdata.version.writing import Written, refuse_dangling, write
 
 __all__ = [
     "Version",
     "Written",
     "assign_splits",
+    "broken",
     "data_folder",
     "find",
     "is_whole",

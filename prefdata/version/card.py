@@ -15,13 +15,13 @@ import polars as pl
 
 from prefdata.tables import VALUES
 from prefdata.version.constitution import ABOUT, FIGURES, standing
-from prefdata.version.glance import first_preferred, longer_preferred, principles_as_one
 from prefdata.version.licences import conflicts, unstated
-from prefdata.version.markdown import grid, interval, literal, number
+from prefdata.version.markdown import code, grid, literal, plural
 from prefdata.version.page import has_page
 from prefdata.version.rationales import ABOUT as ABOUT_REASONS
 from prefdata.version.rationales import FIGURES as OF_REASONS
 from prefdata.version.rationales import kept
+from prefdata.version.trust import trust
 
 SIZES = {
     1_000: "n<1K",
@@ -38,7 +38,7 @@ LICENSES = {
     *("cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "odc-by", "odbl", "pddl", "cc-by-2.0"),
     *("cdla-permissive-1.0", "cdla-permissive-2.0", "cdla-sharing-1.0", "unlicense", "gpl-3.0"),
 }
-MEASURES_SHOWN = 40
+REASONS_SHOWN = 40
 
 
 def card(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame], recipe: str = "") -> str:
@@ -52,7 +52,7 @@ def card(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame], recipe
         f"## Models and judges\n\n{_models(manifest)}",
         *_constitution(frames),
         *_rationales(frames),
-        f"## How far to trust it\n\n{_trust(manifest, frames)}",
+        f"## How far to trust it\n\n{trust(manifest, frames)}",
         f"## Limitations\n\n{_limitations(manifest, frames)}",
         *([f"## Recipe\n\n{_fenced(recipe)}"] if recipe.strip() else []),
     ]
@@ -66,14 +66,17 @@ def _metadata(manifest: Mapping[str, Any]) -> str:
     size = next((name for upto, name in SIZES.items() if rows < upto), "1B<n<10B")
     lines = ["---", f"pretty_name: {json.dumps(manifest['name'])}", *_license(manifest)]
     lines += ["size_categories:", f"- {size}", "tags:", "- preference", "- prefdata"]
-    if exports:
+    # `datasets` loads no view of which the card names a split without rows
+    held = {view: [s for s, n in each["splits"].items() if n] for view, each in exports.items()}
+    held = {view: splits for view, splits in held.items() if splits}
+    if held:
         lines.append("configs:")
-    for at, (view, each) in enumerate(exports.items()):
+    for at, (view, splits) in enumerate(held.items()):
         lines.append(f"- config_name: {json.dumps(view)}")
         if at == 0:
             lines.append("  default: true")
         lines.append("  data_files:")
-        for split in each["splits"]:
+        for split in splits:
             lines.append(f"  - split: {split}")
             lines.append(f"    path: {json.dumps(f'{view}/{split}/*.arrow')}")
     return "\n".join([*lines, "---"])
@@ -87,7 +90,9 @@ def _license(manifest: Mapping[str, Any]) -> list[str]:
         return [f"license: {said[0]}"]
     if all(each in LICENSES for each in said):
         return ["license:", *(f"- {each}" for each in said)]
-    return ["license: other", f"license_name: {json.dumps(' and '.join(said))}"]
+    # an identifier of one's own, for which the Hub takes no spaces
+    name = re.sub(r"[^a-z0-9.]+", "-", " and ".join(said)).strip("-")
+    return ["license: other", f"license_name: {json.dumps(name)}"]
 
 
 def _partial(manifest: Mapping[str, Any]) -> str:
@@ -105,7 +110,7 @@ def _partial(manifest: Mapping[str, Any]) -> str:
 
 def _opening(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str:
     kinds = ("prompts", "completions", "votes", "ratings", "pairs")
-    sizes = [_plural(frames[name].height, name) for name in kinds if name in frames]
+    sizes = [plural(frames[name].height, name) for name in kinds if name in frames]
     held = f": {', '.join(sizes)}" if sizes else ""
     described = f"{_described(manifest['description'])}\n\n" if manifest["description"] else ""
     return (
@@ -159,7 +164,7 @@ def _making(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> 
         rows = [[stage.get(word, "") for word in words] for stage in stages]
         parts.append(grid(("stage", "table", "in", "out", "dropped"), rows))
     nothing: Mapping[str, str] = counts.get("nothing_made", {})
-    parts += [f"`{stage}`: {why}." for stage, why in nothing.items()]
+    parts += [f"{code(stage)}: {literal(why)}." for stage, why in nothing.items()]
     if has_page(frames):
         parts.append(
             "`report.html` draws it: from prompts to pairs, how sure labels are, agreement, "
@@ -168,12 +173,13 @@ def _making(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> 
     if "dropped" in frames:
         why = frames["dropped"].group_by("stage", "table", "reason").len("n")
         why = why.sort(pl.col("n"), "stage", "table", "reason", descending=[True, *[False] * 3])
-        why = why.head(MEASURES_SHOWN).with_columns(
-            pl.Series("reason", [literal(each) for each in why["reason"].head(MEASURES_SHOWN)])
+        why = why.head(REASONS_SHOWN).with_columns(
+            pl.Series(name, [literal(each) for each in why[name].head(REASONS_SHOWN)])
+            for name in ("stage", "reason")
         )
         parts.append("Dropped:\n\n" + grid(why.columns, why.rows()))
     if manifest["quarantined"]:
-        unread = _plural(manifest["quarantined"], "source rows")
+        unread = plural(manifest["quarantined"], "source rows")
         parts.append(f"{unread} could not be read; they stand in `quarantine.jsonl`.")
     spent = [f"{name} {_words(counts[name])}" for name in ("requests", "tokens") if name in counts]
     spent += [f"cost {counts['cost']}"] if counts.get("cost") else []
@@ -186,10 +192,10 @@ def _sources(manifest: Mapping[str, Any]) -> str:
     licenses: Mapping[str, str] = manifest["licenses"]
     if not licenses:
         return "No licence was stated for its sources."
-    said = [f"`{source}` ({license})" for source, license in licenses.items()]
+    said = [f"{code(source)} ({literal(license)})" for source, license in licenses.items()]
     lines = [f"Sources: {', '.join(said)}."]
     if bare := unstated(manifest):
-        named = ", ".join(f"`{source}`" for source in bare)
+        named = ", ".join(map(code, bare))
         lines.append(f"> **No licence** is stated for {named}: ask before you pass it on.")
     lines += [f"> **Licences conflict.** {literal(each)}." for each in conflicts(manifest)]
     return "\n\n".join(lines)
@@ -235,115 +241,6 @@ def _rationales(frames: Mapping[str, pl.DataFrame]) -> list[str]:
     return ["## Rationales\n\n" + "\n\n".join(part for part in parts if part)]
 
 
-def _trust(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str:
-    shares = [
-        (each["table"], each["annotator"], each["rows"], each["unscored"], f"{each['share']:.1%}")
-        for each in unscored(frames)
-    ]
-    parts: list[str] = []
-    if shares:
-        parts.append(grid(("table", "annotator", "rows", "unscored", "share"), shares))
-    if said := _noise(manifest["noise"]):
-        parts.append(said)
-    if "measures" in frames:
-        measures, shown = frames["measures"], some_of_each(frames["measures"], MEASURES_SHOWN)
-        rows = [
-            (
-                row["measure"],
-                row["subject"],
-                number(row["value"]),
-                interval(row),
-                row["n"],
-                row["note"],
-            )
-            for row in shown.to_dicts()
-        ]
-        parts.append(grid(("measure", "of", "value", "95 % interval", "rows", "note"), rows))
-        if measures.height > shown.height:
-            parts.append(f"{measures.height - shown.height:,} more in `measures.parquet`.")
-    else:
-        parts.append("Nothing was measured: neither agreement nor position bias is known.")
-    return "\n\n".join([*parts, *_moved(frames)])
-
-
-def _moved(frames: Mapping[str, pl.DataFrame]) -> list[str]:
-    """What each annotator's votes follow beside quality, as they can be counted."""
-    counted = {
-        "the side shown first": first_preferred(frames),
-        "the longer side": longer_preferred(frames),
-    }
-    rows = [
-        (each.of, what, f"{each.value:.1%}", " to ".join(f"{x:.1%}" for x in each.interval), each.n)
-        for what, shares in counted.items()
-        for each in shares
-    ]
-    if not rows:
-        return []
-    said = (
-        "Of votes that are no ties, how many are for the side shown first, and for the longer one:"
-    )
-    return [said, grid(("annotator", "prefers", "share", "95 % interval", "votes"), rows)]
-
-
-def _noise(noise: Mapping[str, Any]) -> str:
-    """How many labels are estimated to be wrong, and what was done about it."""
-    rates, done = noise.get("flip_rate", ()), noise.get("label_smoothing", ())
-    used = {each["subject"]: each for each in done if each["n"]}
-    lines = [
-        f"Labels that are the wrong way round, by {each['subject']}: {_rate(each)}"
-        f"{'; ' + each['note'] if each['note'] else ''}."
-        for each in rates
-    ]
-    if "flipped" in noise:
-        lines.append(f"{_plural(noise['flipped'], 'pairs')} had the label turned round.")
-    if each := used.get("order.soften"):
-        lines.append(
-            f"The column `soft_label` is smoothed by {_rate(each)}, {each['note']}: a loss that "
-            "takes it needs no label smoothing of its own."
-        )
-    if each := used.get("order.robust_weights"):
-        lines.append(
-            f"`robust_weight` and `robust_weight_flipped` are those of a rate of {_rate(each)}, "
-            f"{each['note']}."
-        )
-    if not used and any(each["value"] for each in rates):
-        lines.append("Nothing was smoothed by it: give a loss the rate as its `label_smoothing`.")
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def _rate(row: Mapping[str, Any]) -> str:
-    """A rate with its interval, as "12.3% (95 % interval 10.1% to 14.8%)"."""
-    ends = [row["low"], row["high"]]
-    said = "not known" if row["value"] is None else f"{row['value']:.1%}"
-    return said if None in ends else f"{said} (95 % interval {ends[0]:.1%} to {ends[1]:.1%})"
-
-
-def some_of_each(measures: pl.DataFrame, n: int) -> pl.DataFrame:
-    """About `n` rows in order: of every measure one, then of each as many, unknown values last."""
-    rank = pl.int_range(pl.len()).over("measure")
-    unknown = pl.col("value").is_null()
-    ranked = measures.sort("measure", unknown, "subject").with_columns(rank=rank)
-    some = ranked.sort(pl.col("rank") > 0, unknown, "rank", "measure")
-    shown = some.head(max(n, measures["measure"].n_unique())).drop("rank")
-    return shown.sort("measure", "subject")
-
-
-def unscored(frames: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:
-    """Rows without a value, by table and annotator: `table, annotator, rows, unscored, share`."""
-    found: list[dict[str, Any]] = []
-    for name, column in VALUES.items():
-        if name not in frames:
-            continue
-        missing = pl.col(column).is_null()
-        by = (
-            frames[name]
-            .group_by(principles_as_one())
-            .agg(rows=pl.len(), unscored=missing.sum(), share=missing.mean())
-        )
-        found += [{"table": name, **row} for row in by.sort("annotator").to_dicts()]
-    return found
-
-
 def _limitations(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str:
     lines = ["Labels say what these annotators preferred, not what is true or safe."]
     tables = [frames[name] for name in VALUES if name in frames]
@@ -373,7 +270,3 @@ def _words(said: Any) -> str:
         pairs = cast(Mapping[str, Any], said).items()
         return ", ".join(f"{key} {_words(value)}" for key, value in pairs)
     return said if isinstance(said, str) else json.dumps(said)
-
-
-def _plural(n: int, name: str) -> str:
-    return f"{n:,} {name if n != 1 else name.removesuffix('s')}"

@@ -6,6 +6,7 @@ written.
 """
 
 import html
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 
 from prefdata.version.distributions import bins, counts
 from prefdata.version.glance import Matrix, Share
+from prefdata.version.markdown import TURNS
 
 Floats = NDArray[np.float64]
 TALL = 40  # of a histogram's view, whose width is 100
+LONGEST = 200  # characters of a name or of a cell's text
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1d21; --paper: #ffffff; --faint: #5d636d;
@@ -52,10 +55,12 @@ table { border-collapse: collapse; margin: 0.5rem 0 1rem; font-variant-numeric: 
 th, td { text-align: right; padding: 0.2rem 0.8rem 0.2rem 0; border-bottom: 1px solid var(--line);
   white-space: nowrap; vertical-align: top; }
 th { font-weight: 600; } th:first-child, td:first-child, .said { text-align: left; }
-td.said { white-space: pre-wrap; min-width: 7rem; }
-table.matrix th:first-child { min-width: 6rem; }
+td:first-child, td.said { white-space: pre-wrap; min-width: 7rem; }
+table.figures { width: 100%; }
+table.figures th { white-space: normal; overflow-wrap: normal; }
+table.matrix th:first-child { min-width: 14rem; }
 table.matrix td { padding: 0.35rem 0.5rem; text-align: center; border: 1px solid var(--paper); }
-table.matrix th { padding: 0.2rem 0.5rem; max-width: 12rem; border: 0; vertical-align: middle;
+table.matrix th { padding: 0.2rem 0.5rem; max-width: 18rem; border: 0; vertical-align: middle;
   white-space: normal; }
 .cell { background: color-mix(in srgb, var(--kept) calc(var(--v) * 60%), transparent); }
 .pager > input { position: absolute; opacity: 0; }
@@ -71,17 +76,29 @@ table.matrix th { padding: 0.2rem 0.5rem; max-width: 12rem; border: 0; vertical-
   border-bottom: 1px solid var(--line); } .votes div { white-space: pre-wrap; }
 .chosen { border-top: 4px solid var(--good); } .rejected { border-top: 4px solid var(--bad); }
 @media (max-width: 40rem) { .sides { grid-template-columns: 1fr; } .text { max-height: 16rem; }
-  table, .row { font-size: 0.9rem; } th, td { padding-right: 0.5rem; }
+  table { font-size: 0.8rem; } .row { font-size: 0.9rem; } th, td { padding-right: 0.4rem; }
+  td:first-child, td.said { min-width: 4rem; }
   .row { grid-template: "name end" "bar bar" / 1fr auto; padding: 0.35rem 0; }
   .row.long { grid-template: "name" "end" "bar" / 1fr; }
   .row.long > :last-child { text-align: left; }
-  table.matrix th { max-width: 7rem; } }
+  table.matrix th, table.matrix th:first-child { min-width: 0; max-width: 7rem; }
+  table.figures tr { display: grid; grid-template-columns: repeat(5, 1fr); }
+  table.figures :is(th, td) { white-space: normal; border: 0; font-size: 0.8rem; }
+  table.figures :is(th, td):first-child { grid-column: 1 / -1; font-size: 0.9rem; }
+  table.figures tr { border-bottom: 1px solid var(--line); } }
 """
 
 
 def said(value: Any) -> str:
-    """A text that cannot become markup, nor control a terminal."""
-    return html.escape("".join(c for c in str(value) if c >= " " or c in "\n\t"))
+    """A text that cannot become markup, nor control a terminal, nor turn what stands around it."""
+    text = TURNS.sub("", str(value))
+    return html.escape("".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc"))
+
+
+def named(value: Any) -> str:
+    """The same of a name or a cell, of which somebody else may have made a long text."""
+    text = str(value)
+    return said(text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…")
 
 
 def number(value: float) -> str:
@@ -155,14 +172,14 @@ def shares(rows: Sequence[Share], neutral: float = 0.5) -> str:
         )
         words = f"{each.value:.1%} ({low:.1%} to {high:.1%}) of {each.n:,}"
         drawn.append(_row(each.of, _svg("bar", 10, words, shapes), words, kind="row long"))
-    return f'<div style="--end: 18rem">{"".join(drawn)}</div>'
+    return f'<div style="--end: 20rem">{"".join(drawn)}</div>'
 
 
 def matrix(found: Matrix) -> str:
     """A table of shares, coloured by them; under each how many comparisons it rests on."""
     head = "".join(f"<th>{at + 1}</th>" for at in range(len(found.names)))
     body = "".join(
-        f"<tr><th>{at + 1} {said(name)}</th>"
+        f"<tr><th>{at + 1} {named(name)}</th>"
         + "".join(_cell(found, at, other) for other in range(len(found.names)))
         + "</tr>"
         for at, name in enumerate(found.names)
@@ -188,7 +205,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[Any]], *, texts: Iterable
     body = "".join(
         "<tr>"
         + "".join(
-            f"<td{left.get(at, '')}>{said('' if each is None else each)}</td>"
+            f"<td{left.get(at, '')}>{named('' if each is None else each)}</td>"
             for at, each in enumerate(row)
         )
         + "</tr>"
@@ -200,11 +217,11 @@ def table(head: Iterable[str], rows: Iterable[Iterable[Any]], *, texts: Iterable
 
 
 def _row(name: str, drawn: str, end: str, kind: str = "row") -> str:
-    return f'<div class="{kind}"><span>{said(name)}</span>{drawn}<span>{said(end)}</span></div>'
+    return f'<div class="{kind}"><span>{named(name)}</span>{drawn}<span>{said(end)}</span></div>'
 
 
 def _svg(kind: str, tall: int, words: str, shapes: str) -> str:
     return (
         f'<svg class="{kind}" viewBox="0 0 100 {tall}" preserveAspectRatio="none" role="img" '
-        f'aria-label="{said(words)}">{shapes}</svg>'
+        f'aria-label="{named(words)}">{shapes}</svg>'
     )

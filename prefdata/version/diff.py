@@ -9,6 +9,7 @@ import polars as pl
 
 from prefdata.tables import TABLES
 from prefdata.version.attribution import FIRST, Change, Reason, behind, reasons
+from prefdata.version.drift import Moved, drift
 from prefdata.version.stored import Version
 
 SHOWN = 5
@@ -41,7 +42,8 @@ class Diff:
     """The difference of two versions: ids of pairs, sorted, and causes, judges first.
 
     `moved` are pairs that are kept with another soft label or margin. `reasons` say of all pairs
-    that changed what of them changed, and which of the causes can have led to it.
+    that changed what of them changed, and which of the causes can have led to it. `drift` says how
+    the pairs differ as a whole.
     """
 
     before: str
@@ -53,6 +55,7 @@ class Diff:
     kept: int
     causes: tuple[Cause, ...]
     reasons: tuple[Reason, ...]
+    drift: tuple[Moved, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The difference as what JSON can hold."""
@@ -67,6 +70,7 @@ class Diff:
             lines.append(f"  {name:<8}{len(ids):>8} pairs{first}")
         lines.append(f"  {'kept':<8}{self.kept:>8} pairs")
         lines += [f"  {reason}" for reason in self.reasons]
+        lines += [f"  {moved}" for moved in self.drift]
         lines.append("because of" if self.causes else "nothing differs")
         return "\n".join([*lines, *(f"  {cause}" for cause in self.causes)])
 
@@ -101,6 +105,7 @@ def diff(a: Version, b: Version) -> Diff:
             Reason(change, why, of, ids.len(), tuple(ids.head(FIRST)), behind(why, of, named))
             for change, why, of, ids in reasons(a, b, changed)
         ),
+        drift=drift(a, b),
     )
 
 

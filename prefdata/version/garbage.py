@@ -1,6 +1,7 @@
 """Versions that nothing needs any more: which they are, and their removal.
 
-Kept are, of each dataset, every tagged version, the newest ones and the newest that is whole.
+Kept are, of each dataset, every tagged version, the newest ones and the newest that is neither
+partial nor damaged.
 Whatever is removed can be built again: answered requests are in the ledger, which is not touched.
 """
 
@@ -14,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 
 from prefdata.errors import VersionError, nearest
-from prefdata.version.stored import Version, data_folder, listed
+from prefdata.version.stored import Version, data_folder, is_whole, listed
 from prefdata.version.tags import tags
 from prefdata.version.writing import ABANDONED
 
@@ -68,7 +69,8 @@ def _reasons(versions: Sequence[Version], keep: int, days: float) -> list[tuple[
     named: dict[str, list[str]] = {}
     for tag, meant in tags(versions[0].path.parent).items():
         named.setdefault(meant, []).append(tag)
-    whole = [version for version in versions if not version.partial]
+    sound = [version for version in versions if is_whole(version.path)]
+    whole = [version for version in sound if not version.partial] or sound
     said: list[tuple[Version, str]] = []
     for at, version in enumerate(versions):
         age = datetime.now(UTC) - datetime.fromisoformat(version.created)
@@ -77,7 +79,7 @@ def _reasons(versions: Sequence[Version], keep: int, days: float) -> list[tuple[
         elif at >= len(versions) - keep:
             reason = "the newest" if at == len(versions) - 1 else f"one of the {keep} newest"
         elif whole and version is whole[-1]:
-            reason = "the newest that is not partial"
+            reason = "the newest that is whole and not partial"
         elif age.total_seconds() < days * 86400:
             reason = f"younger than {days:g} days"
         else:

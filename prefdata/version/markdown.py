@@ -8,6 +8,8 @@ from prefdata.measure._wilson import Z95, wilson
 
 # What turns the direction of writing, and what begins markup: a text of others keeps none of it.
 TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
+CODE = re.compile("(?:`[^`]*`(?:, )?)+")
+BARE_ANGLE = re.compile(r"(?<!\\)([<>])")
 MARKUP = re.compile(r"([\\`*_\[\]<>~$])")
 
 
@@ -18,12 +20,19 @@ def grid(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
 
 
 def cell(said: Any) -> str:
-    return "" if said is None else " ".join(str(said).replace("|", "\\|").split())
+    """What stands in a cell: on one line, and no HTML where it is not code."""
+    text = "" if said is None else " ".join(str(said).replace("|", "\\|").split())
+    return text if CODE.fullmatch(text) else BARE_ANGLE.sub(r"\\\1", text)
 
 
 def literal(text: str) -> str:
     """A text of others that is shown as it is, and is no markup."""
     return MARKUP.sub(r"\\\1", TURNS.sub("", " ".join(text.split())))
+
+
+def code(text: str) -> str:
+    """A name of somebody's as code, on one line, which nothing in it ends."""
+    return f"`{TURNS.sub('', ' '.join(text.replace('`', chr(39)).split()))}`"
 
 
 def number(value: float | None) -> str:
@@ -44,3 +53,7 @@ def share(k: int, n: int) -> str:
         return ""
     low, high = wilson(k / n, float(n))
     return f"{number(k / n)} ({number(low)} to {number(high)})"
+
+
+def plural(n: int, name: str) -> str:
+    return f"{n:,} {name if n != 1 else name.removesuffix('s')}"

@@ -5,14 +5,14 @@ what moves votes beside quality, how noisy labels are, scores, cost, and pairs t
 has no script and fetches nothing; texts of models are shown and never obeyed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
 from prefdata.tables import written
 from prefdata.version import charts
-from prefdata.version.charts import number, said
+from prefdata.version.charts import named, number, said
 from prefdata.version.constitution import ABOUT, FIGURES, Standing, standing
 from prefdata.version.distributions import Distribution, Floats, distributions
 from prefdata.version.glance import agreement, first_preferred, longer_preferred
@@ -27,7 +27,7 @@ Manifest = Mapping[str, Any]
 
 MOST_SCORES = 24
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-PAIRS = 24
+PAIRS, VOTES = 24, 40  # pairs, and votes on each, that are shown
 TEXT, REASON = 4000, 600  # characters of a text and of a reason that are shown
 REASONS = 12
 HEAD = (
@@ -90,7 +90,7 @@ def _opening(manifest: Manifest, frames: Frames) -> str:
         facts += [("principles voted on", f"{principles:,}")] if principles else []
     for view, shape in manifest.get("exports", {}).items():
         facts.append((f"rows of {view}", f"{sum(shape['splits'].values()):,}"))
-    cells = "".join(f"<li><b>{n}</b>{said(name)}</li>" for name, n in facts)
+    cells = "".join(f"<li><b>{n}</b>{said(name).replace('_', '_<wbr>')}</li>" for name, n in facts)
     return f'{described}<ul class="facts">{cells}</ul>'
 
 
@@ -119,8 +119,9 @@ def _funnel(manifest: Manifest, frames: Frames) -> str:
     if "dropped" in frames:
         why = frames["dropped"].group_by("stage", "table", "reason").len("n")
         why = why.sort(pl.col("n"), "stage", "table", "reason", descending=[True, *[False] * 3])
+        rows_gone = [(*told, f"{n:,}") for *told, n in why.head(REASONS).iter_rows()]
         drawn += "<h3>Why rows went</h3>" + charts.table(
-            ("stage", "table", "reason", "rows"), why.head(REASONS).rows(), texts=(1, 2)
+            ("stage", "table", "reason", "rows"), rows_gone, texts=(1, 2)
         )
         if why.height > REASONS:
             more = why.height - REASONS
@@ -140,7 +141,8 @@ def _labels(frames: Frames) -> str:
         return ""
     unsure = pairs.filter(pl.col("soft_label") < 0.6).height
     drawn = "<h3>Soft label, P(chosen preferred)</h3>"
-    drawn += charts.histogram("soft_label", pairs["soft_label"].to_numpy())
+    if pairs["soft_label"].n_unique() > 1:
+        drawn += charts.histogram("soft_label", pairs["soft_label"].to_numpy())
     drawn += _quantiles([("soft label", pairs["soft_label"].to_numpy())])
     margins = pairs["margin"].drop_nulls()
     if margins.len():
@@ -208,24 +210,41 @@ def _constitution(principles: Sequence[Standing]) -> str:
     """The principles as a table, each with what shows it under its figures."""
     if not principles:
         return ""
-    head = "".join(f"<th>{said(each)}</th>" for each in ("principle", *FIGURES))
-    rows: list[str] = []
+    rows: list[tuple[str, Sequence[Any]]] = []
     for each in principles:
-        figures = "".join(f"<td>{said(figure)}</td>" for figure in each.figures)
         shown = "".join(
             f'<br><span class="faint">{kind}: {said(one)} <em>over</em> {said(other)}</span>'
             for kind, (one, other) in each.examples.items()
         )
-        text = f"{each.rank}. {said(each.principle)}{shown}"
-        rows.append(f'<tr><td class="said">{text}</td>{figures}</tr>')
-    drawn = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    return _section("Constitution", f'<div class="wide">{drawn}</div>', said(ABOUT))
+        rows.append((f"{each.rank}. {said(each.principle)}{shown}", each.figures))
+    return _section("Constitution", _figures(("principle", *FIGURES), rows), said(ABOUT))
+
+
+def _figures(head: Sequence[str], rows: Iterable[tuple[str, Sequence[Any]]]) -> str:
+    """A table of what is drawn already, with the figures of each."""
+    top = "".join(f"<th>{said(each)}</th>" for each in head)
+    body = "".join(
+        f'<tr><td class="said">{drawn}</td>'
+        + "".join(f"<td>{_figure(each)}</td>" for each in figures)
+        + "</tr>"
+        for drawn, figures in rows
+    )
+    return (
+        f'<div class="wide"><table class="figures"><thead><tr>{top}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _figure(value: Any) -> str:
+    """A figure with its interval, if it has one, under it: tables of many stay on the screen."""
+    figure, parted, interval = said(value).partition(" (")
+    return f'{figure}<br><span class="faint small">{interval[:-1]}</span>' if parted else figure
 
 
 def _rationales(found: Sequence[Kept]) -> str:
     if not found:
         return ""
-    drawn = charts.table(("kind", *OF_REASONS), [(each.kind, *each.figures) for each in found])
+    drawn = _figures(("kind", *OF_REASONS), [(said(each.kind), each.figures) for each in found])
     drawn += "".join(
         f'<h3>{said(each.kind)}, for example</h3><div class="text">{said(each.example)}</div>'
         for each in found
@@ -248,8 +267,8 @@ def _score(each: Distribution) -> str:
     rows = [("in this version", each.kept), ("dropped", each.dropped)]
     drawn = charts.histogram(each.score, each.kept, each.dropped)
     return (
-        f'<h3><code>{said(each.score)}</code></h3><div class="faint small">of each '
-        f"{said(each.subject)}{said(by)}</div>{drawn}"
+        f'<h3><code>{named(each.score)}</code></h3><div class="faint small">of each '
+        f"{each.subject}{named(by)}</div>{drawn}"
         f"{_quantiles([row for row in rows if len(row[1])])}"
     )
 
@@ -313,14 +332,17 @@ def _pair(pair: Mapping[str, Any], at: int, n: int) -> str:
     label += f" ({fell})" if fell else ""
     before = f'<label for="pair{at - 1}">previous</label>' if at else "<span></span>"
     after = f'<label for="pair{at + 1}">next</label>' if at + 1 < n else "<span></span>"
-    votes = "".join(_vote(vote) for vote in pair["votes"])
+    votes = "".join(_vote(vote) for vote in pair["votes"][:VOTES])
+    if (more := len(pair["votes"]) - VOTES) > 0:
+        votes += f'<li class="faint">{more:,} more are in <code>votes.parquet</code></li>'
     told = f'<ul class="votes">{votes}</ul>' if votes else "<p>none</p>"
     reasons = "".join(_reason(each) for each in pair["rationales"])
     why = f'<h3>Why</h3><ul class="votes">{reasons}</ul>' if reasons else ""
     joint = "The two answer different prompts."
     prompt = joint if pair["prompt"] is None else _text(pair["prompt"])
     sides = "".join(
-        f'<div><h3>{side.capitalize()}</h3><div class="text {side}">{_text(pair[side])}</div></div>'
+        f"<div><h3>{side.capitalize()}</h3>"
+        f'<div class="text {side}" dir="auto">{_text(pair[side])}</div></div>'
         for side in ("chosen", "rejected")
     )
     checked = "" if at else " checked"
@@ -329,7 +351,7 @@ def _pair(pair: Mapping[str, Any], at: int, n: int) -> str:
         f'<input type="radio" name="pair" {named}>\n'
         f'<article><div class="turn">{before}<span>{at + 1} of {n}</span>{after}</div>'
         f'<p class="faint small">pair {said(pair["pair_id"])}: {said(label)}</p>'
-        f'<h3>Prompt</h3><div class="text">{prompt}</div>'
+        f'<h3>Prompt</h3><div class="text" dir="auto">{prompt}</div>'
         f'<div class="sides">{sides}</div>{why}<h3>Votes</h3>{told}</article>'
     )
 
@@ -337,8 +359,8 @@ def _pair(pair: Mapping[str, Any], at: int, n: int) -> str:
 def _vote(vote: Mapping[str, Any]) -> str:
     """Who said what, and why; a reason is a text of a model or a person."""
     why = said(_cut(vote["rationale"] or vote["unscored"] or "", REASON))
-    reason = f'<div class="small">{why}</div>' if why else ""
-    whose = said(f"{vote['annotator']} on {vote['criterion']}")
+    reason = f'<div class="small" dir="auto">{why}</div>' if why else ""
+    whose = named(f"{vote['annotator']} on {vote['criterion']}")
     return f"<li><b>{said(vote['says'])}</b> by {whose}{reason}</li>"
 
 

@@ -25,7 +25,12 @@ TAKEN = frozenset(
     [*TABLES, *("judges", "juries", "recipe.toml", "quarantine.jsonl", "readme.md", "report.html"),
      MANIFEST]
 )  # fmt: skip
-STATED = frozenset("format name id created tables exports files prefdata".split())
+# What every manifest says, and as what.
+STATED: Mapping[str, type] = {
+    **dict.fromkeys("name id created prefdata description".split(), str),
+    **dict.fromkeys("tables exports files recipe splits judges counts licenses".split(), dict),
+    **dict.fromkeys("format seed quarantined".split(), int),
+}
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,12 @@ class Version:
         if view not in self.manifest["exports"]:
             known = nearest(view, self.manifest["exports"])
             raise VersionError(f"{self.ref} has no export {view!r}; {known}")
-        return arrow.read(self.path / view, split)
+        try:
+            return arrow.read(self.path / view, split)
+        except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+            raise VersionError(
+                f"{self.path}: the export {view} is damaged: {error}; {_REPAIR}"
+            ) from error
 
     def summary(self) -> dict[str, Any]:
         """The manifest with path and tags, without files and lineage: what `show` prints."""
@@ -156,11 +166,32 @@ def data_folder(data: Path | str | None = None) -> Path:
 def listed(data: Path | str | None = None) -> list[Version]:
     """Every version whose manifest can be read, by name and then by time."""
     found: list[Version] = []
-    for path in (data_folder(data) / "versions").glob(f"*/*/{MANIFEST}"):
-        if NAME.fullmatch(path.parts[-3]):
-            with contextlib.suppress(VersionError):  # `find` and `verify` say what is wrong
-                found.append(at_path(path.parent))
+    for path in _folders(data):
+        with contextlib.suppress(VersionError):  # `broken` says what is wrong
+            found.append(at_path(path))
     return sorted(found, key=_age)
+
+
+def broken(data: Path | str | None = None, name: str | None = None) -> dict[Path, str]:
+    """The folders among the versions that are no whole version, and what is wrong with each."""
+    wrong: dict[Path, str] = {}
+    for path in _folders(data):
+        if name not in (None, path.parent.name) or is_whole(path):
+            continue
+        try:
+            at_path(path)
+            wrong[path] = f"files are missing or not as long as they were; {_REPAIR}"
+        except VersionError as error:
+            wrong[path] = str(error)
+    return wrong
+
+
+def _folders(data: Path | str | None) -> list[Path]:
+    """Where a version can be: folders named by an id in folders named as datasets are."""
+    every = (data_folder(data) / "versions").glob("*/*/")
+    return sorted(
+        path for path in every if NAME.fullmatch(path.parts[-2]) and ID.fullmatch(path.name)
+    )
 
 
 def find(data: Path | str | None, ref: str) -> Version:
@@ -216,9 +247,13 @@ def at_path(path: Path) -> Version:
         raise VersionError(f"{path} has no {MANIFEST}: it is no version; {_REPAIR}") from error
     except ValueError as error:
         raise VersionError(f"{path / MANIFEST} is damaged: {error}; {_REPAIR}") from error
-    if not isinstance(said, dict) or not said.keys() >= STATED:
-        raise VersionError(f"{path / MANIFEST} is not a version's manifest; {_REPAIR}")
-    manifest = cast(dict[str, Any], said)
+    manifest = cast(dict[str, Any], said) if isinstance(said, dict) else {}
+    odd = [key for key, kind in STATED.items() if not isinstance(manifest.get(key), kind)]
+    if odd:
+        raise VersionError(
+            f"{path / MANIFEST} is not a version's manifest: {odd[0]!r} is "
+            f"{'not as expected' if odd[0] in manifest else 'missing'}; {_REPAIR}"
+        )
     if manifest["format"] > FORMAT:
         raise VersionError(f"{path} was written by prefdata {manifest['prefdata']}; upgrade to it")
     return Version(path, manifest)

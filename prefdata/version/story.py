@@ -14,7 +14,7 @@ import polars as pl
 from prefdata.errors import VersionError
 from prefdata.tables import SIDES, VALUES, pair_ids
 from prefdata.version.samples import says
-from prefdata.version.stored import Version, data_folder, listed
+from prefdata.version.stored import Version, data_folder, is_whole, listed
 
 Kind = Literal["pair", "completion", "prompt"]
 # In the order in which an id is looked for; an id is of one kind only.
@@ -77,6 +77,8 @@ def story(version: Version, row: str) -> dict[str, Any]:
 def anywhere(data: Path | str | None, row: str) -> dict[str, Any]:
     """The story of a row in the newest of the versions that know it."""
     versions = sorted(listed(data), key=lambda version: version.created, reverse=True)
+    # a damaged one hides no other; `prefdata list` names it
+    versions = [version for version in versions if is_whole(version.path)]
     for version in versions:
         if _meant(version, row):
             return story(version, row)

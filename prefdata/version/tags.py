@@ -19,7 +19,9 @@ ID = re.compile(r"[0-9a-f]{1,12}")  # the start of an id; what looks like one is
 def tags(dataset: Path) -> dict[str, str]:
     """The tags of a dataset's folder, each with the id that it stands for."""
     found = sorted((dataset / FOLDER).glob("*")) if (dataset / FOLDER).is_dir() else []
-    return {path.name: path.read_text("utf-8").strip() for path in found if is_tag(path.name)}
+    tagging = [path for path in found if is_tag(path.name) and path.is_file()]
+    said = {path.name: path.read_text("utf-8", errors="replace").strip() for path in tagging}
+    return {name: meant for name, meant in said.items() if ID.fullmatch(meant)}
 
 
 def is_tag(word: str) -> bool:
@@ -31,6 +33,11 @@ def tagged(dataset: Path, tag: str) -> str:
     there = tags(dataset)
     if tag not in there:
         raise VersionError(f"{dataset.name} has no tag {tag!r}; {nearest(tag, there)}")
+    if not (dataset / there[tag]).is_dir():
+        raise VersionError(
+            f"{dataset.name}@{tag} stands for {there[tag]}, which is not there any more; give the "
+            "tag to another version with --move"
+        )
     return there[tag]
 
 
@@ -51,7 +58,7 @@ def put(version: Path, tag: str, *, move: bool = False) -> str | None:
     try:
         os.link(aside, folder / tag)  # the one way to make a file that is whole, if it is not there
     except FileExistsError:
-        old = tagged(version.parent, tag)
+        old = tags(version.parent).get(tag, "what is no id")
         if old != new:
             if not move:
                 raise VersionError(
@@ -66,6 +73,6 @@ def put(version: Path, tag: str, *, move: bool = False) -> str | None:
 
 def remove(dataset: Path, tag: str) -> str:
     """Take a tag away; the id that it stood for. The version stays as it is."""
-    was = tagged(dataset, tag)
+    was = tags(dataset).get(tag) or tagged(dataset, tag)
     (dataset / FOLDER / tag).unlink()
     return was

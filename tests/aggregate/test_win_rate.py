@@ -1,8 +1,12 @@
+from math import exp
+
 import polars as pl
 import pytest
 
 from prefdata import tables
 from prefdata.aggregate.win_rate import win_rate
+from prefdata.pair.all_pairs import all_pairs
+from prefdata.select.margin import margin
 from prefdata.tables import Votes
 
 
@@ -48,6 +52,31 @@ def test_a_dominated_fourth_loses_to_all_in_the_circle():
     assert found["pc3"] == 0.0
     assert [found[f"pc{at}"] for at in range(3)] == pytest.approx([2 / 3] * 3)
     assert scores.filter(pl.col("score") == "cycles")["value"].to_list() == [1.0]
+
+
+@pytest.mark.parametrize("with_self", [True, False])
+def test_of_a_circle_no_pair_is_made_and_of_a_dominated_fourth_its_three_losses(with_self):
+    """Direct Nash Optimization's pairs, by the difference of win rates."""
+    circle = [[0.5, 0.9, 0.1, 1.0], [0.1, 0.5, 0.9, 1.0], [0.9, 0.1, 0.5, 1.0], [0.0] * 3 + [0.5]]
+    alone = [row[:3] for row in circle[:3]]
+    strengths, _ = win_rate(
+        pl.concat([votes_of(alone), votes_of(circle, "q")]), with_self=with_self
+    )
+    pairs, dropped = all_pairs(strengths)
+    kept = margin(pairs, min_margin=0.1)
+    assert set(kept["rejected_id"]) == {"qc3"}
+    assert set(kept["chosen_id"]) == {"qc0", "qc1", "qc2"}
+    assert dropped.height == 6  # three ties in each circle
+
+
+def test_win_rates_of_the_paper_s_preference_model():
+    """Self-Play Preference Optimization's five scores, with itself at 1/2."""
+    scores = [2, 1, 0, -1, -2]
+    matrix = [[1 / (1 + exp(b - a)) for b in scores] for a in scores]
+    found, _ = rates(votes_of(matrix))
+    wanted = [0.809289, 0.666674, 0.5, 0.333326, 0.190711]
+    assert [found[f"pc{at}"] for at in range(5)] == pytest.approx(wanted, abs=5e-7)
+    assert matrix[0][4] == pytest.approx(0.982014, abs=5e-7)
 
 
 def test_both_orders_count_alike_and_rows_may_stand_anyhow(shuffled):

@@ -308,6 +308,18 @@ def test_a_program_checks_a_claim():
     assert "prints 0 characters" in (found["Let it be quiet"][1] or "")
 
 
+@pytest.mark.skipif(programs.unavailable() is not None, reason=str(programs.unavailable()))
+def test_a_program_about_what_the_completion_does_not_state_is_not_run(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    ran: list[str] = []
+    monkeypatch.setattr(toolbox, "printed", lambda asked, _: ran.extend(asked) or {})
+    proposed = [call("code", "print(6)", "6")]
+    rated = rate([("Which number?", "It is 5.")], lambda *_: proposed, tools=("code",))
+    assert [row["unscored"] for row in rated.values()] == ["not applicable"]
+    assert ran == []
+
+
 def test_ratings_depend_on_neither_row_order_nor_shards():
     rows = [(q, said) for q, right, wrong in WEEKDAYS[:9] for said in (right, wrong)]
     whole = rate(rows, weekday)

@@ -486,3 +486,9 @@ def test_balanced_votes_are_a_tie_only_where_no_strengths_decide(tmp_path: Any, 
     )
     assert (weighed.level, weighed.n) == ("ok", 0)
     assert (stated.level, stated.n) == ("error", frames["pairs"].height)
+
+
+def test_every_check_has_a_planted_fault():
+    findings, _ = found(clean())
+    by_hand = {"contradictions", "leakage", "contamination", "template_prefix", "too_long"}
+    assert {check for check, _, _ in PLANTS.values()} | by_hand == findings.keys()

@@ -72,11 +72,12 @@ def blocks(request: dict[str, Any]) -> list[set[str]]:
 
 
 def proposes(request: dict[str, Any]) -> str:
-    """Up to three of the words that the preferred reply has and the other has not."""
+    """Words that the preferred reply has and the other has not, as many as are asked for."""
+    most = json.loads(request["options"])["schema"]["properties"]["principles"]["maxItems"]
     _, chosen, other = blocks(request)
     only = sorted((chosen - other) & set(WORDS))
     random.Random(request["request_id"]).shuffle(only)
-    return json.dumps({"principles": [rule(word) for word in only[:3]] or ["Select the reply."]})
+    return json.dumps({"principles": [rule(word) for word in only[:most]] or ["Select the reply."]})
 
 
 def listed(request: dict[str, Any]) -> dict[str, str]:

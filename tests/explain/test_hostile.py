@@ -77,7 +77,7 @@ def silent(request: dict[str, Any], keys: dict[str, Any]) -> None:
     return None
 
 
-CASES: dict[str, tuple[list[Row], Says]] = {
+CASES: dict[str, tuple[list[Any], Says]] = {
     "one pair": (rows(1), sensible),
     "two pairs": (rows(2), sensible),
     "one prompt": (rows(12, prompts=1), sensible),
@@ -85,6 +85,14 @@ CASES: dict[str, tuple[list[Row], Says]] = {
         [row for each in rows(4) for row in
          (each, {**each, "chosen": each["rejected"], "rejected": each["chosen"]})], sensible,
     ),
+    "the same row twice": ([*rows(6), *rows(6)], sensible),
+    "all pairs say the same": (
+        [{**row, "chosen": "better 0", "rejected": "worse 0"} for row in rows(12)], sensible,
+    ),
+    "bad rows among many": (
+        [*rows(8), {"prompt": "x"}, "text", {"prompt": "y", "chosen": "z"}], sensible,
+    ),
+    "huge texts": (rows(3, extra="word " * 20_000), sensible),
     "always A": (rows(12), always_a),
     "malformed": (rows(12), malformed),
     "doubles": (rows(12), doubles),

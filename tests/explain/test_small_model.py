@@ -18,7 +18,7 @@ from prefdata.errors import ModelError
 from prefdata.explain._wording import fault
 from prefdata.version import find
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 def built(recipe: str, data: Path, changes: Sequence[str]) -> Built:

@@ -131,6 +131,14 @@ def test_a_criterion_with_more_ratings_weighs_no_more(world):
 def test_options_that_do_not_go_together(world):
     with pytest.raises(RecipeError, match="threshold is for"):
         exported(world(), threshold=0.5)
+    for wrong in (
+        {"by": "strengths", "ties": "drop"},
+        {"by": "strengths", "criterion": "helpfulness"},
+        {"estimator": "bradley_terry"},
+        {"format": "standard", "tool_calls": "fields"},
+    ):
+        with pytest.raises(RecipeError, match=r"for by = |plain strings have no fields"):
+            exported(world(), **wrong)
     with pytest.raises(RecipeError, match="not both"):
         exported(world(), by="strengths", threshold=0.5, quantile=0.1)
     with pytest.raises(RecipeError, match=r"\(0, 0.5\]"):

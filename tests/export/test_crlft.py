@@ -57,3 +57,23 @@ def test_classes_by_generator(world):
         crlft(made["prompts"], made["completions"], samples, classes={"gpt4": "x"})
     with pytest.raises(RecipeError, match="at least 0"):
         crlft(made["prompts"], made["completions"], None, made["pairs"], weights={"good": -1})
+
+
+def test_a_weighted_count_learns_each_class_by_itself_and_their_mixture_without(world):
+    """The optimum of a table of counts: a good source is right in 95 of 100, a bad one in 60."""
+    made = world(200, 2)
+    samples = generated(made)
+    rows = crlft(
+        made["prompts"], made["completions"], samples,
+        classes={"gpt-4": "GPT4", "small": "GPT3"}, weights={"GPT4": 1.0, "GPT3": 0.1},
+    )  # fmt: skip
+    counted = rows.with_columns(
+        weight=pl.col("items").list.last().struct.field("weight"),
+        at=pl.int_range(pl.len()).over("condition") % 100,
+    ).with_columns(right=(pl.col("at") < pl.when(condition="GPT4").then(95).otherwise(60)))
+    right = (pl.col("weight") * pl.col("right")).sum() / pl.col("weight").sum()
+    by_class = dict(counted.group_by("condition").agg(right=right).rows())
+    assert by_class == pytest.approx({"GPT4": 0.95, "GPT3": 0.6})
+    n = dict(counted.group_by("condition").len().rows())
+    mixed = (n["GPT4"] * 0.95 + 0.1 * n["GPT3"] * 0.6) / (n["GPT4"] + 0.1 * n["GPT3"])
+    assert counted.select(right=right).item() == pytest.approx(mixed)

@@ -79,6 +79,8 @@ def test_a_pair_of_answers_to_different_prompts_needs_implicit_prompts(world):
 def test_implicit_prompts_have_no_standard_format(world):
     with pytest.raises(RecipeError, match="explicit_prompt"):
         exported(world(), format="standard", explicit_prompt=False)
+    with pytest.raises(RecipeError, match="no fields"):
+        exported(world(), format="standard", tool_calls="fields")
 
 
 def scores_of(pairs, name="ches", model=None, value=0.5):

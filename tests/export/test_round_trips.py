@@ -31,11 +31,9 @@ def said(draw, roles):
 @st.composite
 def worlds(draw):
     """Prompts with two completions each, all of different content, and which is chosen."""
-    rows = draw(
-        st.lists(st.tuples(said(ASKED), said(SAID), said(SAID)), min_size=1, max_size=5,
-                 unique_by=lambda row: json.dumps(row[0]))
-    )  # fmt: skip
-    return [row for row in rows if row[1] != row[2]]
+    pair = st.tuples(said(ASKED), said(SAID), said(SAID)).filter(lambda row: row[1] != row[2])
+    by_prompt = st.lists(pair, min_size=1, max_size=5, unique_by=lambda row: json.dumps(row[0]))
+    return draw(by_prompt)
 
 
 def made_of(rows):

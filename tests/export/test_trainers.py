@@ -1,9 +1,9 @@
 """What trainers themselves make of our files: prompt, chosen and rejected as their own data code
 hands them to a model, text for text, with no column mapped by hand.
 
-Each trainer has an environment of its own with what its data code imports; `make trainers` makes
-them all and runs this, and PREFDATA_OPENRLHF, PREFDATA_LLAMAFACTORY, PREFDATA_AXOLOTL,
-PREFDATA_NEMO_RL and PREFDATA_VERL name other interpreters.
+Each trainer has an environment of its own with what its data code imports, without engines: `make
+test-trainers` makes them all (2 GB each) and runs this. PREFDATA_OPENRLHF, PREFDATA_LLAMAFACTORY,
+PREFDATA_AXOLOTL, PREFDATA_NEMO_RL and PREFDATA_VERL name other interpreters.
 """
 
 import json
@@ -36,10 +36,13 @@ EXPORTS = {
         'name = "llamafactory-kto"\nuse = "export.llamafactory"\nof = "completions"',
         'name = "nemo-rl"\nuse = "export.nemo_rl"',
         'name = "nemo-rl-lists"\nuse = "export.nemo_rl"\nof = "lists"', 'use = "export.verl"',
+        'use = "export.pairwise"',
+        'name = "fields"\nuse = "export.pairwise"\ntool_calls = "fields"',
     ],
     "plain": ['use = "export.verl"\nof = "pairs"'],
 }  # fmt: skip
 CALL = 'I look.\n<tool_call>\n{"name": "find", "arguments": {"of": "Zürich"}}\n</tool_call>'
+FIND = {"type": "function", "function": {"name": "find", "description": "Größe {x}"}}
 # Prompts, and what is said to them: texts that a template, a format or a shell could break.
 ASKED = [
     "What is {brace} and {{more}}?", "Two\nlines\n\nand a gap", "Größe, 漢字, 🙂 and \u200b?",
@@ -49,6 +52,7 @@ ASKED = [
 SAID = [
     ("Yes.\n\n- one\n- two", "No {idea}"), ("漢字 🙂", "Grüße"), (CALL, "I guess."),
     ("<|not a token|>", "{% raw %}"), ("A long answer. " * 20, "short"),
+    ("ends in room  \n", "\n\n  begins in room"),
 ]  # fmt: skip
 EARLIER = [
     [], [("system", "Be kind.\nAlways.")],
@@ -64,7 +68,8 @@ def votes(*, plain: bool) -> list[dict]:
         role = "tool" if earlier[-1:] == [("assistant", CALL)] else "user"
         turns = [{"role": who, "content": text} for who, text in [*earlier, (role, asked)]]
         good, bad = SAID[at % len(SAID)]
-        rows.append({"prompt": turns, "completion_a": good, "completion_b": bad,
+        tools = [] if plain or at % 3 else [FIND]
+        rows.append({"prompt": turns, "tools": tools, "completion_a": good, "completion_b": bad,
                      "annotator": "human:u", "preference": 1.0})  # fmt: skip
     return rows
 
@@ -84,9 +89,10 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def understood(trainer: str, versions: dict[str, Path], work: Path) -> dict:
     name = f"PREFDATA_{trainer.upper()}"
-    python = os.environ.get(name) or f".trainers/{trainer}/bin/python"
-    if not Path(python).exists():
-        pytest.skip(f"{name} names no interpreter that has {trainer}; make trainers makes one")
+    own = Path(__file__).parents[2] / f".venv-{trainer}" / "bin" / "python"
+    python = Path(os.environ.get(name) or own)
+    if not python.exists():
+        pytest.skip(f"{name} names no interpreter that has {trainer}; make test-trainers makes one")
     offline = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "CUDA_VISIBLE_DEVICES": "", **QUIET}
     command = [python, SCRIPT, trainer, versions["chat"], versions["plain"], work]
     ran = subprocess.run(
@@ -105,7 +111,11 @@ def chatml(turns, *, asks: bool = False) -> str:
     return text + "<|im_start|>assistant\n" if asks else text
 
 
-def expected(version: Path, split: str) -> list[dict]:
+def trimmed(turns) -> list[dict]:
+    return [{**turn, "content": turn["content"].strip()} for turn in turns]
+
+
+def expected(version: Path, split: str, told=list) -> list[dict]:
     """Prompt, chosen and rejected as ChatML, by the version's own tables."""
     table = {
         name: pl.read_parquet(version / f"{name}.parquet")
@@ -116,8 +126,10 @@ def expected(version: Path, split: str) -> list[dict]:
     pairs = table["pairs"].filter(split=split).sort("pair_id")
     rows = []
     for pair in pairs.rows(named=True):
-        prompt = asked[pair["prompt_id"]]
-        sides = {side: chatml(prompt + said[pair[f"{side}_id"]]) for side in ("chosen", "rejected")}
+        prompt = told(asked[pair["prompt_id"]])
+        sides = {
+            side: chatml(prompt + told(said[pair[f"{side}_id"]])) for side in ("chosen", "rejected")
+        }
         rows.append({"prompt": chatml(prompt, asks=True), **sides, "margin": pair["margin"]})
     return rows
 
@@ -158,7 +170,7 @@ def test_llamafactory_reads_our_info_and_rows(versions, tmp_path):
 def test_axolotl_reads_our_config_and_rows(versions, tmp_path):
     found = understood("axolotl", versions, tmp_path)
     for name, split in (("dpo", "train"), ("test", "test")):
-        wanted = expected(versions["chat"], split)
+        wanted = expected(versions["chat"], split, trimmed)
         order = sorted(range(len(wanted)), key=lambda at: wanted[at]["prompt"])
         told = sorted(found[name], key=lambda row: row["prompt"])  # it shuffles
         same(told, [wanted[at] for at in order], "prompt", "chosen", "rejected")
@@ -187,9 +199,34 @@ def test_verl_reads_pairs_of_texts_and_prompts(versions, tmp_path):
         for vote in votes(plain=True)
     }
     assert set(pairs.select("prompt", "chosen", "rejected").rows()) <= words
-    asked = {json.dumps(vote["prompt"]) for vote in votes(plain=False)}
+    known = pl.read_parquet(versions["chat"] / "prompts.parquet")["prompt"].to_list()
     prompts = found["prompts"]
     assert len(prompts) > 10
-    assert {json.dumps(row["raw_prompt"]) for row in prompts} <= asked
+    assert all(row["raw_prompt"] in known for row in prompts)
     assert all(row["reward_model"]["style"] == "model" for row in prompts)
     assert len({row["index"] for row in prompts}) == len(prompts)
+
+
+def test_trl_reads_calls_and_tools_as_text_and_as_fields(versions, tmp_path):
+    found = understood("trl", versions, tmp_path)
+    train = expected(versions["chat"], "train")
+    same(found["text"], train, "prompt", "chosen", "rejected")
+    assert len(found["fields"]) == len(train)
+    offered = "<tools>\n" + json.dumps([FIND], ensure_ascii=False) + "\n</tools>"
+    called = '<tool_call>\n{"name": "find", "arguments": {"of": "Zürich"}}\n</tool_call>'
+    n_tools = n_calls = 0
+    for fields, text in zip(found["fields"], train, strict=True):
+        for side in ("prompt", "chosen", "rejected"):
+            wanted = text[side].replace("\n" + called, '<call>find {"of": "Zürich"}</call>')
+            n_calls += wanted != text[side]
+            if offered in wanted:
+                n_tools += 1
+                alone = f"<|im_start|>system\n{offered}<|im_end|>\n"
+                wanted = wanted.replace(alone, "").replace("\n" + offered, "")
+                head, rest = fields[side].split("</tools>\n", 1)
+                assert json.loads(head.removeprefix("<tools>")) == [FIND]
+                assert rest.removesuffix("\n") == wanted.removesuffix("\n")
+            else:
+                assert fields[side].removesuffix("\n") == wanted.removesuffix("\n")
+    assert n_tools > 5
+    assert n_calls > 5

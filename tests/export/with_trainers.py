@@ -19,7 +19,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 CHATML = (
+    "{% if tools %}<tools>{{ tools | tojson }}</tools>\n{% endif %}"
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
+    "{% for call in message['tool_calls'] or [] %}"
+    "<call>{{ call['function']['name'] }} {{ call['function']['arguments'] }}</call>{% endfor %}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 END = "<|im_end|>"
@@ -129,7 +132,7 @@ def llamafactory(version: Path, plain: Path, work: Path, tokenizer) -> dict:
 
 
 def axolotl(version: Path, plain: Path, work: Path, tokenizer) -> dict:
-    """prepare_preference_datasets, by the config beside the rows."""
+    """prepare_preference_datasets, by the config beside the rows; the template trims."""
     import os
 
     import yaml
@@ -141,8 +144,10 @@ def axolotl(version: Path, plain: Path, work: Path, tokenizer) -> dict:
     config |= {
         "base_model": str(work / "model"), "tokenizer_config": str(work / "model"),
         "sequence_len": 4096, "dataset_prepared_path": str(work / "prepared"),
-        "dataset_num_proc": 1, "chat_template": "tokenizer_default", "is_preprocess": True,
+        "dataset_num_proc": 1, "is_preprocess": True,
     }  # fmt: skip
+    trims = CHATML.replace("message['content']", "message['content'] | trim")
+    config |= {"chat_template": "jinja", "chat_template_jinja": trims}
     train, test = prepare_preference_datasets(config, tokenizer)
 
     def read(rows) -> list[dict]:
@@ -214,8 +219,34 @@ def verl(version: Path, plain: Path, work: Path, tokenizer) -> dict:
     return {"reward": said, "prompts": asked}
 
 
+def trl(version: Path, plain: Path, work: Path, tokenizer) -> dict:
+    """DPOTrainer's own data, of pairs with calls and tools as text and as fields."""
+    from datasets import load_from_disk
+    from transformers import AutoModelForCausalLM, LlamaConfig
+    from trl import DPOConfig, DPOTrainer
+
+    config = LlamaConfig.from_pretrained(work / "model")
+    model, reference = (AutoModelForCausalLM.from_config(config) for _ in range(2))
+    settings = {"output_dir": str(work / "out"), "use_cpu": True, "bf16": False, "report_to": []}
+
+    def read(export: str) -> list[dict]:
+        rows = load_from_disk(str(version / export))["train"]
+        args = DPOConfig(max_length=None, precompute_ref_log_probs=False, **settings)
+        made = DPOTrainer(
+            model, reference, args=args, train_dataset=rows, processing_class=tokenizer
+        )
+        return [
+            {"prompt": tokenizer.decode(row["prompt_ids"]),
+             **{side: tokenizer.decode(row["prompt_ids"] + row[f"{side}_ids"])
+                for side in ("chosen", "rejected")}}
+            for row in made.train_dataset
+        ]  # fmt: skip
+
+    return {"text": read("pairwise"), "fields": read("fields")}
+
+
 def main(trainer: str, version: str, plain: str, work: str) -> None:
-    read = {each.__name__: each for each in (openrlhf, llamafactory, axolotl, nemo_rl, verl)}
+    read = {each.__name__: each for each in (openrlhf, llamafactory, axolotl, nemo_rl, verl, trl)}
     tokenizer = tokenizer_of(Path(work) / "model")
     print("\n" + json.dumps(read[trainer](Path(version), Path(plain), Path(work), tokenizer)))
 

@@ -3,20 +3,18 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from prefdata.errors import PrefdataError, RecipeError
+from tests.flows.scheduled import finished, real_server, running
 from tests.flows.test_build import N_PROMPTS, recipe, server  # noqa: F401
+from tests.hub.server import OWNER, TOKEN, Hub
 
 pytest.importorskip("prefect")
 
@@ -87,6 +85,28 @@ def test_batches_of_requests_have_the_tag_of_their_model(
     assert "model:@judge" not in tags["generate.sample"]
 
 
+@pytest.mark.slow
+def test_a_build_is_pushed_and_pushed_again_changes_nothing(
+    server: str,  # noqa: F811
+    recipe: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    import huggingface_hub.constants
+    from prefdata.flows.build import build_flow
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+    with Hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        for _ in range(2):
+            built = build_flow(str(recipe), data=str(tmp_path / "data"), push=f"{OWNER}/planted")
+        repo = hub.repos[f"{OWNER}/planted"]
+    assert repo.private
+    assert repo.tags == {built["id"]: repo.heads[-1]}
+    assert "pairwise" in {path.split("/")[0] for path in repo.trees[repo.heads[-1]]}
+
+
 @pytest.mark.parametrize(
     ("cron", "zone"), [("0 3 * *", None), ("61 3 * * *", None), ("0 3 * * *", "Berlin"), ("", None)]
 )
@@ -133,68 +153,6 @@ def test_without_a_server_the_command_says_how_to_have_one(
     assert ran.returncode == 1, ran.stderr
     assert "prefect server start" in json.loads(ran.stdout)["error"]
     assert not (tmp_path / "prefect.yaml").exists()
-
-
-@contextmanager
-def running(command: list[str], log: Path, env: dict[str, str]) -> Iterator[None]:
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", *command], stdout=out, stderr=out, env=env
-        )
-        try:
-            yield
-        finally:
-            process.terminate()
-            process.wait(60)
-
-
-@contextmanager
-def real_server(folder: Path) -> Iterator[dict[str, str]]:
-    """A Prefect server of its own process on loopback; the environment that reaches it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    env = {
-        **os.environ,
-        "PREFECT_HOME": str(folder / "home"),
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
-        "PREFECT_WORKER_QUERY_SECONDS": "2",
-    }
-    command = ["server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with running(command, folder / "server.log", env):
-        until = time.monotonic() + 180
-        while True:
-            try:
-                with urllib.request.urlopen(f"{env['PREFECT_API_URL']}/health", timeout=5):
-                    break
-            except OSError:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(0.5)
-        yield env
-
-
-def finished(env: dict[str, str], n: int, within: float) -> list[dict[str, Any]]:
-    """The first n runs of the server's deployments that completed, by their times."""
-    until = time.monotonic() + within
-    while True:
-        asked = urllib.request.Request(
-            f"{env['PREFECT_API_URL']}/flow_runs/filter",
-            data=b'{"sort": "START_TIME_ASC"}',
-            headers={"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(asked, timeout=30) as answer:
-            runs = json.load(answer)
-        failed = [run for run in runs if run["state_type"] in ("FAILED", "CRASHED")]
-        assert not failed, failed[0]["state"]
-        done = [run for run in runs if run["state_type"] == "COMPLETED"]
-        if len(done) >= n:
-            return done
-        assert time.monotonic() < until, [(run["name"], run["state_name"]) for run in runs]
-        time.sleep(1)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from prefdata import cli, tables
+from prefdata import check, cli, tables
 from tests.hub.conftest import environment
 from tests.hub.server import TOKEN
 from tests.hub.test_push import REPO, files, writes, written
@@ -109,6 +109,9 @@ def test_each_is_allowed_by_its_name(hub, leaky, data):
     every = [word for each in allow for word in ("--allow", each)]
     assert run("push", "leaky", REPO, *every, *data).exit_code == 0
     assert files(hub, leaky.id) == written(leaky)
+    again = run("push", "leaky", REPO, *data)
+    assert again.exit_code == 0, "what is there does not leave once more"
+    assert "nothing to do" in again.stdout
     assert run("push", "leaky", REPO, "--allow", "everything", *data).exit_code == 2
 
 
@@ -151,7 +154,8 @@ def test_what_was_pushed_is_checked_by_its_name(hub, made, tmp_path, data):
         return json.loads(done.stdout.splitlines()[-1])
 
     assert typed("push", "mini", REPO)["changed"]
-    there, here = (typed("check", what, "--fail-on", "never") for what in (REPO, version.ref))
+    there = typed("check", REPO, "--fail-on", "never")
+    here = check.run(version.ref, data=data[1]).to_json()
     assert there["type"] == here["type"] == "preference"
     assert there["splits"] == here["splits"]
     of_texts = {"identical", "duplicates", "length_bias", "refusals"}

@@ -1,7 +1,10 @@
+import sys
+
 import polars as pl
 import pytest
 
-from prefdata.hub.credentials import BLOCK, credentials
+from prefdata.errors import PushError
+from prefdata.hub.credentials import BLOCK, credentials, detectors
 from prefdata.hub.finding import findings
 
 # Made up in the forms in which they are issued; none was ever a key.
@@ -61,6 +64,13 @@ def test_a_finding_shows_the_form_and_never_the_key():
 def test_no_texts_hold_nothing():
     assert credentials(frame([]).cast(pl.String)).is_empty()
     assert findings("secrets", credentials(frame([]).cast(pl.String))) == []
+
+
+def test_without_the_library_nothing_is_believed_to_be_clean(monkeypatch):
+    monkeypatch.setitem(sys.modules, "detect_secrets.core.plugins.util", None)
+    detectors.cache_clear()
+    with pytest.raises(PushError, match=r"prefdata\[hub\]"):
+        credentials(frame(["nothing"]))
 
 
 def test_real_answers_of_models_have_none(shared):

@@ -1,6 +1,6 @@
 """Pushing with the real client to a loopback Hub; `server` says what that shows and what not."""
 
-import json
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -55,6 +55,13 @@ def test_the_same_rows_come_back(hub, made, load):
     assert load(REPO) == load(REPO, name="pairwise")  # the view that is the default
 
 
+def test_a_split_without_rows_keeps_none_of_the_others_from_loading(hub, made, load):
+    version = made(1, splits={"test": 0.1})
+    assert version.manifest["exports"]["pairwise"]["splits"] == {"train": 3, "test": 0}
+    push(version, REPO)
+    assert load(REPO, name="pairwise") == {"train": version.rows("pairwise").to_dicts()}
+
+
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 MARGINS = st.floats(allow_nan=False, allow_infinity=False, width=32)
 
@@ -96,6 +103,32 @@ def test_a_second_push_changes_nothing_and_says_so(hub, made):
     assert (second.commit, second.url, second.bytes) == (first.commit, first.url, 0)
     assert writes(hub) == []
     assert plan(version, REPO).difference.is_none
+
+
+def test_another_build_of_the_same_content_is_there_already(hub, made, tmp_path):
+    one = made()
+    push(one, REPO)
+    shutil.rmtree(one.path)
+    two = made(counts={"requests": {"asked": 0}})
+    assert two.id == one.id
+    assert two.created != one.created
+    hub.reset()
+    done = push(two, REPO, tag="v1")
+    assert len(writes(hub)) == 1, "the new tag"
+    assert hub.repos[REPO].tags["v1"] == done.commit == hub.repos[REPO].tags[one.id]
+
+
+def test_a_tag_of_which_a_file_was_changed_is_other_content(hub, made):
+    version = made()
+    push(version, REPO)
+    tree = hub.repos[REPO].trees[hub.repos[REPO].tags[version.id]]
+    for name in ("pairs.parquet", "recipe.toml"):
+        data, large = tree[name]
+        tree[name] = (data[::-1], large)
+        with pytest.raises(PushError, match="of other content"):
+            push(version, REPO)
+        tree[name] = (data, large)
+    assert not push(version, REPO).changed
 
 
 def test_a_second_version_is_a_commit_and_a_tag(hub, made):
@@ -159,6 +192,15 @@ def test_a_push_ends_in_the_same_state_whatever_fails_once(hub, made, where, how
     carry_out(planned)
     assert files(hub, version.id) == written(version)
     assert len(hub.repos[REPO].heads) == 2, "a commit whose answer is lost is not made again"
+
+
+def test_what_is_waited_for_is_told(hub, made, monkeypatch):
+    monkeypatch.setattr(pushing, "WAITS", (0.01, 0.02, 0.03))
+    planned, said = plan(made(), REPO), []
+    hub.fault("/commit/", "503", times=2)
+    carry_out(planned, again=lambda why, seconds: said.append((why, seconds)))
+    assert [seconds for _, seconds in said] == [0.01, 0.02]
+    assert all("503" in why for why, _ in said)
 
 
 def test_an_upload_that_fails_is_tried_again(hub, made):
@@ -255,14 +297,29 @@ def test_somebody_commits_in_between(hub, made):
     assert files(hub, version.id) == {**written(version), "LICENSE": b"mine"}
 
 
+def test_nothing_is_sent_that_was_not_inspected(hub, made):
+    version = made()
+    push(version, REPO)
+    planned = plan(version, REPO, tag="v1")
+    assert not planned.difference.send
+    hub.repos.clear()
+    hub.make(REPO)
+    hub.fault("/tag/", "503", times=1)
+    with pytest.raises(PushError, match="lost files"):
+        carry_out(planned)
+    assert files(hub) == {}
+
+
 def test_a_repository_of_another_dataset_is_refused(hub, made):
     push(made(), REPO)
     with pytest.raises(PushError, match="holds versions of mini, not of other"):
         push(made(name="other", resolved={"name": "other"}), REPO)
 
 
-def test_a_manifest_of_somebody_else_is_no_reason_to_delete(hub, made):
-    said = json.dumps([1]).encode()
+@pytest.mark.parametrize(
+    "said", [b"[1]", b"{", b'{"files": 5}', b'{"files": {"data.csv": 1}}'[:-1]]
+)
+def test_a_manifest_of_somebody_else_is_no_reason_to_delete(hub, made, said):
     hub.make(REPO, **{"manifest.json": said, "data.csv": b"a,b"})
     push(made(), REPO)
     assert files(hub)["data.csv"] == b"a,b"

@@ -91,6 +91,9 @@ def test_odd_rows_cost_themselves_only_and_neither_order_nor_shards_count(
     assert all(why.startswith(expected[pair]) for pair, why in reasons.items())
     exported = prefdata.load(made[0].name, "pairwise", data=tmp_path / "one" / "data")["train"]
     assert len(exported) == (len(rows) - len(reasons)) // 2
+    page = (version / "report.html").read_text()
+    assert "<code>ln_ches</code>" in page
+    assert 'class="histogram"' in page
     for name in ("ches", "ln_ches", "difficulty", "ref_chosen_logps", "ref_rejected_logps"):
         assert all(math.isfinite(value) for value in exported[name])
 

@@ -180,12 +180,15 @@ def test_a_pooling_engine_gives_states_and_embeddings(
         send = engine.add_request
         engine.add_request = lambda *given, **how: (reads.append(given[0]), send(*given, **how))[1]
         three = pooled(pl.concat(tables_of))["vector"].to_list()
+        n_read = len(reads)
         how = {"want": "hidden", "completion": completions(), "options": {"layer": 1}}
         with pytest.raises(ModelError, match="last layer behind its norm only"):
             pooled(ask(spec, PROMPTS, **how))
         by_vllm = scores_of_pairs(spec, pooled)
     # The first was known already; what is left of the table has two or three poolings of a text.
-    assert len(reads) == len(PROMPTS)
+    assert n_read == len(PROMPTS)
+    # Of a pair's side the mean and the last state, from one pass.
+    assert len(reads) - n_read == make_world(4, 3)["completions"].height
     local = [by_transformers(causal, "hidden", "vector", each).to_list() for each in poolings]
     np.testing.assert_allclose(three, np.concatenate(local), atol=3e-3)
     np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, atol=1e-5)

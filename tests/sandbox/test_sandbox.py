@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -181,16 +182,22 @@ def test_without_a_tool_nothing_is_run(tmp_path: Path, monkeypatch: pytest.Monke
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [(0o755, "No permissions to create new namespace; it needs"), (0o644, "cannot be started")],
+)
 def test_a_tool_that_cannot_isolate_is_a_refusal_with_its_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mode: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    fake = tmp_path / "bwrap"
-    fake.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
-    for path in (fake, tmp_path, *tmp_path.parents[:3]):
-        path.chmod(0o755)
-    monkeypatch.setattr(shutil, "which", lambda _: str(fake))
-    with pytest.raises(SandboxError, match="No permissions to create new namespace; it needs"):
-        sandbox.run(["/usr/bin/touch", str(tmp_path / "run")])
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)  # where nobody, as whom root's programs run, may look
+        fake = Path(folder) / "bwrap"
+        fake.write_text("#!/bin/sh\necho No permissions to create new namespace >&2\nexit 1\n")
+        fake.chmod(mode)
+        monkeypatch.setattr(shutil, "which", lambda _: str(fake))
+        with pytest.raises(SandboxError, match=said):
+            sandbox.run(["/usr/bin/touch", str(tmp_path / "run")])
+    assert not list(tmp_path.iterdir())
 
 
 @isolated

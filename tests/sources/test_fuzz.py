@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefdata.sources import Imported, Sources, read, spec
+from prefdata.sources import Imported, Sources, kinds, read
 
 OK: dict[str, dict[str, Any]] = {
     "prompts": {"prompt": "fine"},
@@ -17,12 +17,12 @@ OK: dict[str, dict[str, Any]] = {
     "ratings": {"prompt": "fine", "completion": "yes", "rating": 3},
 }
 KINDS = {
-    "prompts": spec.PromptSource,
-    "completions": spec.CompletionSource,
-    "pairs": spec.PairSource,
-    "implicit": spec.PairSource,
-    "votes": spec.VoteSource,
-    "ratings": spec.RatingSource,
+    "prompts": kinds.PromptSource,
+    "completions": kinds.CompletionSource,
+    "pairs": kinds.PairSource,
+    "implicit": kinds.PairSource,
+    "votes": kinds.VoteSource,
+    "ratings": kinds.RatingSource,
 }
 RATED = {"scale": [0, 5], "higher_is_better": True, "orientation": "trusted"}
 

@@ -6,10 +6,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from prefdata.errors import SourceError
-from prefdata.sources import Imported, Sources, read
+from prefdata.sources import Imported, Sources, read, resolved
 from prefdata.sources.layout import load, names
+from prefdata.version.splits import prompt_splits
 
 SAMPLES = Path(__file__).parents[1] / "data" / "layouts"
 
@@ -251,3 +253,79 @@ def test_row_order_does_not_matter(tmp_path: Path) -> None:
         turned = written(tmp_path, layout, rows(layout)[::-1])
         one, other = imported(layout).tables, imported(layout, turned).tables
         assert all(one[name].equals(other[name]) for name in one)
+
+
+def test_prism_goes_on_with_the_answer_that_was_chosen() -> None:
+    made = imported("prism-conversations")
+    assert max(prompts(made), key=len) == [
+        ("user", "Name a prime."),
+        ("assistant", "good: 7"),
+        ("user", "And another?"),
+    ]
+    assert set(made.tables["ratings"]["annotator"]) == {"human:user1", "human:user2"}
+    first = made.tables["prompts"].filter(pl.col("prompt").list.len() == 1)
+    opening = imported("prism").tables
+    assert set(first["prompt_id"]) == set(opening["prompts"]["prompt_id"])
+    key = ["completion_id", "annotator", "criterion", "draw"]
+    both = made.tables["ratings"].join(opening["ratings"], on=key)
+    assert both.height == 4
+    assert both.filter(pl.col("rating") != pl.col("rating_right")).is_empty()
+    later = made.tables["completions"].join(first, on="prompt_id", how="anti")
+    by = made.tables["samples"].join(later, on="completion_id", how="semi")
+    assert set(by["generator"]) == {"one"}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_turns_of_one_conversation_are_in_one_split(seed: int) -> None:
+    frames = imported("prism-conversations").tables
+    splits = prompt_splits(frames, {"test": 0.5}, seed).join(frames["prompts"], on="prompt_id")
+    of_primes = splits.filter(pl.col("group") == "Name a prime.")
+    assert of_primes.height == 2
+    assert of_primes["split"].n_unique() == 1
+
+
+def test_a_conversation_that_cannot_be_followed_is_quarantined(tmp_path: Path) -> None:
+    changed = rows("prism-conversations")
+    for message in changed[0]["conversation_history"]:
+        message["if_chosen"] = False
+    changed[1]["conversation_history"][1].pop("content")
+    written(tmp_path, "prism-conversations", changed)
+    sources = {"ratings": {"path": "prism-conversations.jsonl", "layout": "prism-conversations"}}
+    made = read(Sources.model_validate(sources), tmp_path)
+    assert made.quarantined["reason"].to_list() == [
+        "conversation_history goes on, but no answer before has if_chosen",
+        "a message of conversation_history has no content or no role",
+    ]
+    assert made.tables["ratings"].height == 2
+    with pytest.raises(ValueError, match="dialogue and kept"):
+        Sources.model_validate({"ratings": {"path": "x.jsonl", "tree": {"dialogue": "turns"}}})
+
+
+# Rows within rows without end are no columns of Arrow.
+NO_COLUMNS = {"oasst-trees", "annotated-pairs"}
+
+
+@pytest.mark.parametrize("layout", sorted({*names()} - NO_COLUMNS))
+@pytest.mark.parametrize("form", ["parquet", "jsonl"])
+def test_a_source_of_the_hub_has_the_layout_of_its_file(
+    tmp_path: Path, layout: str, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `load_dataset`, of a folder; with the kind given, and without, from the layout."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    if form == "parquet":
+        frame = pl.DataFrame(rows(layout), infer_schema_length=None)
+        blank = [name for name, dtype in frame.schema.items() if dtype == pl.Struct([])]
+        frame.drop(blank).write_parquet(folder / "train-00000-of-00001.parquet")
+    else:
+        (folder / "train.jsonl").write_bytes(sample(layout).read_bytes())
+    spec = {"hub": str(folder), "layout": layout, "name": layout}
+    one = imported(layout, name=layout)
+    for kind in ("hub", load(layout)["kind"]):
+        sources = Sources.model_validate({kind: spec})
+        assert [each.kind for each in resolved(sources, tmp_path)] == [load(layout)["kind"]]
+        other = read(sources, tmp_path, strict=True)
+        assert one.tables.keys() == other.tables.keys()
+        for name, table in one.tables.items():
+            assert_frame_equal(table, other.tables[name])

@@ -2,15 +2,16 @@ import polars as pl
 import pytest
 import yaml
 from huggingface_hub import DatasetCard
+from markdown_it import MarkdownIt
 from scipy import stats
 
 from prefdata import tables, version
 from prefdata.export.binary import binary
 from prefdata.export.pairwise import pairwise
-from prefdata.version.card import unscored
 from prefdata.version.constitution import LONGEST, standing
 from prefdata.version.glance import agreement, first_preferred
 from prefdata.version.page import page
+from prefdata.version.trust import unscored
 
 MODEL = {"label": "m", "identity": "m@1", "options": {"temperature": 0.5}}
 
@@ -56,7 +57,7 @@ def test_its_metadata_is_what_the_hub_reads(carded):
     [
         ({}, {}),
         ({"a": "mit", "b": "apache-2.0"}, {"license": ["apache-2.0", "mit"]}),
-        ({"a": "of: its own"}, {"license": "other", "license_name": "of: its own"}),
+        ({"a": "of: its own"}, {"license": "other", "license_name": "of-its-own"}),
     ],
 )
 def test_licences(carded, licenses, said):
@@ -339,3 +340,33 @@ def test_position_is_counted_where_nobody_measured_it(carded, world):
     row = next(line for line in text.splitlines() if "the side shown first |" in line)
     assert f"| {first / votes.height:.1%} |" in row
     assert f"| {votes.height} |" in row
+
+
+EVIL = "</td><script>alert(1)</script><img src=x onerror=alert(1)>![i](http://x.y/z) `a` \u202eb |"
+
+
+def test_names_and_texts_of_others_are_no_markup(carded, world):
+    """Wherever others fill the card, read as Markdown it has no HTML, image or link of theirs."""
+    frames = world(20)
+    votes = frames["votes"].with_columns(annotator=pl.lit(f"llm:{EVIL}"))
+    measures = pl.DataFrame({"measure": "agreement", "subject": EVIL, "value": 0.5, "note": EVIL})
+    measures = measures.with_columns(n=pl.lit(3, pl.Int64))
+    dropped = pl.DataFrame({"table": "pairs", "key": "x", "stage": EVIL, "reason": EVIL})
+    _, text = carded(
+        {
+            "votes": votes,
+            "measures": tables.check("measures", measures, where="t"),
+            "dropped": tables.check("dropped", dropped, where="t"),
+        },
+        licenses={EVIL: "cc-by-sa-4.0", "b": f"odbl {EVIL}"},
+        counts={"sources": {f"{EVIL}2": 3}, "nothing_made": {EVIL: EVIL}},
+    )
+    body = text.partition("# mini")[2]
+    tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(body)
+    whole = [each for token in tokens for each in (token, *(token.children or ()))]
+    assert {"table_open", "text", "code_inline"} <= {each.type for each in whole}
+    theirs = {"html_block", "html_inline", "image", "link_open"}
+    assert [t.content for t in tokens if theirs & {c.type for c in t.children or ()}] == []
+    assert not theirs & {each.type for each in whole}
+    assert "alert(1)" in body
+    assert "\u202e" not in body

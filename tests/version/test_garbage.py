@@ -95,3 +95,15 @@ def test_wrong_wishes_are_refused(many):
         garbage(many[0], keep=0)
     with pytest.raises(VersionError, match="did you mean 'mini'"):
         garbage(many[0], "minj")
+
+
+def test_a_damaged_newest_version_does_not_let_the_last_sound_one_go(many):
+    data, made = many
+    (made["mini", 3].path / "pairs.parquet").unlink()
+    found = garbage(data, "mini")
+    kept = {each.ref: why for each, why in found.kept}
+    assert "whole" in kept[made["mini", 2].ref]
+    assert ids(found.removable) == {made["mini", 0].ref, made["mini", 1].ref}
+    partial = made["mini", 2].path / "manifest.json"
+    partial.write_text(json.dumps({**json.loads(partial.read_text()), "partial": {"missing": {}}}))
+    assert made["mini", 1].ref in {each.ref for each, _ in garbage(data, "mini").kept}

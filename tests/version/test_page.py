@@ -26,7 +26,7 @@ def scores_of(ids: Any, values: Any, score: str = "ln_ches", **more: Any) -> pl.
 class Reader(HTMLParser):
     """Opens and closes what it reads, and keeps what is seen."""
 
-    VOID = frozenset({"meta", "rect", "input", "br"})
+    VOID = frozenset({"meta", "rect", "input", "br", "wbr"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -309,5 +309,30 @@ def test_a_constitution_is_a_table_and_no_text_of_it_is_markup():
     seen = read(page(MANIFEST, {"principles": rules}))
     assert "<script>alert(1)</script>" in seen.text
     assert "script" not in {tag for tag, _ in seen.tags}
-    assert "0.6667 (0.2077 to 0.9385)" in seen.text
+    assert "0.6667 0.2077 to 0.9385" in " ".join(seen.text.split())
     assert "scored and then dropped" not in seen.text
+
+
+def test_long_names_turned_texts_and_many_votes_do_not_spoil_the_page(
+    frames: dict[str, pl.DataFrame],
+):
+    long, turned = "w" * 3000, "\u202eevil\u2066 \x85"
+    dropped = pl.DataFrame(
+        {"table": "pairs", "key": "x", "stage": long, "reason": f"{turned}{long}"}
+    )
+    votes = pl.concat(
+        frames["votes"].with_columns(draw=pl.lit(at, pl.Int64), rationale=pl.lit(long))
+        for at in range(100)
+    )
+    texts = [[{"role": "assistant", "content": f"\u05e9\u05dc\u05d5\u05dd {turned}"}]] * 120
+    completions = frames["completions"].with_columns(tables.conversations("completion", texts))
+    made = {**frames, "dropped": dropped, "votes": votes, "completions": completions}
+    text = page(MANIFEST, made)
+    assert not set(text) & set("\u202e\u2066\x85")
+    assert max(map(len, re.findall("w+", text.partition("<h2>Pairs</h2>")[0]))) <= 200
+    reader = read(text)
+    assert "60 more are in" in reader.text
+    assert len(text) < 2_000_000
+    own = [at for tag, at in reader.tags if "text" in (at.get("class") or "").split()]
+    assert len(own) == 3 * PAIRS
+    assert {at.get("dir") for at in own} == {"auto"}

@@ -1,0 +1,54 @@
+"""What happens during a build as a line of JSON each, for whatever collects logs.
+
+    {"time": "2026-11-27T12:00:00.123+00:00", "level": "info", "event": "made", "stage": ..., ...}
+
+The fields of an event are those of `prefdata.watch`. No text of a prompt or a completion is in any.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from prefdata.screen import write
+from prefdata.screen.progress import EVERY, Clock
+from prefdata.watch import Asking, Event, Pulse, Started, Stopping, Stuck
+
+WARNINGS = (Stuck, Stopping)
+
+
+def record(event: str, level: str = "info", **said: Any) -> str:
+    """One line, in ASCII, so that no terminal obeys what is in it."""
+    at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return write.one_line({"time": at, "level": level, "event": event, **said})
+
+
+class Records:
+    """Lines of JSON; while a stage asks, or only its endpoints are told, one in `EVERY` seconds."""
+
+    def __init__(self, say: Callable[[str], None], clock: Clock = time.monotonic) -> None:
+        self._say = say
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._next: dict[type[Event], float] = {}
+
+    def __call__(self, event: Event) -> None:
+        with self._lock:
+            if isinstance(event, Started):
+                self._next.clear()
+            if self._is_too_soon(event):
+                return
+            level = "warning" if isinstance(event, WARNINGS) else "info"
+            self._say(record(type(event).__name__.lower(), level, **asdict(event)))
+
+    def _is_too_soon(self, event: Event) -> bool:
+        last = isinstance(event, Asking) and event.done == event.total
+        if last or not isinstance(event, Asking | Pulse):
+            return False
+        now = self._clock()
+        if now < self._next.get(type(event), 0.0):
+            return True
+        self._next[type(event)] = now + EVERY
+        return False

@@ -1,0 +1,71 @@
+"""Whatever comes from outside is taken in, quarantined, or refused by an error of ours.
+
+The short form is the same in every run; the long one draws anew, 100,000 inputs (`make fuzz`).
+"""
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from prefdata.errors import RecipeError
+from tests.fuzz.borders import BORDERS, is_ours, plan_recipe
+
+SHORT, LONG = 200, 100_000
+
+
+def attempts(name: str, n: int, *, is_same: bool) -> int:
+    """How many inputs were tried at a border."""
+    border, count = BORDERS[name], 0
+
+    @settings(
+        max_examples=n,
+        deadline=None,
+        derandomize=is_same,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(border.inputs)
+    def attempt(made: object) -> None:
+        nonlocal count
+        count += 1
+        is_ours(border, made)
+
+    attempt()
+    return count
+
+
+@pytest.mark.parametrize("name", BORDERS)
+def test_a_few_inputs_at_each_border(name: str):
+    assert attempts(name, max(10, round(SHORT * BORDERS[name].share)), is_same=True)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize("name", BORDERS)
+def test_many_inputs_at_each_border(name: str):
+    wanted = round(LONG * BORDERS[name].share)
+    count = attempts(name, wanted, is_same=False)
+    print(f"{name}: {count:,} inputs")
+    assert count >= wanted
+
+
+def test_the_borders_make_up_the_long_form():
+    assert sum(border.share for border in BORDERS.values()) == pytest.approx(1)
+
+
+FOUND = {
+    "a list of columns beside a group": """
+        sources.prompts = {path = "rows.jsonl", columns = [], group = "g"}
+    """,
+    "a role that is a list": """
+        sources.prompts = "rows.jsonl"
+        models.m.client = "scripted"
+        stages = [{use = "generate.sample", model = []}]
+    """,
+}
+
+
+@pytest.mark.parametrize("text", FOUND.values(), ids=FOUND)
+def test_what_was_found_is_an_error_of_ours(text: str):
+    with pytest.raises(RecipeError):
+        plan_recipe(f'name = "mini"\n{text}\n'.encode())

@@ -50,10 +50,12 @@ def test_a_planted_constitution_is_above_its_null_and_holds_on_pairs_not_seen():
 
 
 @pytest.mark.slow
-def test_on_shuffled_labels_nothing_passes_the_null():
+@pytest.mark.parametrize("preset", ["current", pytest.param("lean", marks=pytest.mark.long)])
+def test_on_shuffled_labels_nothing_passes_the_null(preset: str):
     passed, discovered = 0, 0
     for seed in range(20):
-        prompts, _, pairs, principles, votes, scores = searched({}, n=200, seed=seed)
+        made = searched({}, n=200, seed=seed, preset=preset)
+        prompts, _, pairs, principles, votes, scores = made
         measures = constitution(pairs, votes, principles, prompts, scores, draws=199, seed=seed)
         p = value(measures, "constitution_p")
         passed += p is not None and p < 0.05

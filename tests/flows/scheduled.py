@@ -59,13 +59,7 @@ def finished(env: dict[str, str], n: int, within: float) -> list[dict[str, Any]]
     """The first n runs of the server's deployments that completed, by their times."""
     until = time.monotonic() + within
     while True:
-        asked = urllib.request.Request(
-            f"{env['PREFECT_API_URL']}/flow_runs/filter",
-            data=b'{"sort": "START_TIME_ASC"}',
-            headers={"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(asked, timeout=30) as answer:
-            runs = json.load(answer)
+        runs = flow_runs(env, until)
         failed = [run for run in runs if run["state_type"] in ("FAILED", "CRASHED")]
         assert not failed, failed[0]["state"]
         done = [run for run in runs if run["state_type"] == "COMPLETED"]
@@ -73,3 +67,19 @@ def finished(env: dict[str, str], n: int, within: float) -> list[dict[str, Any]]
             return done
         assert time.monotonic() < until, [(run["name"], run["state_name"]) for run in runs]
         time.sleep(1)
+
+
+def flow_runs(env: dict[str, str], until: float) -> list[dict[str, Any]]:
+    """What the server knows of runs; a busy one is asked again."""
+    asked = urllib.request.Request(
+        f"{env['PREFECT_API_URL']}/flow_runs/filter",
+        data=b'{"sort": "START_TIME_ASC"}',
+        headers={"Content-Type": "application/json"},
+    )
+    while True:
+        try:
+            with urllib.request.urlopen(asked, timeout=60) as answer:
+                return json.load(answer)
+        except OSError:
+            if time.monotonic() > until:
+                raise

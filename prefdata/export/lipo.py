@@ -13,7 +13,7 @@ Source: Liu et al. (2024), LiPO: Listwise Preference Optimization through Learni
 
 import polars as pl
 
-from prefdata.export._rates import rates
+from prefdata.aggregate._rates import rates
 from prefdata.export.listwise import listwise
 from prefdata.tables import Completions, Format, Prompts, Rows, Strengths
 
@@ -37,8 +37,8 @@ def lipo(
 
     Raises `TableError` for strengths outside of [0, 1].
     """
-    where, fitting = "export.lipo", "aggregate.win_rate or mean_rating"
-    own = rates(strengths, estimator, where=where, instead=fitting)
+    fitting = "aggregate.win_rate or mean_rating"
+    own = rates(strengths, estimator, where="export.lipo", instead=fitting)
     rows = listwise(
         prompts,
         completions,

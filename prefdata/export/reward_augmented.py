@@ -15,8 +15,8 @@ from typing import Literal
 
 import polars as pl
 
+from prefdata.aggregate._rates import rates
 from prefdata.errors import RecipeError
-from prefdata.export._rates import rates
 from prefdata.export._texts import message, with_texts
 from prefdata.tables import Completions, Pairs, Prompts, Rows, Strengths, check
 

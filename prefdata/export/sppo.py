@@ -9,7 +9,7 @@ Source: Wu et al. (2024), Self-Play Preference Optimization for Language Model A
 
 import polars as pl
 
-from prefdata.export._rates import rates
+from prefdata.aggregate._rates import rates
 from prefdata.export.pairwise import pairwise
 from prefdata.tables import Completions, Format, Pairs, Prompts, Rows, Strengths
 

@@ -672,3 +672,19 @@ def test_check_exits_with_one_where_something_is_found(folder: Path):
     assert (levels["identical"]["level"], levels["identical"]["n"]) == ("error", 3)
     assert run("check", "nothing/of/this").exit_code == 1
     assert run("check", "bad.jsonl", "--fail-on", "perhaps").exit_code == 2
+
+
+def test_rows_that_cannot_be_read_are_told_with_the_first_reason(tmp_path: Path):
+    (tmp_path / "pairs.jsonl").write_text(
+        '{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"prompt": "d", "chosen": 1}\n'
+    )
+    (tmp_path / "recipe.toml").write_text(
+        'name = "read"\nsources.pairs = "pairs.jsonl"\n[[exports]]\nuse = "export.pairwise"\n'
+    )
+    told = CliRunner().invoke(
+        cli.app, ["build", str(tmp_path / "recipe.toml"), "--plain", "--data", str(tmp_path)]
+    )
+    assert told.exit_code == 0, told.output
+    (line,) = [each for each in told.stdout.splitlines() if each.startswith("quarantined")]
+    assert "1 row, in quarantine.jsonl" in line
+    assert "pairs, line 2: chosen" in line

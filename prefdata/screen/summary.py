@@ -1,5 +1,6 @@
 """A finished build and the versions there are, as drawn on a terminal and as JSON."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from prefdata.errors import VersionError, nearest
 from prefdata.screen import write
 from prefdata.version import Version, data_folder, listed
 from prefdata.version.garbage import Garbage, size
+
+QUARANTINE = "quarantine.jsonl"
 
 
 def draw_built(built: Built, on: Console) -> None:
@@ -50,6 +53,19 @@ def draw_partial(partial: Mapping[str, Any], on: Console) -> None:
         on.print(write.text(partial["advice"], "dim"))
 
 
+def _quarantined(built: Built) -> str:
+    """How many rows could not be read, the first of them and why, and where all of them are."""
+    if not built.quarantined:
+        return ""
+    said = f"{write.rows({'rows': built.quarantined})}, in {QUARANTINE} there"
+    try:
+        with Path(built.path, QUARANTINE).open(encoding="utf-8") as lines:
+            first = json.loads(next(lines))
+    except (OSError, ValueError, StopIteration):
+        return said
+    return f"{said}; the first: {first['source']}, line {first['line']}: {first['reason']}"
+
+
 def _facts(built: Built) -> list[tuple[str, str]]:
     requests, tokens = built.requests, built.tokens
     asked = [f"{write.count(requests['asked'])} asked"]
@@ -63,7 +79,7 @@ def _facts(built: Built) -> list[tuple[str, str]]:
         ("dropped", write.reasons(built.dropped)),
         ("unscored", "; ".join(f"{s}: {write.reasons(by)}" for s, by in built.unscored.items())),
         ("made nothing", "; ".join(f"{s}: {why}" for s, why in built.nothing_made.items())),
-        ("quarantined", f"{write.count(built.quarantined)} rows" if built.quarantined else ""),
+        ("quarantined", _quarantined(built)),
         ("requests", ", ".join(asked) if any(requests.values()) else "none"),
         ("tokens", ", ".join(f"{write.count(n)} {way}" for way, n in tokens.items() if n)),
     ]

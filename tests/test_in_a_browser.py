@@ -187,7 +187,8 @@ def test_on_the_page_of_a_version_they_do_nothing(tmp_path: Path, asked: Any, wo
     assert len(set(texts)) >= 30
     text = attacked(texts, world)
     for each in texts:
-        assert html.escape(each.replace("\x00", "")) in text, "it is shown, as it is"
+        # Nothing is lost of it but what no page may hold, or what would turn the text round.
+        assert html.escape(each.replace("\x00", "").replace("\u202e", "")) in text
     file = tmp_path / "report.html"
     file.write_text(text, "utf-8")
     seen = shown(file)

@@ -213,8 +213,10 @@ def of_frames(name: str, frames: Mapping[str, pl.DataFrame]) -> Data:
     whole = _together(f"the splits of {name}", named)
     kind = _type(whole.columns)
     if kind is None:
-        there = ", ".join(column for column in whole.columns if column not in ("at", "place"))
-        raise SourceError(f"{name} has the columns {there}; TRL's trainers want {WANTED}")
+        there = dict.fromkeys(column for frame in frames.values() for column in frame.columns)
+        raise SourceError(
+            f"{name} has the columns {', '.join(there)}; TRL's trainers want {WANTED}"
+        )
     sides = whole if kind == "preference" else _by_label(name, whole)
     standard = all(sides.schema[side] == pl.String for side in ("chosen", "rejected"))
     read = {

@@ -49,7 +49,7 @@ def check(
 ) -> None:
     """Look for what spoils preference data: identical sides, ties, leaks, bias, cut-off texts ...
 
-    Exits with 1 where something is found, for CI.
+    Exits with 1 where something is found that is as bad as --fail-on says, for CI.
     """
     with reported(as_json):
         from prefdata.check import Options, run

@@ -4,8 +4,8 @@ Both completions of a pair are learnt, each after the token of its class (good o
 rated completion after that of its bin. `control_tokens.json` lists the tokens with the words that
 they may be initialised from, so that tokens can be tuned before the model is.
 
-Source: Xue et al. (2024), Parameter-efficient Tuning of Large-scale Multimodal Foundation Models
-towards preferences (MEET: control tokens); the conditioning is that of Keskar et al. (2019), CTRL.
+Source: Xue, Wang, Ji (2023), Parameter-Efficient Tuning Helps Language Model Alignment (MEET); the
+conditioning is that of Keskar et al. (2019), CTRL.
 """
 
 import json

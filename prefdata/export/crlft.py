@@ -13,7 +13,8 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from prefdata.errors import RecipeError, TableError, nearest
+from prefdata.errors import RecipeError, TableError
+from prefdata.export._generators import by_generator
 from prefdata.export._texts import with_texts
 from prefdata.tables import Completions, Pairs, Prompts, Rows, Samples, check
 
@@ -43,7 +44,11 @@ def crlft(
     for name, weight in (weights or {}).items():
         if not 0 <= weight < float("inf"):
             raise RecipeError(f"{where}: the weight of {name!r} is {weight}; at least 0")
-    classed = _by_generator(samples, classes, where) if classes else _by_side(pairs, where)
+    if classes:
+        classed = by_generator(samples, classes, pl.String, option="classes", where=where)
+        classed = classed.rename({"said": "condition"})
+    else:
+        classed = _by_side(pairs, where)
     own = {"good": 1.0, **(weights or {})}
     weight = pl.col("condition").replace_strict(
         list(own), list(own.values()), default=0.1, return_dtype=pl.Float64
@@ -91,16 +96,3 @@ def _by_side(pairs: Pairs | None, where: str) -> pl.DataFrame:
         pairs.select(completion_id=f"{side}_id", condition=pl.lit(name))
         for side, name in named.items()
     )
-
-
-def _by_generator(samples: Samples | None, classes: Mapping[str, str], where: str) -> pl.DataFrame:
-    if samples is None:
-        raise TableError(f"{where}: classes are of generators, and no samples say who wrote what")
-    there = samples["generator"].unique().to_list()
-    for name in classes:
-        if there and name not in there:
-            raise TableError(f"{where}: nothing is by {name!r}; {nearest(name, there)}")
-    known = pl.col("generator").replace_strict(
-        list(classes), list(classes.values()), default=None, return_dtype=pl.String
-    )
-    return samples.select("completion_id", condition=known).drop_nulls()

@@ -13,7 +13,7 @@ Source: Liu et al. (2024), LiPO: Listwise Preference Optimization through Learni
 
 import polars as pl
 
-from prefdata.errors import TableError
+from prefdata.aggregate._rates import rates
 from prefdata.export.listwise import listwise
 from prefdata.tables import Completions, Format, Prompts, Rows, Strengths
 
@@ -37,21 +37,16 @@ def lipo(
 
     Raises `TableError` for strengths outside of [0, 1].
     """
+    fitting = "aggregate.win_rate or mean_rating"
+    own = rates(strengths, estimator, where="export.lipo", instead=fitting)
     rows = listwise(
         prompts,
         completions,
-        strengths,
-        estimator=estimator,
+        own,
         min_completions=min_completions,
         format=format,
     )
     flat = rows.select("prompt_id", psi="scores", rank="ranks").explode("psi", "rank")
-    outside = flat.filter(~pl.col("psi").is_between(0, 1))
-    if outside.height:
-        raise TableError(
-            f"export.lipo: {outside.height} strengths are outside of [0, 1], first "
-            f"{outside.row(0)}; use aggregate.win_rate or mean_rating"
-        )
     each = flat.with_columns(
         at=pl.int_range(pl.len()).over("prompt_id"),
         gain=2 ** pl.col("psi") - 1,

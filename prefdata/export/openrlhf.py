@@ -32,9 +32,8 @@ def openrlhf(
 ) -> Rows:
     """One row a pair (`of` "pairs") or, for KTO, one a completion of a pair ("completions").
 
-    A pair without a margin has 0, as OpenRLHF takes it. Pairs of answers to different prompts have
-    rows for reward models; DPO there takes the prompt of the chosen one for both, so they raise
-    `TableError`.
+    A pair without a margin has 0, as OpenRLHF takes it. Pairs of answers to different prompts raise
+    `TableError`: DPO there takes the prompt of the chosen one for both.
     """
     where = "export.openrlhf"
     if of == "completions":

@@ -14,7 +14,9 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from prefdata.errors import RecipeError, TableError
+from prefdata.errors import RecipeError
+from prefdata.export._generators import by_generator
+from prefdata.export._tokens import by_one_model
 from prefdata.tables import Likelihoods, Rows, Samples
 
 SCOPE = "all"  # whether several models are there is one question to all prompts
@@ -37,15 +39,13 @@ def packed(
     tokens, so that each completion weighs the same. `model` names whose tokens are taken and is
     required when there are several. What is longer than `max_tokens` is cut.
 
-    Raises `RecipeError` for several models without a choice, and for options out of range.
+    Raises `RecipeError` for several models without a choice, one that is not there and options out
+    of range, and `TableError` for a generator that is not there.
     """
     where = "export.packed"
-    there = sorted(likelihoods["model"].unique().to_list())
-    if len(there) > 1 and model is None:
-        raise RecipeError(f"{where}: tokens are of {', '.join(there)}; say whose with model")
+    own = by_one_model(likelihoods, model, where=where)
     if max_tokens < 2 or any(not 0 <= each < float("inf") for each in (weights or {}).values()):
         raise RecipeError(f"{where}: max_tokens is at least 2, a weight at least 0")
-    own = likelihoods if model is None else likelihoods.filter(pl.col("model") == model)
     rows = own.select("completion_id", "prompt_id", "prompt_token_ids", "token_ids")
     rows = _weighed(rows, samples, weights, where).sort("completion_id")
     n_prompt, n_own = (pl.col(name).list.len() for name in ("prompt_token_ids", "token_ids"))
@@ -82,10 +82,6 @@ def _weighed(
 ) -> pl.DataFrame:
     if not weights:
         return rows.with_columns(weight=pl.lit(1.0))
-    if samples is None:
-        raise TableError(f"{where}: weights are of generators, and no samples say who wrote what")
-    known = pl.col("generator").replace_strict(
-        list(weights), list(weights.values()), default=None, return_dtype=pl.Float64
-    )
-    of = samples.select("completion_id", weight=known).drop_nulls().group_by("completion_id")
-    return rows.join(of.agg(pl.col("weight").max()), on="completion_id")
+    said = by_generator(samples, weights, pl.Float64, option="weights", where=where)
+    of = said.group_by("completion_id").agg(weight=pl.col("said").max())
+    return rows.join(of, on="completion_id")

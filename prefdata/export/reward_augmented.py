@@ -15,12 +15,12 @@ from typing import Literal
 
 import polars as pl
 
+from prefdata.aggregate._rates import rates
 from prefdata.errors import RecipeError
 from prefdata.export._texts import message, with_texts
-from prefdata.tables import Completions, Pairs, Prompts, Rows, Strengths, check, one_estimator
+from prefdata.tables import Completions, Pairs, Prompts, Rows, Strengths, check
 
 SCOPE = "all"  # an estimator that some prompts lack is no mistake
-TIE = 1e-9
 
 GOAL = (
     "Answer so that your answer would be given the score below, on a scale from {} (worst) to {} "
@@ -50,15 +50,14 @@ def reward_augmented(
 
     Splits other than the one for training hold their pairs once, as they are, and say no goal.
 
-    Raises `RecipeError` for a scale that does not rise, and strengths outside of [0, 1].
+    Raises `RecipeError` for a scale that does not rise, `TableError` for strengths outside of
+    [0, 1].
     """
     where = "export.reward_augmented"
     low, high = scale
-    own = one_estimator(strengths, estimator, where=where)
-    if not low < high or not own["strength"].is_between(-TIE, 1 + TIE).all():
-        raise RecipeError(
-            f"{where}: scale is {list(scale)}, which rises, and strengths are in [0, 1]"
-        )
+    if not low < high:
+        raise RecipeError(f"{where}: scale is {list(scale)}; it rises")
+    own = rates(strengths, estimator, where=where, instead="aggregate.mean_rating")
     score = (low + (high - low) * pl.col("strength")).round(decimals)
     rows = pairs.drop_nulls("prompt_id").select("pair_id", "prompt_id", "chosen_id", "rejected_id")
     for side in ("chosen", "rejected"):

@@ -9,9 +9,9 @@ Source: Wu et al. (2024), Self-Play Preference Optimization for Language Model A
 
 import polars as pl
 
-from prefdata.errors import TableError
+from prefdata.aggregate._rates import rates
 from prefdata.export.pairwise import pairwise
-from prefdata.tables import Completions, Format, Pairs, Prompts, Rows, Strengths, one_estimator
+from prefdata.tables import Completions, Format, Pairs, Prompts, Rows, Strengths
 
 SCOPE = "all"  # an estimator that some prompts lack is no mistake
 
@@ -32,15 +32,9 @@ def sppo(
 
     Raises `TableError` for strengths outside of [0, 1], which are no win rates.
     """
-    rates = one_estimator(strengths, estimator, where="export.sppo")
-    outside = rates.filter(~pl.col("strength").is_between(0, 1))
-    if outside.height:
-        raise TableError(
-            f"export.sppo: {outside.height} strengths are outside of [0, 1], first "
-            f"{outside.sort('completion_id').row(0)}; use aggregate.win_rate"
-        )
+    own = rates(strengths, estimator, where="export.sppo", instead="aggregate.win_rate")
     rows = pairwise(prompts, completions, pairs, format=format)
     for side, name in (("chosen", "chosen_probs_win"), ("rejected", "chosen_probs_lose")):
-        known = rates.select(pl.col("completion_id").alias(f"{side}_id"), name=pl.col("strength"))
+        known = own.select(pl.col("completion_id").alias(f"{side}_id"), name=pl.col("strength"))
         rows = rows.join(known.rename({"name": name}), on=f"{side}_id", maintain_order="left")
     return Rows(rows.with_columns(chosen_probs="soft_label"))

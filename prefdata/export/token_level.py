@@ -6,7 +6,8 @@
 
 import polars as pl
 
-from prefdata.errors import RecipeError, TableError
+from prefdata.errors import TableError
+from prefdata.export._tokens import by_one_model
 from prefdata.tables import Likelihoods, Pairs, Rows, check
 
 SCOPE = "all"  # whether several models are there is one question to all prompts
@@ -28,13 +29,7 @@ def token_level(pairs: Pairs, likelihoods: Likelihoods, *, model: str | None = N
     Source: Zeng et al. (2024), Token-level Direct Preference Optimization; TRL, the tokenised
     columns of its preference trainers.
     """
-    there = sorted(likelihoods["model"].unique().to_list())
-    if (len(there) > 1 and model is None) or (there and model not in (None, *there)):
-        raise RecipeError(
-            f"export.token_level: likelihoods are by {', '.join(there)}; say whose "
-            f"with model, which is {model!r}"
-        )
-    known = likelihoods.filter(pl.col("model") == (model or pl.col("model")))
+    known = by_one_model(likelihoods, model, where="export.token_level")
     rows = pairs.select("pair_id", "prompt_id", "chosen_id", "rejected_id").sort("pair_id")
     for side in ("chosen", "rejected"):
         own = known.select(

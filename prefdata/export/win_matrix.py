@@ -11,6 +11,7 @@ Preferences.
 
 import polars as pl
 
+from prefdata.estimate._named import named
 from prefdata.tables import Completions, Format, Prompts, Rows, Scores, check, pair_ids, plain
 
 SCOPE = "all"  # one shard's pairs may lack what another's have
@@ -27,15 +28,16 @@ def win_matrix(
     """One row a prompt for every two of whose completions there is a score `preference`.
 
     A prompt of which some two were not compared has no row: a gap is no 1/2. `model` names whose
-    preferences are taken (an estimator's, as "win_rate"), needed only where several have some:
-    completions stand by id. `format` is as in export.listwise.
+    preferences are taken (an estimator's, as "win_rate") and is required when several have some.
+    Completions stand by id. `format` is as in export.listwise.
+
+    Raises `RecipeError` where no pair has such a score, and for several models without a choice.
     """
     ids = completions.select("completion_id", "prompt_id", "completion").sort(
         "prompt_id", "completion_id"
     )
-    said = scores.filter((pl.col("subject") == "pair") & (pl.col("score") == "preference"))
-    said = said if model is None else said.filter(pl.col("model") == model)
-    said = said.select("value", pair_id="subject_id").unique("pair_id", keep="none")
+    wanted = "preference" if model is None else f"preference@{model}"
+    said = named(scores, wanted, where="export.win_matrix").rename({"subject_id": "pair_id"})
     own = ids.drop("completion")
     both = own.join(own, on="prompt_id").sort("prompt_id", "completion_id", "completion_id_right")
     apart = both.filter(pl.col("completion_id") < pl.col("completion_id_right"))

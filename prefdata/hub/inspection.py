@@ -39,19 +39,21 @@ def inspected(
     refusals: list[str] = []
     if keys.height and "secrets" not in allow:
         refusals.append(
-            f"there are keys or passwords in {_texts(keys)}; take them out, or allow secrets"
+            f"there are keys or passwords in {_texts(keys)}; take them out, or push with "
+            "--allow secrets"
         )
     places = held["place"].n_unique()
     share = data["place"].n_unique() / max(places, 1)
     if share > personal_level and "personal" not in allow:
         refusals.append(
             f"there is personal data in {_texts(data)} of {places:,}, {share:.2%}, and the level "
-            f"is {personal_level:.2%}; take it out, raise the level, or allow personal"
+            f"is {personal_level:.2%}; take it out, raise --personal-level, or push with "
+            "--allow personal"
         )
     if clashes and "licence" not in allow:
         refusals.append(
-            f"the licences of its sources conflict ({len(clashes)}); leave a source out, or allow "
-            "licence"
+            f"the licences of its sources conflict ({len(clashes)}); leave a source out, or push "
+            "with --allow licence"
         )
     return [*findings("secrets", keys), *findings("personal", data), *licences], refusals
 

@@ -9,9 +9,9 @@ weights here only of the data's own ranks, and a trainer that can should compute
 
 import polars as pl
 
-from prefdata.errors import TableError
+from prefdata.aggregate._rates import rates
 from prefdata.order._scored import scored
-from prefdata.tables import Pairs, Scores, Strengths, one_estimator
+from prefdata.tables import Pairs, Scores, Strengths
 
 SCOPE = "all"  # an estimator that some prompts lack is no mistake
 DIGITS = 9  # strengths that are equal but for their last bits share a rank
@@ -39,14 +39,8 @@ def dcg_weights(
     Source: Karthik et al. (2024), Scalable Ranked Preference Optimization for Text-to-Image
     Generation (RankDPO); Burges et al. (2006), Learning to Rank with Nonsmooth Cost Functions.
     """
-    where = "order.dcg_weights"
-    psi = one_estimator(strengths, estimator, where=where)
-    outside = psi.filter(~pl.col("strength").is_between(0, 1))
-    if outside.height:
-        raise TableError(
-            f"{where}: {outside.height} strengths are outside of [0, 1], first "
-            f"{outside.sort('completion_id').row(0)}; use aggregate.win_rate or mean_rating"
-        )
+    fitting = "aggregate.win_rate or mean_rating"
+    psi = rates(strengths, estimator, where="order.dcg_weights", instead=fitting)
     place = pl.col("strength").round_sig_figs(DIGITS).rank("min", descending=True)
     known = psi.select("completion_id", gain=2 ** pl.col("strength") - 1,
                        rank=place.over("prompt_id"))  # fmt: skip

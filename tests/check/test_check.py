@@ -393,7 +393,7 @@ def test_unpaired_preferences_are_checked_too():
 
 
 def test_what_no_trainer_takes_is_refused():
-    with pytest.raises(SourceError, match="has the columns question, answer"):
+    with pytest.raises(SourceError, match="has the columns question, answer; TRL"):
         of_frames("x", {"train": pl.DataFrame({"question": ["a"], "answer": ["b"]})})
     with pytest.raises(SourceError, match="wants booleans"):
         of_frames(

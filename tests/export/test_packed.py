@@ -2,6 +2,7 @@ import polars as pl
 import pytest
 
 from prefdata import tables
+from prefdata.errors import RecipeError, TableError
 from prefdata.export.packed import packed
 
 
@@ -41,6 +42,16 @@ def test_weights_follow_the_generator():
     samples = tables.check("samples", samples, where="test")
     rows = packed(both, samples, weights={"expert": 1.0, "weak": 0.1})
     assert dict(rows.select("completion_id", "num_seqs").rows()) == {"c": 2.0, "d": 0.2}
+    with pytest.raises(TableError, match="did you mean 'expert'"):
+        packed(both, samples, weights={"exprt": 1.0})
+
+
+def test_of_several_models_one_has_to_be_named():
+    both = pl.concat([tokens([1], [2, 3]), tokens([1], [4, 5], model="other")])
+    for wrong in (None, "othr"):
+        with pytest.raises(RecipeError, match="by m, other; say whose"):
+            packed(both, model=wrong)
+    assert packed(both, model="m").equals(packed(tokens([1], [2, 3])))
 
 
 def test_what_is_too_long_is_cut_and_what_is_only_prompt_has_no_row():

@@ -2,7 +2,7 @@ import polars as pl
 import pytest
 from datasets import load_from_disk
 
-from prefdata.errors import RecipeError
+from prefdata.errors import RecipeError, TableError
 from prefdata.export.reward_augmented import reward_augmented
 from prefdata.stage import saving
 from prefdata.version.writing import write
@@ -72,6 +72,9 @@ def test_equal_scores_would_contradict_each_other(rated):
     assert not rows_of({**rated, "strengths": close}, decimals=4).is_empty()
     with pytest.raises(RecipeError, match="rises"):
         rows_of(rated, scale=(10, 1))
+    outside = rated["strengths"].with_columns(strength=pl.lit(2.0))
+    with pytest.raises(TableError, match=r"use aggregate\.mean_rating"):
+        rows_of({**rated, "strengths": outside})
 
 
 @pytest.mark.parametrize("placed", ["system", "user"])

@@ -3,7 +3,8 @@ hands them to a model, text for text, with no column mapped by hand.
 
 Each trainer has an environment of its own with what its data code imports, without engines: `make
 test-trainers` makes them all (2 GB each) and runs this. PREFDATA_OPENRLHF, PREFDATA_LLAMAFACTORY,
-PREFDATA_AXOLOTL, PREFDATA_NEMO_RL and PREFDATA_VERL name other interpreters.
+PREFDATA_AXOLOTL, PREFDATA_NEMO_RL, PREFDATA_VERL and PREFDATA_TRL name other interpreters. With TRL
+training is tried too, by hand: see `test_trl.py`.
 """
 
 import json

@@ -2,6 +2,7 @@ import polars as pl
 import pytest
 
 from prefdata import tables
+from prefdata.errors import RecipeError
 from prefdata.export.win_matrix import win_matrix
 
 
@@ -53,3 +54,7 @@ def test_a_prompt_with_a_gap_has_no_row(world):
     both = pl.concat([scores, preferences(made, lambda one, other: 0.7, model="other")])
     rows = win_matrix(made["prompts"], made["completions"], both, model="win_rate")
     assert rows["win_rates"].explode().to_list() == pytest.approx([0.5] * 9)
+    with pytest.raises(RecipeError, match="say whose"):
+        win_matrix(made["prompts"], made["completions"], both)
+    with pytest.raises(RecipeError, match="did you mean 'win_rate'"):
+        win_matrix(made["prompts"], made["completions"], both, model="win_rat")

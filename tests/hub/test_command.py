@@ -139,6 +139,7 @@ main()
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_what_was_pushed_is_checked_by_its_name(hub, made, tmp_path, data):
     """As a user types it, with every log of every library: and the token is in none of them."""
     version = made(60, splits={"test": 0.2})

@@ -23,7 +23,9 @@ JUDGES = {"j": (0.6, 0.95), "k": (0.55, 0.75)}
 # Of 200 worlds 90 to 99 of a hundred intervals may hold the truth, of 1000 there is less chance.
 WORLDS = [
     pytest.param((200, 0.90, 0.99), id="seeds-0-to-199"),
-    pytest.param((1000, 0.93, 0.97), id="seeds-0-to-999", marks=pytest.mark.slow),
+    pytest.param(
+        (1000, 0.93, 0.97), id="seeds-0-to-999", marks=(pytest.mark.slow, pytest.mark.long)
+    ),
 ]
 
 

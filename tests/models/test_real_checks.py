@@ -14,6 +14,7 @@ from tests.check.test_check import as_messages, clean
 INSTALLED = all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.torch,
     pytest.mark.skipif(
         not INSTALLED, reason="torch and transformers are not installed (make test-slow)"

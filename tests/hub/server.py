@@ -40,8 +40,8 @@ SLOW = 0.3
 
 
 class Refused(Exception):
-    def __init__(self, status: int, message: str, code: str = "") -> None:
-        self.status, self.message, self.code = status, message, code
+    def __init__(self, status: int, message: str, code: str = "", **more: str) -> None:
+        self.status, self.message, self.code, self.more = status, message, code, more
 
 
 @dataclass
@@ -142,7 +142,8 @@ class Hub:
         name = f"{said['organization']}/{said['name']}"
         self._may_write(said["organization"], token)
         if name in self.repos:
-            raise Refused(409, "You already created this dataset repo")
+            url = f"{self.url}/datasets/{name}"  # the client reads it from this answer
+            raise Refused(409, "You already created this dataset repo", url=url)
         private = said.get("private", said.get("visibility") == "private")
         self.make(name, private=private)
         return {"url": f"{self.url}/datasets/{name}", "name": name}
@@ -337,7 +338,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 code = {"X-Error-Code": no.code} if no.code else {}
                 message = no.message.replace("\n", " ")
                 return self._send(
-                    no.status, {"error": message}, {"X-Error-Message": message} | code
+                    no.status, {"error": message} | no.more, {"X-Error-Message": message} | code
                 )
             if fault == "lost":
                 self.close_connection = True

@@ -297,6 +297,24 @@ def test_somebody_commits_in_between(hub, made):
     assert files(hub, version.id) == {**written(version), "LICENSE": b"mine"}
 
 
+def test_somebody_creates_it_in_between(hub, made):
+    version = made()
+    one, two = plan(version, REPO), plan(version, REPO)
+    carry_out(one)
+    hub.reset()
+    assert carry_out(two).commit == hub.repos[REPO].tags[version.id]
+    assert files(hub, version.id) == written(version)
+    assert hub.seen("POST /api/datasets/") == [], "neither a second commit nor a second tag"
+
+
+def test_what_somebody_made_public_in_between_gets_nothing(hub, made):
+    planned = plan(made(), REPO)
+    hub.make(REPO, private=False)
+    with pytest.raises(PushError, match="public"):
+        carry_out(planned)
+    assert len(hub.repos[REPO].heads) == 1
+
+
 def test_nothing_is_sent_that_was_not_inspected(hub, made):
     version = made()
     push(version, REPO)

@@ -9,7 +9,7 @@ from typing import Literal
 
 import polars as pl
 
-from prefdata.errors import TableError
+from prefdata.errors import RecipeError, TableError
 from prefdata.export._texts import refuse_joint
 from prefdata.export.listwise import listwise
 from prefdata.export.pairwise import pairwise
@@ -39,6 +39,8 @@ def nemo_rl(
         table = "pairs" if of == "pairs" else "strengths"
         raise TableError(f'{where}: of = "{of}", but no stage made the table {table}')
     if of == "pairs":
+        if estimator is not None:
+            raise RecipeError(f'{where}: estimator ranks lists; leave it out or say of = "lists"')
         refuse_joint(Pairs(source), where=where)
         rows = pairwise(prompts, completions, Pairs(source))
         ranked = [

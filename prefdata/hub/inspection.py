@@ -67,9 +67,17 @@ def notes(version: Version) -> list[str]:
         said.append(f"no licence is stated for {', '.join(bare)}")
     if missing := [view for view in CORE if view not in version.manifest["exports"]]:
         said.append(f"it has no view {' and no '.join(missing)}, which its recipe may export")
+    if empty := [view for view in version.manifest["exports"] if view not in filled(version)]:
+        said.append(f"{' and '.join(empty)} has no rows, and `datasets` cannot load it")
     if people := _people(version):
         said.append(f"its votes name {counted(people, 'person').replace('persons', 'people')}")
     return said
+
+
+def filled(version: Version) -> list[str]:
+    """The views that hold rows."""
+    views = version.manifest["exports"].items()
+    return [view for view, said in views if sum(said["splits"].values())]
 
 
 def _texts(found: pl.DataFrame) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from prefdata.errors import PushError
 from prefdata.hub.difference import Difference, difference
 from prefdata.hub.finding import Concern, Finding
-from prefdata.hub.inspection import inspected, notes
+from prefdata.hub.inspection import filled, inspected, notes
 from prefdata.hub.personal import REGION
 from prefdata.hub.repository import Passing, Repository
 from prefdata.version import Version, verify
@@ -105,6 +105,8 @@ def plan(
         inspected(version, allow, personal_level, region) if lacking.send else ([], [])
     )
     refusals += lacking.refusals
+    if version.manifest["exports"] and not filled(version):
+        refusals.append("none of its views has a row, so nothing could be loaded from it")
     if not repository.has_token:
         refusals.append("HF_TOKEN is not set; give it a token of the Hub that may write")
     return Plan(version, repository, tags, private, lacking, found, refusals, notes(version))

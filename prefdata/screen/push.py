@@ -18,6 +18,7 @@ from rich.progress import (
 from prefdata.errors import counted
 from prefdata.hub import Plan, Pushed
 from prefdata.hub.finding import Finding
+from prefdata.hub.inspection import filled
 from prefdata.hub.pushing import Told
 from prefdata.screen import write
 
@@ -136,7 +137,7 @@ def draw_pushed(planned: Plan, done: Pushed, on: Console) -> None:
         on.print(write.text("pushed", "bold green"), sent)
     else:
         on.print(write.text("nothing to do", "bold green"))
-    if view := next(iter(planned.version.manifest["exports"]), None):
+    if view := next(iter(filled(planned.version)), None):
         load = f'"{planned.repository.name}", "{view}", revision="{done.tags[-1]}"'
         on.print(write.text(f"load_dataset({load})", "dim"), soft_wrap=True)
     on.print(write.text(done.url, "bold"), soft_wrap=True)

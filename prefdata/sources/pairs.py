@@ -2,7 +2,21 @@
 
 import polars as pl
 
-from prefdata.tables import Pairs, Votes, check, pair_ids, schema
+from prefdata.tables import Dropped, Pairs, Votes, check, pair_ids, schema
+
+KEY = ["completion_a", "completion_b", "annotator"]
+
+
+def ties(votes: Votes) -> Dropped:
+    """The comparisons of which `as_pairs` makes no pair, for their annotator prefers neither."""
+    tied = _means(votes).filter(pl.col("preference") == 0.5)
+    rows = tied.select(
+        table=pl.lit("pairs"),
+        key=pl.concat_str(*KEY, separator=" "),
+        stage=pl.lit("sources.pairs"),
+        reason=pl.lit("a tie: its annotator prefers neither of the two"),
+    )
+    return Dropped(check("dropped", rows, where="the pairs of the sources"))
 
 
 def as_pairs(votes: Votes) -> Pairs:
@@ -10,14 +24,9 @@ def as_pairs(votes: Votes) -> Pairs:
 
     `soft_label` is the share of the annotator's preference that the chosen one has (1 for a single
     label), `n_votes` how often they voted; `margin` is null, for nothing was estimated. Of a tie no
-    pair is made.
+    pair is made (`ties`).
     """
-    key = ["completion_a", "completion_b", "annotator"]
-    scored = votes.filter(pl.col("preference").is_not_null())
-    means = scored.group_by(key).agg(
-        pl.col("prompt_id").first(), pl.col("preference").mean(), n_votes=pl.len().cast(pl.Int64)
-    )
-    means = means.with_columns(pl.col("preference").round(12)).filter(pl.col("preference") != 0.5)
+    means = _means(votes).filter(pl.col("preference") != 0.5)
     a_wins = pl.col("preference") > 0.5
     pairs = means.select(
         "prompt_id",
@@ -36,3 +45,12 @@ def as_pairs(votes: Votes) -> Pairs:
     rows = pl.concat([empty, *named]).with_columns(pl.lit(None, pl.Float64).alias("margin"))
     known = [name for name in schema("pairs").columns if name in rows.columns]
     return Pairs(check("pairs", rows.select(known), where="the pairs of the sources"))
+
+
+def _means(votes: Votes) -> pl.DataFrame:
+    """Each annotator's preference between each two completions, over their votes on them."""
+    scored = votes.filter(pl.col("preference").is_not_null())
+    means = scored.group_by(KEY).agg(
+        pl.col("prompt_id").first(), pl.col("preference").mean(), n_votes=pl.len().cast(pl.Int64)
+    )
+    return means.with_columns(pl.col("preference").round(12)).sort(KEY)

@@ -12,7 +12,8 @@ from prefdata import tables
 from prefdata.errors import PushError, VersionError
 from prefdata.hub import carry_out, plan, push, pushing
 from prefdata.version import Version
-from tests.hub.server import TOKEN, Hub
+from tests.hub.conftest import views
+from tests.hub.server import OWNER, TOKEN, Hub
 
 REPO = "org/mini"
 WRITES = ("PUT", "/commit/", "/tag/", "/repos/create", "/objects/batch")
@@ -368,3 +369,14 @@ def test_a_damaged_version_does_not_leave(hub, made):
     with pytest.raises(VersionError, match="not as it was written"):
         push(version, REPO)
     assert hub.requests == []
+
+
+def test_a_version_without_a_row_in_any_view_is_refused_and_an_empty_view_is_told(hub, made, world):
+    none = {name: rows.clear() for name, rows in views(world(6)).items()}
+    with pytest.raises(PushError, match="none of its views has a row"):
+        push(made(exports=none, name="none"), f"{OWNER}/none")
+    assert not hub.repos
+    some = made(exports={**none, "binary": views(world(6))["binary"]}, name="some")
+    planned = plan(some, f"{OWNER}/some")
+    assert any("has no rows" in each and "pairwise" in each for each in planned.notes)
+    assert not any("binary" in each for each in planned.notes)

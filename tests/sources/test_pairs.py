@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefdata.sources import as_pairs
+from prefdata.sources import as_pairs, ties
 from prefdata.sources.conversations import conversations, shared_prompts, shared_text
 from prefdata.tables import Votes
 
@@ -163,6 +163,9 @@ def test_pairs_of_an_annotator_are_pairs_again(imported: Any) -> None:
         ("llm:m/j", "b", 1): 1.0,
     }
     assert pairs["margin"].null_count() == pairs.height
+    (tie,) = ties(Votes(made.tables["votes"])).rows(named=True)
+    assert (tie["table"], tie["stage"]) == ("pairs", "sources.pairs")
+    assert tie["key"].endswith(" human:u2")
 
 
 def test_no_votes_are_no_pairs(imported: Any) -> None:

@@ -65,6 +65,8 @@ NAMES = {
     *("gold", "groups", "judges", "margins", "trusted", "weights"),
 }
 SPELT: list[Any] = ["nobody", ["nobody"], {"nobody": 2.0}, {"one": ["nobody"]}, {"nobody": "one"}]
+# What an option is for, where another one has to say so.
+BESIDE = {("export.binary", "criterion"): {"by": "ratings"}}
 SEAT = '[[members]]\njudge = "helpfulness"\nmodel = "{}"\n'
 # A stage that makes every table, so that each other stage may follow.
 MADE = ", ".join(f"tables.{name.title()}" for name in t.TABLES)
@@ -128,7 +130,8 @@ def test_a_stage_makes_nothing_of_nothing_and_knows_no_names_then(folder: Path, 
         tried: list[PlannedStage] = []
         for spelt in SPELT:
             with suppress(PrefdataError):
-                tried.append(planned(folder, use, {**needed, name: spelt}))
+                beside = BESIDE.get((use, name), {})
+                tried.append(planned(folder, use, {**needed, **beside, name: spelt}))
         assert tried, name
         for stage in tried:
             on_nothing(stage)

@@ -37,7 +37,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Built, Path]:
         {"prompt": "cut", "category": "cut", "chosen": f"{long} x", "rejected": f"{long} y"}
     )
     (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    changes = [*SCRIPTED, f"sources.pairs.path={folder / 'pairs.jsonl'}"]
+    named = "sources.pairs.columns.tags=category"
+    changes = [*SCRIPTED, named, f"sources.pairs.path={folder / 'pairs.jsonl'}"]
     return prefdata.build("ches-filter", data=folder / "data", changes=changes), folder
 
 

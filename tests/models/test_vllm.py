@@ -32,6 +32,7 @@ def edge(tmp_path_factory: pytest.TempPathFactory, small_model: Path) -> Iterato
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @needs_vllm
 def test_text_schema_choice_and_a_bad_row(edge: Edge):
     spec = edge.specs["m"]
@@ -58,6 +59,7 @@ def test_text_schema_choice_and_a_bad_row(edge: Edge):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @needs_vllm
 def test_a_seed_repeats_and_a_draw_does_not(edge: Edge):
     spec = edge.specs["m"].model_copy(update={"temperature": 1.0})

@@ -24,6 +24,7 @@ from tests.models.conftest import ask, load
 INSTALLED = importlib.util.find_spec("vllm") is not None
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.skipif(not INSTALLED, reason="vllm is not installed (make test-slow)"),
 ]
 PROMPTS = ["Name a colour.", "Say hello to all of them, please.", "2+2?", "Why is the sky blue?"]

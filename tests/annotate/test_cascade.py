@@ -259,6 +259,7 @@ def test_a_jury_without_a_verdict_is_asked_no_more_than_the_budget(world):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_on_llmbar_three_fifths_of_the_calls_are_as_right_as_all():
     items, votes = llmbar()
     got = replayed(votes)

@@ -33,6 +33,7 @@ from prefdata.errors import PrefdataError, RecipeError
 from prefdata.plan import plan
 from prefdata.recipe import Recipe
 from prefdata.version import data_folder
+from prefdata.whole import writing
 
 ENTRYPOINT = "prefdata.flows.build.build_flow"
 # Seconds before a failed run is tried again: what failed for all of a client's own retries needs
@@ -194,10 +195,8 @@ def _write(file: Path, described: dict[str, Any]) -> None:
         standing[at[0]] = described
     else:
         standing.append(described)
-    aside = file.with_name(f"{file.name}.new")
-    with aside.open("w", encoding="utf-8") as out:
+    with writing(file) as out:
         yaml.dump(whole, out)
-    os.replace(aside, file)
 
 
 def _prepare(pool: str, limits: Mapping[str, int]) -> None:

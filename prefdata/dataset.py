@@ -264,9 +264,9 @@ def _start(planned: Plan, imported: Tables, data: Path) -> Tables:
     """
     start = dict(imported)
     if planned.pairs_are_imported:
-        start["pairs"] = sources.as_pairs(Votes(imported["votes"]))
-        if (tied := sources.ties(Votes(imported["votes"]))).height:
-            start["dropped"] = tied
+        start["pairs"], ties = sources.as_pairs(Votes(imported["votes"]))
+        if ties.height:
+            start["dropped"] = ties
     if any("annotations" in stage.contract.sees for stage in planned.stages):
         start["annotations"] = Store(data, planned.recipe.name).annotations()
     return start

@@ -28,8 +28,11 @@ def choose(*, plain: bool, prefect: bool) -> tuple[Builds, str]:
             "without it, --plain builds the same version"
         )
     if prefect or (api and there):
-        at = re.sub(r"//[^/@]*@", "//", api)
-        where = f"its API at {at}" if api else "a server of its own, which takes a while to start"
+        where = (
+            f"its API at {without_login(api)}"
+            if api
+            else "a server of its own, which takes a while to start"
+        )
         return _by_prefect, f"through Prefect, with {where}"
     if api:
         return _directly, "directly: a Prefect API is set up, but Prefect is not installed"
@@ -51,6 +54,11 @@ def prefect_api() -> str:
         return str(said["profiles"][active].get("PREFECT_API_URL", ""))
     except (OSError, ValueError, KeyError):
         return ""
+
+
+def without_login(url: str) -> str:
+    """A URL as it may be shown."""
+    return re.sub(r"//[^/@]*@", "//", url)
 
 
 def need_prefect(command: str) -> None:

@@ -10,7 +10,7 @@ from prefdata.doctor.finding import Finding
 from prefdata.errors import PrefdataError, VersionError
 from prefdata.models import upkeep
 from prefdata.version.garbage import garbage
-from prefdata.version.stored import MANIFEST, verify
+from prefdata.version.stored import MANIFEST, set_aside, verify
 from prefdata.version.tags import FOLDER
 
 PART = "data folder"
@@ -95,13 +95,7 @@ def _damaged(path: Path, error: Exception, *, repair: bool) -> Finding:
     if not repair:
         do = "build its recipe again, or move it aside with `prefdata doctor --repair`"
         return Finding(PART, about, "warning", str(error), do)
-    aside = path.parents[1] / f".damaged-{path.parent.name}-{path.name}"
-    aside = next(
-        each
-        for each in (aside, *(aside.with_name(f"{aside.name}-{n}") for n in range(1, 10_000)))
-        if not each.exists()
-    )
-    path.rename(aside)
+    aside = set_aside(path)
     again = "build its recipe again: answered requests are in the ledger"
     lost = "" if (aside / MANIFEST).exists() else "; it has no manifest"
     return Finding(PART, about, "ok", f"moved to {aside}{lost}", again)

@@ -13,8 +13,7 @@ from prefdata.errors import VersionError, nearest
 from prefdata.screen import write
 from prefdata.version import Version, data_folder, listed
 from prefdata.version.garbage import Garbage, size
-
-QUARANTINE = "quarantine.jsonl"
+from prefdata.version.stored import QUARANTINE
 
 
 def draw_built(built: Built, on: Console) -> None:

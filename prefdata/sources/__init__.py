@@ -9,7 +9,7 @@ from prefdata.sources.kinds import (
     Sources,
     VoteSource,
 )
-from prefdata.sources.pairs import as_pairs, ties
+from prefdata.sources.pairs import as_pairs
 from prefdata.sources.reading import Imported, header, read, resolved, tables_made
 from prefdata.sources.spec import SourceSpec
 
@@ -28,5 +28,4 @@ __all__ = [
     "read",
     "resolved",
     "tables_made",
-    "ties",
 ]

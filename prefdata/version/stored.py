@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,11 @@ from prefdata.version.tags import FOLDER, ID, is_tag, tagged, tags
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 MANIFEST = "manifest.json"
+QUARANTINE = "quarantine.jsonl"
 # Of a version's folder, what no export can be called.
 TAKEN = frozenset(
-    [*TABLES, *("judges", "juries", "recipe.toml", "quarantine.jsonl", "readme.md", "report.html"),
-     MANIFEST]
+    [*TABLES, *("judges", "juries", "recipe.toml", "readme.md", "report.html"),
+     MANIFEST, QUARANTINE]
 )  # fmt: skip
 # What every manifest says, and as what.
 STATED: Mapping[str, type] = {
@@ -139,6 +141,13 @@ def file_state(path: Path) -> dict[str, Any]:
 
 
 _REPAIR = "move the folder away and build again: answered requests are in the ledger"
+
+
+def set_aside(path: Path) -> Path:
+    """Move a damaged version to where no build finds it, and say where; nothing is deleted."""
+    aside = path.parents[1] / f".damaged-{path.parent.name}-{path.name}-{uuid.uuid4().hex[:8]}"
+    path.rename(aside)
+    return aside
 
 
 def is_whole(path: Path) -> bool:

@@ -44,7 +44,16 @@ from prefdata.version.lineage import lineage
 from prefdata.version.noise import noise
 from prefdata.version.page import page
 from prefdata.version.splits import TRAIN, assign_splits, part
-from prefdata.version.stored import MANIFEST, NAME, TAKEN, file_state, is_whole, manifest_id
+from prefdata.version.stored import (
+    MANIFEST,
+    NAME,
+    QUARANTINE,
+    TAKEN,
+    file_state,
+    is_whole,
+    manifest_id,
+    set_aside,
+)
 
 ABANDONED = 24 * 3600  # seconds after which whoever wrote a folder aside is gone
 
@@ -139,7 +148,7 @@ def write(
         **({"report.html": shown} if (shown := page(manifest, frames)) else {}),
         **{f"judges/{judge}.toml": text for judge, text in judges.items()},
         **{f"juries/{jury}.toml": text for jury, text in juries.items()},
-        **({"quarantine.jsonl": "\n".join(quarantine) + "\n"} if quarantine else {}),
+        **({QUARANTINE: "\n".join(quarantine) + "\n"} if quarantine else {}),
     }
     aside = _aside(home)
     try:
@@ -293,11 +302,8 @@ def _appear(aside: Path, path: Path) -> bool:
     """Give a written folder its name; false if another process was first."""
     path.parent.mkdir(exist_ok=True)
     if path.exists() and not is_whole(path):
-        damaged = (
-            path.parents[1] / f".damaged-{path.parent.name}-{path.name}-{uuid.uuid4().hex[:8]}"
-        )
         with contextlib.suppress(FileNotFoundError):  # another process moved it
-            path.rename(damaged)
+            set_aside(path)
     try:
         aside.rename(path)
     except OSError:

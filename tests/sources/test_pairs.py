@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefdata.sources import as_pairs, ties
+from prefdata.sources import as_pairs
 from prefdata.sources.conversations import conversations, shared_prompts, shared_text
 from prefdata.tables import Votes
 
@@ -153,7 +153,7 @@ def test_pairs_of_an_annotator_are_pairs_again(imported: Any) -> None:
         .select("completion_id", pl.col("completion").list.first().struct.field("content"))
         .rows()
     )
-    pairs = as_pairs(Votes(made.tables["votes"]))
+    pairs, ties = as_pairs(Votes(made.tables["votes"]))
     found = {
         (row["annotator"], texts[row["chosen_id"]], row["n_votes"]): row["soft_label"]
         for row in pairs.rows(named=True)
@@ -163,11 +163,11 @@ def test_pairs_of_an_annotator_are_pairs_again(imported: Any) -> None:
         ("llm:m/j", "b", 1): 1.0,
     }
     assert pairs["margin"].null_count() == pairs.height
-    (tie,) = ties(Votes(made.tables["votes"])).rows(named=True)
+    (tie,) = ties.rows(named=True)
     assert (tie["table"], tie["stage"]) == ("pairs", "sources.pairs")
     assert tie["key"].endswith(" human:u2")
 
 
 def test_no_votes_are_no_pairs(imported: Any) -> None:
     made = imported("pairs", [{"prompt": "p", "chosen": "a", "rejected": "a"}])
-    assert as_pairs(Votes(made.tables["votes"])).is_empty()
+    assert as_pairs(Votes(made.tables["votes"]))[0].is_empty()

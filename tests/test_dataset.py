@@ -17,8 +17,10 @@ from prefdata.models.ledger import Ledger
 from prefdata.tables import Requests, Responses
 from prefdata.version import find, verify
 from prefdata.watch import Event, Made
+from tests.chain import CHAIN
 
-RECIPE = """
+RECIPE = (
+    """
 name = "planted"
 seed = 3
 sources.prompts = "prompts.jsonl"
@@ -37,23 +39,9 @@ accuracy = 0.9
 position_bias = 0.1
 price_in = 1.0
 price_out = 1.0
-
-[[stages]]
-use = "generate.sample"
-model = "writer"
-n = 3
-
-[[stages]]
-use = "annotate.pairwise"
-judge = "helpfulness"
-model = "judge"
-
-[[stages]]
-use = "aggregate.bradley_terry"
-
-[[stages]]
-use = "pair.best_vs_worst"
-
+"""
+    + CHAIN
+    + """
 [[stages]]
 use = "select.margin"
 min_margin = 0.1
@@ -67,6 +55,7 @@ use = "export.listwise"
 [[exports]]
 use = "export.binary"
 """
+)
 PROMPTS = 30
 Make = Callable[..., Built]
 

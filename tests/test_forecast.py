@@ -16,8 +16,10 @@ from prefdata.expectation import Figures
 from prefdata.forecast import Forecast, forecast, total
 from prefdata.plan import plan
 from prefdata.recipe import Recipe
+from tests.chain import CHAIN
 
-RECIPE = """
+RECIPE = (
+    """
 name = "planned"
 sources.prompts = "prompts.jsonl"
 
@@ -31,23 +33,9 @@ client = "scripted"
 malformed_rate = 0.05
 price_in = 2.0
 price_out = 4.0
-
-[[stages]]
-use = "generate.sample"
-model = "writer"
-n = 3
-
-[[stages]]
-use = "annotate.pairwise"
-judge = "helpfulness"
-model = "judge"
-
-[[stages]]
-use = "aggregate.bradley_terry"
-
-[[stages]]
-use = "pair.best_vs_worst"
 """
+    + CHAIN
+)
 N = 60
 
 

@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 
+from tests.chain import CHAIN
+
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
 
-RECIPE = """
+RECIPE = (
+    """
 name = "told"
 sources.prompts = "prompts.jsonl"
 
@@ -23,26 +26,13 @@ client = "scripted"
 
 [models.judge]
 client = "scripted"
-
-[[stages]]
-use = "generate.sample"
-model = "writer"
-n = 3
-
-[[stages]]
-use = "annotate.pairwise"
-judge = "helpfulness"
-model = "judge"
-
-[[stages]]
-use = "aggregate.bradley_terry"
-
-[[stages]]
-use = "pair.best_vs_worst"
-
+"""
+    + CHAIN
+    + """
 [[exports]]
 use = "export.pairwise"
 """
+)
 SECRET = "the zebra of the planted prompt"
 
 

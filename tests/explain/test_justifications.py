@@ -112,6 +112,6 @@ def test_helpsteers_reasons_keep_who_they_are_about(tmp_path: Path, layout: str)
     )
     assert found.quarantined.is_empty()
     given = Votes(found.tables["votes"])
-    made, dropped = justifications(as_pairs(given), given)
+    made, dropped = justifications(as_pairs(given)[0], given)
     assert dropped.is_empty()
     assert made["rationale"].to_list() == ["[CHOSEN] is right. [REJECTED] is wrong."] * 12

@@ -73,7 +73,7 @@ def imported(rows: pl.DataFrame, kind: str, **spec):
 
 def exported_again(made, **options):
     found = made.tables
-    pairs = as_pairs(found["votes"])
+    pairs, _ = as_pairs(found["votes"])
     return pairwise(found["prompts"], found["completions"], pairs, **options)
 
 

@@ -58,7 +58,7 @@ def imported(folder, row, name="rows.jsonl"):
 
 
 def exported(made, **options):
-    return pairwise(made["prompts"], made["completions"], as_pairs(made["votes"]), **options)
+    return pairwise(made["prompts"], made["completions"], as_pairs(made["votes"])[0], **options)
 
 
 @settings(max_examples=40)
@@ -100,7 +100,7 @@ def test_arguments_may_be_an_object_and_content_may_be_missing(tmp_path):
     assert row["chosen"][0]["content"] == ""
     assert json.loads(row["chosen"][0]["tool_calls"][0]["function"]["arguments"]) == {"a": 1}
     single = binary(
-        made["prompts"], made["completions"], as_pairs(made["votes"]), tool_calls="fields"
+        made["prompts"], made["completions"], as_pairs(made["votes"])[0], tool_calls="fields"
     )
     assert sum(bool(turns[0]["tool_calls"]) for turns in single["completion"].to_list()) == 1
 
@@ -124,7 +124,7 @@ def test_tools_are_asked_with_and_come_back_as_a_column(tmp_path, system, as_jso
     told = [{"role": turn["role"], "content": turn["content"]} for turn in fields["prompt"]]
     assert told == [turn for turn in row["prompt"] if turn["content"]]
     single = binary(
-        made["prompts"], made["completions"], as_pairs(made["votes"]), tool_calls="fields"
+        made["prompts"], made["completions"], as_pairs(made["votes"])[0], tool_calls="fields"
     )
     assert [json.loads(each) for each in single["tools"]] == [[ADD], [ADD]]
     implicit = exported(made, tool_calls="fields", explicit_prompt=False)

@@ -123,7 +123,7 @@ def test_siblings_and_what_they_are_made_of_are_one_group():
     ).group_by("parent").agg(pl.col("group").n_unique(), rows=pl.len())  # fmt: skip
     assert named["group"].unique().to_list() == [1]
     assert named["rows"].unique().to_list() == [5]
-    pairs = as_pairs(Votes(labels(votes)))
+    pairs, _ = as_pairs(Votes(labels(votes)))
     frames = {"prompts": prompts, "completions": completions, "pairs": pairs}
     split = assign_splits(frames, {"test": 0.3}, 1)["pairs"].join(prompts, on="prompt_id")
     assert split["split"].n_unique() == 2

@@ -161,7 +161,7 @@ def test_the_rows_of_rpr_are_told_by_half_without_their_context_and_wholly_with_
         right = 1.0 if name == "llm:oracle" else 0.5
         assert told["context_accuracy", name] == (right, 120)
         assert told["context_sensitivity", name] == (2 * right - 1, 30)
-    frames = {"prompts": prompts, "completions": completions, "pairs": as_pairs(votes)}
+    frames = {"prompts": prompts, "completions": completions, "pairs": as_pairs(votes)[0]}
     split = assign_splits(frames, {"test": 0.3}, 1)["pairs"].join(prompts, on="prompt_id")
     assert split["split"].n_unique() == 2
     assert split.group_by("group").agg(pl.col("split").n_unique())["split"].max() == 1

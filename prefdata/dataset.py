@@ -12,6 +12,7 @@ from prefdata.errors import PrefdataError, RecipeError
 from prefdata.forecast import Forecast, forecast
 from prefdata.loop import Run, Tables, follow, run_shards, run_stage
 from prefdata.models.account import Counts
+from prefdata.models.clients import Opens
 from prefdata.models.edge import Edge
 from prefdata.models.experience import Experience
 from prefdata.models.ledger import Ledger
@@ -76,6 +77,7 @@ def build(
     max_requests: int | None = None,
     ask: Ask | None = None,
     run: Run | None = None,
+    opens: Opens | None = None,
     watch: Watch = silent,
 ) -> Built:
     """Build a recipe (bundled name, path or `Recipe`) into a version and say what came of it.
@@ -83,8 +85,8 @@ def build(
     `changes` are "key=value" strings on the recipe, `limit` takes so many prompts, the first,
     `fresh` asks again what the ledger knows, `strict` makes a bad source row an error. `budget` (in
     USD) and `max_requests` are not exceeded, by default the recipe's: what could not be asked is
-    then missing, and the version is marked `partial`. `ask` and `run` replace the models and the
-    way stages are run.
+    then missing, and the version is marked `partial`. `ask` replaces the models, `run` the way
+    stages are run, `opens` the way a model's client is opened.
 
     Raises a `PrefdataError`: `RecipeError` before anything is spent.
     """
@@ -109,6 +111,7 @@ def build(
                 budget=budget,
                 max_requests=max_requests,
                 watch=count.asking,
+                opens=opens,
             ) as edge,
             _stoppable(edge, ledger, watch),
             watchdog(edge.clients, watch, lambda: count.running),

@@ -193,7 +193,10 @@ def _refuse_misfits(ray: Any, planned: Plan, folder: str, api: str) -> None:
         except (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError):
             continue  # the node has gone meanwhile
         except ray.exceptions.RayError as error:
-            wrong.append(f"{node}: {str(error).strip().splitlines()[-1]}")
+            said = [*str(error).strip().splitlines(), ""]
+            # What Python raised there ends the message, what befell the worker begins it.
+            last = isinstance(error, ray.exceptions.RayTaskError)
+            wrong.append(f"{node}: {said[-2 if last else 0]}")
     if wrong:
         raise PrefdataError(
             f"{len(wrong)} faults on the nodes of Ray, before anything was asked:\n  "

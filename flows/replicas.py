@@ -83,7 +83,8 @@ class Replicas:
         asked: dict[Any, Any] = {}
         while True:
             while idle and (chunk := next(chunks, None)) is not None:
-                asked[idle[0].answer.remote(chunk)] = idle.pop(0)
+                actor = idle.pop(0)
+                asked[actor.answer.remote(chunk)] = actor
             if not asked:
                 return
             for done in ray.wait(list(asked), timeout=LOOK)[0]:

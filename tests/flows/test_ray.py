@@ -95,14 +95,16 @@ def two(server: str) -> Iterator[Two]:
     env = {
         FOLDER: str(folder),
         "PYTHONPATH": str(ROOT),
+        "RAY_memory_monitor_refresh_ms": "0",  # else it kills workers when others need memory
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     with s3() as endpoint, pytest.MonkeyPatch.context() as patch:
         env["AWS_ENDPOINT_URL"] = endpoint
-        for name in env.keys() - {FOLDER, "PYTHONPATH"}:
-            patch.setenv(name, env[name])
+        for name, value in env.items():
+            if name not in (FOLDER, "PYTHONPATH"):
+                patch.setenv(name, value)
         patch.setenv("RAY_TMPDIR", str(folder))
         head = {
             "num_cpus": 1,
@@ -358,6 +360,7 @@ def test_a_real_replica_answers_as_the_engine_of_one_machine(tmp_path: Path, sma
     home = Path(tempfile.mkdtemp(prefix="prefdata-ray-", dir="/tmp"))
     env = {**os.environ, **small, "OMP_NUM_THREADS": "2", "RAY_TMPDIR": str(home)}
     env |= {"PREFECT_HOME": str(home), "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+    env["RAY_memory_monitor_refresh_ms"] = "0"
     for name in ("RAY_ADDRESS", "PREFECT_API_URL"):
         env.pop(name, None)
     ran = subprocess.run(

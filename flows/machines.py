@@ -1,3 +1,4 @@
+# pyright: basic, reportMissingImports=false
 """The engines of a flow: where its tasks run, and where its models do.
 
     with engine_of("ray://head:10001", plan, folder) as machines: ...

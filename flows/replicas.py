@@ -1,3 +1,4 @@
+# pyright: basic, reportMissingImports=false
 """Models of the client `vllm` as replicas: actors that Ray places where there are GPUs.
 
 A replica is the very client that a build on one machine has, in an actor that asks Ray for the GPUs

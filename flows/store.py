@@ -1,3 +1,4 @@
+# pyright: basic, reportMissingImports=false
 """Tables between the tasks of a flow: Parquet files on a store that all of its machines reach.
 
 A store is a folder (of this machine, or shared) or any URL that fsspec opens, such as

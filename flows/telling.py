@@ -1,3 +1,4 @@
+# pyright: basic, reportMissingImports=false
 """What a flow run tells: lines in its log, and artifacts of what came of it."""
 
 from pathlib import Path

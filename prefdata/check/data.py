@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import polars as pl
 
 from prefdata.check.reading import frames_of, together
@@ -31,7 +30,7 @@ SCORES: Mapping[str, str] = {
     "score_rejected": "score_rejected", "rejected_score": "score_rejected",
     "rejected_rating": "score_rejected", "margin": "margin", "soft_label": "soft_label",
 }  # fmt: skip
-READ = {*TEXTS, "completion", "label", "group", *SCORES}
+READ = {*TEXTS, "completion", "label", "group", "split", "place"}
 WANTED = "prompt, chosen, rejected; chosen, rejected; or prompt, completion, label"
 PART = 20_000
 
@@ -94,7 +93,7 @@ class Whole:
     def parts(self) -> Iterator[Data]:
         yield from self._parts(self.raw)
 
-    def at(self, rows: Sequence[int] | np.ndarray[Any, np.dtype[Any]]) -> pl.DataFrame:
+    def at(self, rows: pl.Series | Sequence[int]) -> pl.DataFrame:
         """The rows of some numbers, in their order."""
         wanted = pl.Series(rows, dtype=pl.UInt32).unique().sort()
         if wanted.is_empty():
@@ -182,7 +181,10 @@ def of_frames(name: str, frames: Mapping[str, pl.DataFrame | pl.LazyFrame]) -> W
         raise SourceError(f"{name} has the columns {', '.join(own)}; TRL's trainers want {WANTED}")
     if kind == "unpaired_preference" and there["label"] != pl.Boolean:
         raise SourceError(f"{name}: the column label is {there['label']}; TRL wants booleans")
-    kept = [column for column in there if column in READ or column in ("split", "place")]
+    names: dict[str, str] = {new: old for old, new in SCORES.items() if old in there}
+    names |= {new: new for new in names if new in there}
+    kept: list[str | pl.Expr] = [column for column in there if column in READ]
+    kept += [pl.col(old).alias(new) for new, old in names.items()]
     raw = whole.select(kept).with_row_index("row")
     sides = SIDES if kind == "preference" else ("completion",)
     standard = all(there[side] == pl.String for side in sides)
@@ -193,13 +195,7 @@ def of_frames(name: str, frames: Mapping[str, pl.DataFrame | pl.LazyFrame]) -> W
     def made(rows: pl.DataFrame) -> pl.DataFrame:
         return _made(rows if kind == "preference" else _by_label(rows), standard, implicit)
 
-    columns = {**dict.fromkeys(SCORES.values(), pl.Null()), **raw.collect_schema()}
-    columns = {
-        SCORES.get(column, column): dtype
-        for column, dtype in columns.items()
-        if dtype != pl.Null() or column in there
-    }
-    return Whole(name, kind, standard, raw, made, tuple(sorted(frames)), columns)
+    return Whole(name, kind, standard, raw, made, tuple(sorted(frames)), raw.collect_schema())
 
 
 def _made(sides: pl.DataFrame, standard: bool, implicit: bool) -> pl.DataFrame:
@@ -212,11 +208,8 @@ def _made(sides: pl.DataFrame, standard: bool, implicit: bool) -> pl.DataFrame:
     made = sides.with_columns(read)
     if implicit:
         made = _implicit_texts(sides) if standard else _implicit(made)
-    rows = made.rename(
-        {old: new for old, new in SCORES.items() if old in made.columns and new not in made.columns}
-    )
-    group = pl.col("group") if "group" in rows.columns else pl.lit(None)
-    return _with_texts(rows.with_columns(group=group.cast(pl.String), cut=pl.lit(False)))
+    group = pl.col("group") if "group" in made.columns else pl.lit(None)
+    return _with_texts(made.with_columns(group=group.cast(pl.String), cut=pl.lit(False)))
 
 
 def _conversations(cells: pl.Series, role: str) -> pl.Series:

@@ -91,6 +91,21 @@ def test_a_disk_that_is_full_in_mid_build_costs_what_was_in_flight(
     assert place.paid_again() <= (2 * IN_FLIGHT if full == "ledger" else 0)
 
 
+def test_a_disk_that_is_full_while_batches_are_handed_over_costs_nothing(
+    chance: Random, place: Place
+):
+    recipe = place.folder / "r.toml"
+    live = f"concurrency = {IN_FLIGHT}"
+    recipe.write_text(recipe.read_text().replace(live, 'mode = "batch"\nbatch_size = 20'))
+    room = chance.randint(PAGE, size(place.calm.data / "ledger"))
+    (first,) = inside(place, small(place, room), ["build", "r.toml", "--plain"], "copy")
+    is_told(first, place.data)
+    place.data.rmdir()
+    (place.folder / "data-copied").rename(place.data)
+    place.is_repaired()
+    assert place.paid_again() == 0
+
+
 def test_on_a_full_disk_nothing_changes_and_with_room_all_goes_on(place: Place):
     """Tags, what is handed out to people and their answers: told, and done when there is room."""
     answers = str(place.calm.data.parent / "anna.jsonl")

@@ -33,7 +33,6 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 import polars as pl  # noqa: E402
-from prefdata.flows.limits import held  # noqa: E402
 from prefect import flow, get_run_logger, task  # noqa: E402
 from prefect.artifacts import (  # noqa: E402
     create_link_artifact,
@@ -211,8 +210,7 @@ def make(stage: str, shard: int, of: int, place: str, seen: Paths) -> Paths:
         wanted = _write({"requests": requests}, at)
         asked = requests["model"].unique().to_list()
         tags = {model_tag(each) for each in running.stage.models if each.role in asked}
-        with held(tags):
-            answered = answer.with_options(tags=tags)(stage, requests.height, place, wanted)
+        answered = answer.with_options(tags=tags)(stage, requests.height, place, wanted)
         return Responses(_read(answered)["responses"])
 
     made = run_stage(running.stage, _read(seen), ask)
@@ -220,7 +218,7 @@ def make(stage: str, shard: int, of: int, place: str, seen: Paths) -> Paths:
 
 
 def model_tag(model: Model) -> str:
-    """The tag of the batches of requests at a model, by which they are limited."""
+    """The tag of the batches of requests at a model, by which Prefect can limit them."""
     return f"model:{model.name}"
 
 

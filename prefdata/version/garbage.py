@@ -125,7 +125,7 @@ def remove(found: Garbage) -> list[Version]:
             shutil.rmtree(aside)
             gone.append(version)
         for path in found.left_over:
-            if path.is_dir():
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)

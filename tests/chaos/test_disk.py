@@ -147,6 +147,6 @@ def test_a_store_that_may_only_be_read_is_read_and_nothing_is_paid_for(place: Pl
     assert built.said["id"] == place.calm.later
     assert built.said["is_new"] is False
     assert doctor.code == 1
-    (found,) = [each for each in doctor.said["findings"] if each["about"] == "write access"]
-    assert found["state"] == "error"
+    (found,) = [each for each in doctor.said["findings"] if each["check"] == "write access"]
+    assert found["level"] == "error"
     assert not place.server.requests, "what cannot be kept is not asked"

@@ -1,19 +1,16 @@
 """What is reached over the network for all recipes: Prefect's API, the Hub."""
 
-import asyncio
 import base64
 import os
 from collections.abc import Iterator
 from functools import partial
 
-import aiohttp
-
 from prefdata.finding import Finding
+from prefdata.models.knock import Unanswered, knock
 from prefdata.way import prefect_api, prefect_setting, without_login
 
 _found = partial(Finding, part="services")
 PATIENCE = 10.0
-MOST_BYTES = 1000  # an API says `true`
 
 
 def findings() -> Iterator[Finding]:
@@ -27,41 +24,28 @@ def _prefect() -> Finding:
         do = "for schedules: `prefect server start`, and PREFECT_API_URL in the environment"
         return _found(about, "absent", "no API is set up; builds run directly", do)
     shown = without_login(url)
-    why = _unsendable() or asyncio.run(_unhealthy(url))
+    why = _unsendable() or _unhealthy(url)
     if why is None:
         return _found(about, "ok", f"the API at {shown} answers")
     do = "see PREFECT_API_URL; `prefect server start` starts one, --plain builds without it"
     return _found(about, "error", f"the API at {shown} does not answer: {why}", do)
 
 
-async def _unhealthy(url: str) -> str | None:
-    """Why an API is none that works; None if it does. No key goes where it redirects to."""
-    patience = aiohttp.ClientTimeout(total=PATIENCE)
+def _unhealthy(url: str) -> str | None:
+    """Why an API is none that works; None if it does."""
     try:
-        async with (
-            aiohttp.ClientSession(timeout=patience, headers=_headers()) as session,
-            session.get(f"{url.rstrip('/')}/health", allow_redirects=False) as said,
-        ):
-            if said.status in (401, 403):
-                return (
-                    f"it refuses who asks ({said.status}); it wants PREFECT_API_KEY or "
-                    "PREFECT_API_AUTH_STRING"
-                )
-            if 300 <= said.status < 400:
-                return f"it redirects to {without_login(said.headers.get('Location', 'nowhere'))}"
-            if said.status != 200:
-                return f"it says {said.status}"
-            if (await said.content.read(MOST_BYTES)).strip() != b"true":
-                return "what answers is not Prefect's API, whose address ends in /api"
-    except TimeoutError:
-        return f"nothing came for {PATIENCE:.0f} seconds"
-    except aiohttp.InvalidURL:
-        return "it is no URL"
-    except aiohttp.ClientConnectorError as error:
-        return error.strerror or "nobody listens there"
-    # What is wrong of an address or a key may be told with it.
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        return f"what comes is no answer ({type(error).__name__})"
+        said = knock(f"{url.rstrip('/')}/health", _headers(), patience=PATIENCE)
+    except Unanswered as why:
+        return str(why)
+    if said.status in (401, 403):
+        wanted = "PREFECT_API_KEY or PREFECT_API_AUTH_STRING"
+        return f"it refuses who asks ({said.status}); it wants {wanted}"
+    if 300 <= said.status < 400:
+        return f"it redirects to {without_login(said.location) or 'nowhere'}"
+    if said.status != 200:
+        return f"it says {said.status}"
+    if said.beginning.strip() != b"true":
+        return "what answers is not Prefect's API, whose address ends in /api"
     return None
 
 

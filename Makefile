@@ -14,7 +14,7 @@ STUDIO = .venv-annotate
 TRAINERS = openrlhf llamafactory axolotl nemo_rl verl trl
 NEMO_RL = 7ea279abfbeb698b092856d0dab61e7cf39bc909
 
-.PHONY: quickstart test test-slow test-annotate test-trainers label-studio check format benchmarks audit fuzz clean
+.PHONY: quickstart test test-slow test-annotate test-trainers label-studio check format benchmarks audit fuzz chaos clean
 
 quickstart: $(VENV)/.core
 	$(BIN)/prefdata build quickstart
@@ -33,9 +33,9 @@ test-slow: $(VENV)/.slow
 test-annotate: $(VENV)/.dev $(STUDIO)/.ready
 	LABEL_STUDIO_BIN=$(CURDIR)/$(STUDIO)/bin $(BIN)/python -m pytest tests/people/test_running.py
 
-# What trainers' own code reads in our exports.
+# What trainers' own code reads in our exports, and what TRL learns from them.
 test-trainers: $(VENV)/.dev $(TRAINERS:%=.venv-%/.ready)
-	$(BIN)/python -m pytest tests/export/test_trainers.py
+	$(BIN)/python -m pytest tests/export/test_trainers.py tests/export/test_trl.py
 
 # At http://localhost:8080, until Ctrl-C; what people do there is kept in data/label-studio.
 label-studio: $(STUDIO)/.ready
@@ -59,6 +59,12 @@ benchmarks: $(VENV)/.dev
 # 100,000 inputs over the borders, drawn anew: some minutes.
 fuzz: $(VENV)/.dev
 	$(BIN)/python -m pytest -s tests/fuzz
+
+# Faults at random moments, each ROUNDS times; SEED has the same ones again.
+SEED ?= $(shell date +%s)
+ROUNDS ?= 10
+chaos: $(VENV)/.dev
+	PREFDATA_CHAOS_SEED=$(SEED) PREFDATA_CHAOS_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/chaos
 
 # Known vulnerabilities of the pins; needs the network. ADVISORIES=osv asks another service.
 ADVISORIES = pypi

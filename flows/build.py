@@ -1,4 +1,3 @@
-# pyright: basic, reportMissingImports=false
 """The Prefect flow around `prefdata.build`: the same loop, seen and run by Prefect.
 
     build_flow("quickstart", n_shards=4)         # or a deployment of it: its parameters are JSON
@@ -23,6 +22,9 @@ the shard it was at, and nobody else writes to the ledger. The price is that a s
 rounds begins anew for each: what it reckons between them is small beside what models take.
 """
 
+# pyright: basic, reportMissingImports=false, reportCallIssue=false, reportArgumentType=false
+# Of the types that Prefect's decorators give it makes nothing.
+
 import os
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -40,6 +42,7 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
+import httpx  # noqa: E402
 from prefdata.flows import store as on_store  # noqa: E402
 from prefdata.flows.machines import Engine, engine_of  # noqa: E402
 from prefdata.flows.store import Paths  # noqa: E402
@@ -60,6 +63,7 @@ from prefdata.stage import Ask, Model  # noqa: E402
 from prefdata.tables import Requests, Responses, digest  # noqa: E402
 from prefdata.version import data_folder, find  # noqa: E402
 from prefdata.watch import Watch, silent  # noqa: E402
+from prefdata.way import without_login  # noqa: E402
 
 # How the stage that a flow run is at asks, by the folder that its tasks are given: an open client
 # cannot be the argument of a task. A task that does not find it here is away.
@@ -82,12 +86,17 @@ def reach_api() -> None:
     """`PrefdataError` where an API is set up and does not answer."""
     url = PREFECT_API_URL.value()
     if url:
-        with get_client(sync_client=True) as client:
-            error = client.api_healthcheck()
+        try:
+            with get_client(sync_client=True) as client:
+                error = client.api_healthcheck()
+        except (ValueError, httpx.InvalidURL) as wrong:
+            error = wrong
         if error is not None:
+            # What an error says of an address that is none may be the password in it.
             raise PrefdataError(
-                f"the Prefect API at {url} does not answer ({type(error).__name__}: {error}); "
-                "start it with `prefect server start`, or build without it: --plain"
+                f"the Prefect API at {without_login(url)} does not answer "
+                f"({type(error).__name__}); `prefdata doctor` says more; start it with `prefect "
+                "server start`, or build without it: --plain"
             )
 
 
@@ -125,7 +134,7 @@ def _build_flow(
     asked = Recipe.load(recipe, changes=changes or [])
     home = data_folder(data)
     log = Telling(_watch.get())
-    where = on_store.checked(store or str(home.absolute() / "builds"))
+    where = on_store.checked(store or str(home / "builds"))
     with (
         _folder(where, asked, limit) as folder,
         engine_of(engine, plan(asked), folder) as machines,

@@ -1,4 +1,3 @@
-# pyright: basic, reportMissingImports=false
 """The engines of a flow: where its tasks run, and where its models do.
 
     with engine_of("ray://head:10001", plan, folder) as machines: ...
@@ -11,6 +10,8 @@ or a node had when it was lost; models of the client `vllm` are replicas there (
 Before anything is spent every node is looked at: that it has the same prefdata, with the recipe's
 own stages, reads and writes the store, and reaches the Prefect API, to which tasks report.
 """
+
+# pyright: basic, reportMissingImports=false
 
 import importlib.metadata
 import logging
@@ -41,7 +42,7 @@ from prefdata.models.clients import Opens, open_client
 from prefdata.models.ledger import Ledger
 from prefdata.models.spec import ModelSpec
 from prefdata.plan import Plan, PlannedStage
-from prefdata.way import without_login
+from prefdata.way import need_engine, without_login
 
 THREADS = 8  # shards of a stage at a time; their requests go on together in the client
 # Seconds in which a node says that it is well (it starts Python and loads prefdata), and in which
@@ -95,6 +96,7 @@ def engine_of(name: str | None, planned: Plan, folder: str) -> Generator[Engine]
         with ThreadPoolTaskRunner(max_workers=THREADS) as threads:
             yield Engine(threads)
         return
+    need_engine(name)
     on_store.probe(folder)
     with _connected(name) as ray, _api() as api:
         _refuse_misfits(ray, planned, folder, api)

@@ -1,4 +1,3 @@
-# pyright: basic, reportMissingImports=false
 """Models of the client `vllm` as replicas: actors that Ray places where there are GPUs.
 
 A replica is the very client that a build on one machine has, in an actor that asks Ray for the GPUs
@@ -7,6 +6,8 @@ no port, key or address. The edge of the build asks `Replicas` as it asks any cl
 out in chunks, so many to each replica that its engine always has more; Ray starts a replica that
 was lost anew, elsewhere if need be, and puts to it what it had been asked.
 """
+
+# pyright: basic, reportMissingImports=false
 
 import os
 import threading

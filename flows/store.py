@@ -1,4 +1,3 @@
-# pyright: basic, reportMissingImports=false
 """Tables between the tasks of a flow: Parquet files on a store that all of its machines reach.
 
 A store is a folder (of this machine, or shared) or any URL that fsspec opens, such as
@@ -7,8 +6,11 @@ for the path is what the writer returns. So nothing is ever overwritten, no file
 rename at once, and what a writer that died left half done is never read: it goes with the folder.
 """
 
+# pyright: basic, reportMissingImports=false, reportArgumentType=false
+
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 
 import fsspec
 import polars as pl
@@ -24,14 +26,14 @@ Paths = dict[str, str]
 
 
 def checked(store: str) -> str:
-    """The store if its URL may be written down; `RecipeError` if it holds a login or key."""
+    """A store as all machines understand it, if its URL may be written down; else `RecipeError`."""
     if TOKEN.search(store):
         raise RecipeError(
             f"the store {without_login(store)} holds a login or key, and a flow's parameters are "
             "kept: leave it out, and give each machine what its file system reads of the "
             "environment (for s3:// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
         )
-    return store
+    return store if "://" in store else str(Path(store).expanduser().absolute())
 
 
 def write(tables: Mapping[str, pl.DataFrame], folder: str) -> Paths:

@@ -1,5 +1,6 @@
-# pyright: basic, reportMissingImports=false
 """What a flow run tells: lines in its log, and artifacts of what came of it."""
+
+# pyright: basic, reportMissingImports=false
 
 from pathlib import Path
 from typing import Any

@@ -10,7 +10,6 @@ from prefdata.commands.common import (
     Data,
     Json,
     Limit,
-    Log,
     LogFormat,
     RecipeName,
     Strict,
@@ -76,7 +75,7 @@ def build(
     dry_run: Annotated[
         bool, flag("--dry-run", "Only say what would run, as `prefdata plan` does.")
     ] = False,
-    log_format: LogFormat = Log.TEXT,
+    log_format: LogFormat = "text",
     data: Data = None,
     as_json: Json = False,
 ) -> None:
@@ -106,7 +105,7 @@ def build(
         from prefdata.screen import progress, write
 
         builds, how = way.choose(plain=plain, prefect=prefect, engine=engine)
-        records = log_format is Log.JSON
+        records = log_format == "json"
         if not records:
             write.err().print(write.text(f"building {recipe} {how}", "dim"))
         with progress.watching(write.err(), records=records) as watch:

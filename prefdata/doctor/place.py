@@ -4,58 +4,71 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from prefdata.doctor.finding import Finding
 from prefdata.errors import PrefdataError, VersionError
+from prefdata.finding import Finding
 from prefdata.models import upkeep
-from prefdata.version.garbage import garbage
+from prefdata.version.garbage import left_over
 from prefdata.version.stored import MANIFEST, set_aside, verify
 from prefdata.version.tags import FOLDER
 
-PART = "data folder"
+_found = partial(Finding, part="data folder")
+ELSEWHERE = "give a folder of your own with --data or PREFDATA_DATA"
+PARTS = ("ledger", "versions", "builds")  # to which a build writes
 LITTLE, SCARCE = 10 * 2**30, 2**30  # bytes free, below which to warn and to stop
 
 
 def findings(folder: Path, *, repair: bool) -> Iterator[Finding]:
-    yield _writable(folder)
-    yield _room(folder)
+    try:
+        there = _there(folder)
+    except OSError as error:
+        yield _found("write access", "error", f"{folder}: {error.strerror}", ELSEWHERE)
+        return
+    yield _writable(folder, there)
+    yield _room(there)
     if (folder / "ledger").is_dir():
         yield _ledger(folder / "ledger", repair=repair)
     if (folder / "versions").is_dir():
         yield from _versions(folder / "versions", repair=repair)
-        left = garbage(folder).left_over
-        if left:
-            said = f"{len(left)} folders that killed or repaired builds left"
-            yield Finding(PART, "left over", "warning", said, "prefdata gc")
+    if left := left_over(folder):
+        said = f"{len(left):,} files or folders that killed or repaired builds left"
+        yield _found("left over", "warning", said, "prefdata gc")
 
 
 def _there(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists, in which it would be made."""
-    return next(up for up in (folder.absolute(), *folder.absolute().parents) if up.exists())
+    """The folder, or the nearest one above it that exists, in which it would be made.
+
+    A link that leads nowhere exists: nothing can be made in its place.
+    """
+    above = (folder.absolute(), *folder.absolute().parents)
+    return next(up for up in above if os.path.lexists(up) or up.exists())
 
 
-def _writable(folder: Path) -> Finding:
-    there = _there(folder)
-    try:
-        with tempfile.NamedTemporaryFile(dir=there, prefix=".prefdata-doctor-") as probe:
-            probe.write(b"can this be written?")
-            probe.flush()
-            os.fsync(probe.fileno())
-    except OSError as error:
-        do = "give a folder of your own with --data or PREFDATA_DATA"
-        return Finding(PART, "write access", "error", f"{there}: {error.strerror}", do)
+def _writable(folder: Path, there: Path) -> Finding:
+    for each in (there, *(folder / part for part in PARTS if os.path.lexists(folder / part))):
+        try:
+            with tempfile.NamedTemporaryFile(dir=each, prefix=".prefdata-doctor-") as probe:
+                probe.write(b"can this be written?")
+                probe.flush()
+                os.fsync(probe.fileno())
+        except OSError as error:
+            return _found("write access", "error", f"{each}: {error.strerror}", ELSEWHERE)
     made = "" if folder.exists() else ", to be made by the first build"
-    return Finding(PART, "write access", "ok", f"{folder}{made}")
+    return _found("write access", "ok", f"{folder}{made}")
 
 
-def _room(folder: Path) -> Finding:
-    free = shutil.disk_usage(_there(folder)).free
+def _room(there: Path) -> Finding:
+    try:
+        free = shutil.disk_usage(there).free
+    except OSError as error:
+        return _found("room", "error", f"{there}: {error.strerror}", ELSEWHERE)
     said = f"{free / 2**30:,.1f} GiB free"
     if free >= LITTLE:
-        return Finding(PART, "room", "ok", said)
+        return _found("room", "ok", said)
     do = "make room, or give a folder on another disk with --data; `prefdata gc` lists what can go"
-    return Finding(PART, "room", "error" if free < SCARCE else "warning", said, do)
+    return _found("room", "error" if free < SCARCE else "warning", said, do)
 
 
 def _ledger(folder: Path, *, repair: bool) -> Finding:
@@ -63,19 +76,19 @@ def _ledger(folder: Path, *, repair: bool) -> Finding:
     try:
         found = upkeep.verify(folder, repair=repair)
     except (PrefdataError, OSError) as error:
-        return Finding(PART, about, "error", str(error), "see that the folder can be read")
+        return _found(about, "error", str(error), f"see that {folder} has readable files only")
     said = f"{found.responses:,} answers in {found.segments:,} segments"
     if not found.n_faults:
-        return Finding(PART, about, "ok", said)
+        return _found(about, "ok", said)
     first = found.faults[0]
     said = (
         f"{said}, {found.n_faults:,} lines are not sound; the first: {first.segment}, line "
         f"{first.line}: {first.found}"
     )
     if found.is_sound:
-        return Finding(PART, about, "ok", f"{said}; moved to {', '.join(found.moved_to)}")
+        return _found(about, "ok", f"{said}; moved to {', '.join(found.moved_to)}")
     do = "they are asked again where they are needed; `prefdata doctor --repair` moves them aside"
-    return Finding(PART, about, "warning", said, do)
+    return _found(about, "warning", said, do)
 
 
 def _versions(home: Path, *, repair: bool) -> Iterator[Finding]:
@@ -87,15 +100,15 @@ def _versions(home: Path, *, repair: bool) -> Iterator[Finding]:
             n_whole += 1
         except (VersionError, OSError) as error:
             yield _damaged(path, error, repair=repair)
-    yield Finding(PART, "versions", "ok", f"{n_whole:,} of {len(there):,} are as they were written")
+    yield _found("versions", "ok", f"{n_whole:,} of {len(there):,} are as they were written")
 
 
 def _damaged(path: Path, error: Exception, *, repair: bool) -> Finding:
     about = f"{path.parent.name}@{path.name}"
     if not repair:
         do = "build its recipe again, or move it aside with `prefdata doctor --repair`"
-        return Finding(PART, about, "warning", str(error), do)
+        return _found(about, "warning", str(error), do)
     aside = set_aside(path)
     again = "build its recipe again: answered requests are in the ledger"
     lost = "" if (aside / MANIFEST).exists() else "; it has no manifest"
-    return Finding(PART, about, "ok", f"moved to {aside}{lost}", again)
+    return _found(about, "ok", f"moved to {aside}{lost}", again)

@@ -8,10 +8,10 @@ from typing import Literal
 
 import polars as pl
 
+from prefdata.aggregate._ranks import settled
 from prefdata.errors import RecipeError, TableError, nearest
 from prefdata.estimate._named import of_completions
 from prefdata.export._policy import Policy, Ties, kept
-from prefdata.export._tool_calls import NO_FIELDS, ToolCalls, as_fields
 from prefdata.tables import (
     Completions,
     Format,
@@ -25,11 +25,11 @@ from prefdata.tables import (
     one_estimator,
     plain,
 )
+from prefdata.tool_calls import NO_FIELDS, ToolCalls, as_fields
 
 SCOPE = "all"  # a quantile is one of all completions
 
 By = Literal["pairs", "strengths", "ratings"]
-DIGITS = 9
 
 
 def binary(
@@ -160,7 +160,7 @@ def _mean_ratings(ratings: Ratings, criterion: str | None) -> pl.DataFrame:
 
 
 def _from_values(values: pl.DataFrame, threshold: float, quantile: float | None) -> pl.DataFrame:
-    value = pl.col("value").round_sig_figs(DIGITS)
+    value = settled("value")
     if quantile is None:
         above, below = value > threshold, value < threshold
     else:

@@ -26,19 +26,20 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy import special
+from scipy import special, stats
 
 from prefdata import tables
 from prefdata.errors import RecipeError, nearest
 from prefdata.explain._labelled import Apart, labels
 from prefdata.explain._tally import Combine
 from prefdata.measure._means import means
-from prefdata.measure._principles import against_null, benjamini_hochberg, principle_cells
-from prefdata.tables import Measures, Pairs, Principles, Prompts, Scores, Votes
+from prefdata.measure._principles import against_null, principle_cells
+from prefdata.tables import SIDES, Measures, Pairs, Principles, Prompts, Scores, Votes
 
 SCOPE = "all"
 
 SPECIAL: Any = special
+STATS: Any = stats
 # How the scores end that mark the pairs that a search did not see.
 HELD_OUT = "_held_out"
 
@@ -83,10 +84,9 @@ def constitution(
     if draws < 19:
         raise RecipeError(f"measure.constitution: draws = {draws}; p < 0.05 needs at least 19")
     rows = _with_held_out(labels(pairs, prompts), pairs, scores, held_out)
-    both = ["completion_a", "completion_b"]
     if apart == "comparison":
-        rows = rows.with_columns(group=pl.concat_str(both, separator=" "))
-    told = votes.join(rows.select(*both, "group", "a_chosen", "held_out"), on=both)
+        rows = rows.with_columns(group=pl.concat_str(SIDES, separator=" "))
+    told = votes.join(rows.select(*SIDES, "group", "a_chosen", "held_out"), on=SIDES)
     by_principle = pl.col("annotator").str.starts_with("principle:")
     search = against_null(
         rows, told.filter(by_principle), principles, min_relevance, combine, draws, seed
@@ -112,10 +112,9 @@ def _with_held_out(
         )
     name = score or "".join(marks)
     marked = scores.filter(pl.col("score") == name, pl.col("value") == 1)
-    both = ["completion_a", "completion_b"]
     aside = pairs.join(marked, left_on="pair_id", right_on="subject_id", how="semi")
-    known = tables.with_sides(aside).select(both).unique().with_columns(held_out=True)
-    return rows.join(known, on=both, how="left", maintain_order="left").with_columns(
+    known = tables.with_sides(aside).select(SIDES).unique().with_columns(held_out=True)
+    return rows.join(known, on=SIDES, how="left", maintain_order="left").with_columns(
         pl.col("held_out").fill_null(False)
     )
 
@@ -166,6 +165,7 @@ def _alone(told: pl.DataFrame, principles: Principles, combine: Combine) -> pl.D
     n, agree = counted["n"].to_numpy(), counted["agree"].to_numpy()
     # P(at least `agree` of n by chance).
     p = np.where(agree > 0, SPECIAL.bdtrc(agree - 1.0, np.maximum(n, 1), 0.5), 1.0)
+    q = STATS.false_discovery_control(p)
     tested = [
         counted.select(
             pl.lit(measure).alias("measure"),
@@ -174,6 +174,6 @@ def _alone(told: pl.DataFrame, principles: Principles, combine: Combine) -> pl.D
             note=pl.lit(f"sign test over groups, {len(names)} principles"),
             n="n",
         )
-        for measure, value in (("principle_p", p), ("principle_q", benjamini_hochberg(p)))
+        for measure, value in (("principle_p", p), ("principle_q", q))
     ]
     return pl.concat([accuracy, *tested], how="diagonal")

@@ -16,13 +16,12 @@ from rich.progress import (
 )
 
 from prefdata.errors import counted
+from prefdata.finding import Finding
 from prefdata.hub import Plan, Pushed
-from prefdata.hub.finding import Finding
 from prefdata.hub.inspection import filled
 from prefdata.hub.pushing import Told
 from prefdata.screen import write
 
-EVERY = 5.0  # seconds between two lines where nobody looks at a terminal
 FILES = 8  # files that are named one by one
 
 
@@ -65,12 +64,12 @@ def draw_findings(found: Sequence[Finding], on: Console) -> None:
     table = write.table("found", "what", "n#", "for instance")
     for finding in found:
         examples = [
-            f"{each.place}: {each.sample}" if each.sample else each.place
+            f"{each['place']}: {each['text']}" if each["text"] else each["place"]
             for each in finding.examples
         ]
         table.add_row(
-            write.text(finding.concern, "bold red"),
-            write.text(finding.kind),
+            write.text(finding.check, write.LEVELS[finding.level]),
+            write.text(finding.says),
             write.count(finding.n),
             write.text("\n".join(examples), "dim", lines=True),
         )
@@ -98,12 +97,12 @@ def sending(on: Console) -> Generator[Told]:
 @contextmanager
 def _lines(on: Console) -> Generator[Told]:
     began = time.monotonic()
-    last = -EVERY
+    last = -write.EVERY
 
     def told(sent: int, of: int) -> None:
         nonlocal last
         now = time.monotonic() - began
-        if now - last >= EVERY or sent == of:
+        if now - last >= write.EVERY or sent == of:
             last = now
             rate = f", {write.size(sent / now)}/s" if sent and now else ""
             on.print(write.text(f"sent {write.size(sent)} of {write.size(of)}{rate}"))

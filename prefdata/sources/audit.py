@@ -2,30 +2,17 @@
 else of a source is told because it may not be meant: that it is empty, or repeats itself."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import polars as pl
 
 from prefdata.errors import SourceError
+from prefdata.finding import Finding
 from prefdata.sources.kinds import PairSource, RankingSource, RatingSource, Scaled, VoteSource
 from prefdata.sources.labels import FROM
 from prefdata.sources.reshape import not_so
 from prefdata.sources.rows import Part
 from prefdata.sources.spec import SourceSpec
 from prefdata.tables import schema
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One sentence on a source; `agreement` is a share of `n` comparisons, null where none is."""
-
-    source: str
-    says: str
-    agreement: float | None
-    n: int
-
-    def __str__(self) -> str:
-        return f"{self.source}: {self.says}"
 
 
 def audit(
@@ -55,7 +42,9 @@ def audit(
 
 def empty(rows: Mapping[str, int]) -> list[Finding]:
     """The sources without a row, of the number of rows by source."""
-    return [Finding(name, "it has no row", None, 0) for name, n in rows.items() if not n]
+    return [
+        Finding("rows", "warning", "it has no row", part=name) for name, n in rows.items() if not n
+    ]
 
 
 def held(
@@ -78,7 +67,7 @@ def held(
                     'columns or values; if the file really is so, set orientation = "trusted"'
                 )
             if lost:
-                findings.append(Finding(spec.name, says, 1 - lost / n, n))
+                findings.append(Finding("holds", "warning", says, n=lost, of=n, part=spec.name))
     return findings
 
 
@@ -112,8 +101,13 @@ def _repeats(name: str, rows: pl.DataFrame, specs: Sequence[SourceSpec]) -> list
             f"{found['same'].sum()} saying the same again; without a draw each counts as the "
             f"next, first line {one['line']} ({one['annotator']}, as in line {one['of']}{before})"
         )
-        findings.append(Finding(specs[int(str(at))].name, says, None, found.height))
+        source = specs[int(str(at))].name
+        findings.append(Finding("repeats", "warning", says, n=found.height, part=source))
     return findings
+
+
+def _orientation(spec: SourceSpec, says: str, n: int) -> Finding:
+    return Finding("orientation", "ok", says, n=n, of=n, part=spec.name)
 
 
 def _of_pairs(part: Part, at: int, spec: SourceSpec, columns: Mapping[str, str]) -> Finding:
@@ -126,12 +120,12 @@ def _of_pairs(part: Part, at: int, spec: SourceSpec, columns: Mapping[str, str])
         named = lengths.rename({"completion_id": f"completion_{side}", "completion": side})
         votes = votes.join(named, on=f"completion_{side}")
     longer = (pl.col("a").cast(pl.Int64) - pl.col("b")).sign() * (pl.col("preference") - 0.5).sign()
-    share, n = _share(votes.select(longer.alias("sign"))["sign"])
+    n, of = _agreeing(votes.select(longer.alias("sign"))["sign"])
     chosen, rejected = columns["chosen"], columns["rejected"]
     says = f"column {chosen!r} is preferred to column {rejected!r} in {votes.height} pairs"
-    if share is not None:
-        says += f"; chosen is the longer one in {share:.0%} of the {n} of unequal length"
-    return Finding(spec.name, says, None, votes.height)
+    if of:
+        says += f"; chosen is the longer one in {n / of:.0%} of the {of} of unequal length"
+    return _orientation(spec, says, votes.height)
 
 
 def _of_votes(part: Part, at: int, spec: VoteSource) -> Finding:
@@ -141,7 +135,7 @@ def _of_votes(part: Part, at: int, spec: VoteSource) -> Finding:
         f"a preference of 1 is for completion_a, of 0 for completion_b: {votes.len()} votes, "
         f"{ties} ties, {votes.null_count()} unscored"
     )
-    return Finding(spec.name, says, None, votes.len())
+    return _orientation(spec, says, votes.len())
 
 
 def _of_ratings(part: Part, at: int, spec: RatingSource, columns: Mapping[str, str]) -> Finding:
@@ -153,7 +147,7 @@ def _of_ratings(part: Part, at: int, spec: RatingSource, columns: Mapping[str, s
     mean = ratings.mean()
     if isinstance(mean, float):
         says += f"; the mean of {ratings.count()} ratings, 1 being best, is {mean:.2f}"
-    return Finding(spec.name, says, None, ratings.len())
+    return _orientation(spec, says, ratings.len())
 
 
 def _of_rankings(part: Part, at: int, spec: RankingSource, columns: Mapping[str, str]) -> Finding:
@@ -162,7 +156,7 @@ def _of_rankings(part: Part, at: int, spec: RankingSource, columns: Mapping[str,
         f"{ranks.min()} is best, of ranks to {ranks.max()}" if len(ranks) else "the least is best"
     )
     says = f"{best}, in column {columns['rank']!r}: {len(ranks)} ranked completions"
-    return Finding(spec.name, says, None, len(ranks))
+    return _orientation(spec, says, len(ranks))
 
 
 def _agreements(
@@ -183,19 +177,20 @@ def _agreements(
     findings: list[Finding] = []
     for other, voted in enumerate(specs):
         of_other = votes.filter(pl.col("at") == other)
-        share, n = _share(of_other.select(sign.alias("sign"))["sign"])
-        if share is None:
+        n, of = _agreeing(of_other.select(sign.alias("sign"))["sign"])
+        if not of:
             continue
-        says = f"its ratings agree with the labels of {voted.name!r} in {share:.0%} of {n} pairs"
-        findings.append(Finding(spec.name, says, share, n))
-        if share < 0.5 and "trusted" not in (spec.orientation, voted.orientation):
+        says = f"its ratings agree with the labels of {voted.name!r} in {n / of:.0%} of {of} pairs"
+        findings.append(Finding("agreement", "ok", says, n=n, of=of, part=spec.name))
+        if 2 * n < of and "trusted" not in (spec.orientation, voted.orientation):
             raise SourceError(_contradiction(spec, voted, says, columns))
     return findings
 
 
-def _share(signs: pl.Series) -> tuple[float | None, int]:
+def _agreeing(signs: pl.Series) -> tuple[int, int]:
+    """How many signs are positive, of those that say something."""
     told = signs.filter(signs != 0)
-    return (float((told > 0).sum()) / len(told), len(told)) if len(told) else (None, 0)
+    return int((told > 0).sum()), len(told)
 
 
 def _contradiction(spec: Scaled, voted: SourceSpec, says: str, columns: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ import pytest
 from prefdata.errors import RecipeError
 from prefdata.select.label_error import label_error
 from prefdata.tables import Pairs, Scores
-from tests.pair.test_flip import both, score, some
+from tests.pair.planted import both, score, some
 
 World = Callable[..., dict[str, pl.DataFrame]]
 

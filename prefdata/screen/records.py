@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from prefdata.screen import write
-from prefdata.screen.progress import EVERY, Clock
 from prefdata.secrets import TOKEN
 from prefdata.watch import Asking, Event, Pulse, Started, Stopping, Stuck, Warned
 
@@ -51,9 +50,11 @@ def heard(say: Callable[[str], None]) -> Generator[None]:
 
 
 class Records:
-    """Lines of JSON; while a stage asks, or only its endpoints are told, one in `EVERY` seconds."""
+    """Lines of JSON, of what goes on at most one in `write.EVERY` seconds."""
 
-    def __init__(self, say: Callable[[str], None], clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._say = say
         self._clock = clock
         self._lock = threading.Lock()
@@ -75,5 +76,5 @@ class Records:
         now = self._clock()
         if now < self._next.get(type(event), 0.0):
             return True
-        self._next[type(event)] = now + EVERY
+        self._next[type(event)] = now + write.EVERY
         return False

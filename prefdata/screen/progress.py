@@ -20,7 +20,7 @@ from rich.table import Table
 
 from prefdata.models.client import Health
 from prefdata.screen import write
-from prefdata.screen.records import Records
+from prefdata.screen.records import Records, heard
 from prefdata.watch import (
     Asking,
     Event,
@@ -338,7 +338,6 @@ class Live:
 def watching(console: Console, *, records: bool = False) -> Generator[Watch]:
     """A watch for the console at hand: live on a terminal, lines elsewhere; or lines of JSON."""
     if records:
-        from prefdata.screen.records import Records, heard
 
         def say(line: str) -> None:
             print(line, file=console.file, flush=True)

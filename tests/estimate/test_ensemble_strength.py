@@ -9,8 +9,8 @@ import pytest
 
 from prefdata.errors import RecipeError
 from prefdata.estimate._evidence import gather
+from prefdata.estimate._held_out import fit_ridge
 from prefdata.estimate.ensemble_strength import ensemble_strength
-from prefdata.estimate.label_error import fit_ridge
 from prefdata.stage import Model, drive
 from prefdata.tables import Scores
 from tests.estimate.conftest import Planted

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from prefdata import tables
 from prefdata.errors import RecipeError, nearest
-from prefdata.tables import Ratings, Scores, Votes
+from prefdata.tables import SIDES, Ratings, Scores, Votes
 
 Floats = NDArray[np.floating[Any]]
 
@@ -51,12 +51,11 @@ def _scored(rows: pl.DataFrame, scores: Scores | None, names: Sequence[str]) -> 
 def _voted(rows: pl.DataFrame, votes: Votes | None, annotators: Sequence[str]) -> Floats:
     """The mean preference for a of each annotator, less a half."""
     there = tables.empty("votes") if votes is None else pl.DataFrame(votes)
-    both = ["completion_a", "completion_b"]
     made: list[Floats] = []
     for name in annotators:
-        one = there.filter(pl.col("annotator") == name).sort(*both, "preference")
-        means = one.group_by(both, maintain_order=True).agg(pl.mean("preference"))
-        said = rows.join(means, on=both, how="left", maintain_order="left")["preference"]
+        one = there.filter(pl.col("annotator") == name).sort(*SIDES, "preference")
+        means = one.group_by(SIDES, maintain_order=True).agg(pl.mean("preference"))
+        said = rows.join(means, on=SIDES, how="left", maintain_order="left")["preference"]
         made.append(said.fill_null(0.5).to_numpy() - 0.5)
     return np.stack(made, 1)
 

@@ -33,8 +33,9 @@ from prefdata.errors import RecipeError, nearest
 from prefdata.estimate._evidence import Evidence, Seen, gather
 from prefdata.estimate._given import named, refuse_unknown
 from prefdata.estimate._held_out import drawn, fit_held_out
+from prefdata.estimate._margins import Rate, fit_margins
 from prefdata.estimate._narrow import evidence_of, narrow
-from prefdata.estimate.flip_rate import Rate, fit_margins, measures
+from prefdata.estimate.flip_rate import measures
 from prefdata.stage import Asks, Model, Parts, keys, whole
 from prefdata.tables import Completions, Measures, Pairs, Prompts, Ratings, Scores, Votes
 

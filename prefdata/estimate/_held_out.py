@@ -15,8 +15,8 @@ OPTIMIZE: Any = optimize
 
 # Precisions of the prior on the coefficients of a block; infinity leaves the block out.
 PRECISIONS = (1e5, 1e4, 3e3, 1e3, 300.0, 100.0, 30.0, 10.0, 1.0)
-# Pairs that models are fitted on; a hundred numbers are known as well from fewer.
-MOST = 1_000_000
+# Pairs that models are fitted on: a hundred numbers are not known better from more.
+MOST = 200_000
 
 
 class HeldOut(NamedTuple):

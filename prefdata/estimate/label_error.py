@@ -75,8 +75,8 @@ def label_error(
     guess: their order is still right, their level is not to be trusted.
 
     The pairs of one prompt, or of prompts that share a `group`, are in one fold. With a single
-    group nothing can be held out: no score, and measures that say so. Of more than a million pairs
-    the models and the rate are fitted on a million, drawn by lot, and all are scored.
+    group nothing can be held out: no score, and measures that say so. Of more than 200,000 pairs
+    the models and the rate are fitted on so many, drawn by lot, and all are scored.
 
     Options:
     - `model`: one that embeds; without it only the texts are seen, their traits and spelling.

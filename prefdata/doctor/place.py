@@ -10,7 +10,7 @@ from pathlib import Path
 from prefdata.errors import PrefdataError, VersionError
 from prefdata.finding import Finding
 from prefdata.models import upkeep
-from prefdata.version.garbage import garbage
+from prefdata.version.garbage import left_over
 from prefdata.version.stored import MANIFEST, set_aside, verify
 from prefdata.version.tags import FOLDER
 
@@ -25,10 +25,9 @@ def findings(folder: Path, *, repair: bool) -> Iterator[Finding]:
         yield _ledger(folder / "ledger", repair=repair)
     if (folder / "versions").is_dir():
         yield from _versions(folder / "versions", repair=repair)
-        left = garbage(folder).left_over
-        if left:
-            said = f"{len(left)} folders that killed or repaired builds left"
-            yield _found("left over", "warning", said, "prefdata gc")
+    if left := left_over(folder):
+        said = f"{len(left):,} files or folders that killed or repaired builds left"
+        yield _found("left over", "warning", said, "prefdata gc")
 
 
 def _there(folder: Path) -> Path:

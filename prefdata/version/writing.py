@@ -25,7 +25,7 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -51,9 +51,11 @@ from prefdata.version.stored import (
     TAKEN,
     file_state,
     is_whole,
+    listed,
     manifest_id,
     set_aside,
 )
+from prefdata.whole import writable
 
 ABANDONED = 24 * 3600  # seconds after which whoever wrote a folder aside is gone
 
@@ -102,7 +104,8 @@ def write(
     requests by stage, goes into the id.
 
     Raises `TableError` if a table breaks its schema or refers to a row that is not there,
-    `RecipeError` if something looks like a secret, `VersionError` if a name is none.
+    `RecipeError` if something looks like a secret, `VersionError` if a name is none or the disk
+    takes no more.
     """
     judges, splits = dict(judges or {}), dict(splits or {})
     digests = {
@@ -133,7 +136,7 @@ def write(
         "name": name,
         "id": path.name,
         "description": description.strip(),
-        "created": datetime.now(UTC).isoformat(),
+        "created": _now(data, name).isoformat(),
         "prefdata": _own_version(),
         "licenses": dict(licenses or {}),
         "exports": {view: _shape(each) for view, each in parted.items()},
@@ -150,12 +153,13 @@ def write(
         **{f"juries/{jury}.toml": text for jury, text in juries.items()},
         **({QUARANTINE: "\n".join(quarantine) + "\n"} if quarantine else {}),
     }
-    aside = _aside(home)
-    try:
-        _fill(aside, manifest, texts, frames, parted, savings)
-        return Written(path, path.name, is_new=_appear(aside, path))
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with writable(path, VersionError):
+        aside = _aside(home)
+        try:
+            _fill(aside, manifest, texts, frames, parted, savings)
+            return Written(path, path.name, is_new=_appear(aside, path))
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def refuse_dangling(frames: Mapping[str, pl.DataFrame]) -> None:
@@ -225,6 +229,12 @@ def _content(
 def _shape(splits: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
     columns = next(iter(splits.values())).columns
     return {"columns": columns, "splits": {name: rows.height for name, rows in splits.items()}}
+
+
+def _now(data: Path | str, name: str) -> datetime:
+    """The time, later than that of each version of the dataset: a clock may have been put back."""
+    later = (each.moment + timedelta(microseconds=1) for each in listed(data, name))
+    return max([datetime.now(UTC), *later])
 
 
 def _own_version() -> str:

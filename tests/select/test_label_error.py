@@ -9,7 +9,7 @@ from prefdata.errors import RecipeError
 from prefdata.select.label_error import in_parts, label_error
 from prefdata.stage import drive_parts
 from prefdata.tables import Pairs, Scores
-from tests.pair.test_flip import both, score, some
+from tests.pair.planted import both, score, some
 
 World = Callable[..., dict[str, pl.DataFrame]]
 

@@ -4,20 +4,22 @@
 
 Each step is a process of its own: `prefdata check` of the pairs as Parquet, `prefdata build` of a
 recipe without any model of the pairs as JSONL, some of whose lines are broken, and polars alone,
-which scans, filters and sinks the same Parquet. Memory is the peak of what the processes of a step
-hold that is of no file. What was planted must be found: see `Truth`. Not a test: it says how long
-a row takes at each size, and whether that and the memory stay within bounds.
+which scans, filters and sinks the same Parquet. Seconds are of the clock and of the processor; on a
+machine with other work the latter are to be compared, and those of a build's parts are the clock's.
+Memory is the peak of what the processes of a step hold that is of no file. What was planted must be
+found (`checked`, `built`, `separation`). Not a test: it says how long a row takes at each size, and
+whether that and the memory stay within bounds.
 """
 
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,9 +79,11 @@ SAMPLE = 200_000  # rows whose pairs are looked up by their ids
 
 @dataclass(frozen=True)
 class Ran:
-    """How long a process took, what it and its children held at most, and what it printed."""
+    """How long a process took by the clock and by the processor, what it and its children held at
+    most, and what it printed."""
 
     seconds: float
+    busy: float
     peak: int
     out: str
 
@@ -90,6 +94,7 @@ class Measured:
 
     pairs: int
     seconds: dict[str, float] = field(default_factory=dict[str, float])
+    busy: dict[str, float] = field(default_factory=dict[str, float])
     peak: dict[str, int] = field(default_factory=dict[str, int])
     wrong: list[str] = field(default_factory=list[str])
     auc: float = 0.0
@@ -119,7 +124,7 @@ def held(root: int) -> int:
 
 def ran(*words: str | Path, cwd: Path, fails: bool = False) -> Ran:
     """Run a command to its end; `RuntimeError` where it fails."""
-    start, peak = time.perf_counter(), 0
+    start, before, peak = time.perf_counter(), _busy(), 0
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = subprocess.Popen(list(map(str, words)), cwd=cwd, stdout=out, stderr=err)
         while process.poll() is None:
@@ -131,7 +136,13 @@ def ran(*words: str | Path, cwd: Path, fails: bool = False) -> Ran:
         said, why = out.read().decode(), err.read().decode()
     if process.returncode and not fails:
         raise RuntimeError(f"{words} ended with {process.returncode}: {why[-2000:]}{said[-2000:]}")
-    return Ran(took, peak, said)
+    return Ran(took, _busy() - before, peak, said)
+
+
+def _busy() -> float:
+    """Processor seconds of all children that have ended, and of theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def measure(pairs: int, folder: Path, *, seed: int = 1) -> Measured:
@@ -148,7 +159,8 @@ def measure(pairs: int, folder: Path, *, seed: int = 1) -> Measured:
 
     def step(name: str, *words: str | Path) -> str:
         done = ran(python, *words, cwd=folder)
-        found.seconds[name], found.peak[name] = done.seconds, done.peak
+        found.seconds[name], found.busy[name] = done.seconds, done.busy
+        found.peak[name] = done.peak
         return done.out
 
     step("polars alone", "-c", YARDSTICK, data / "pairs.parquet", folder / "yardstick.parquet")
@@ -234,24 +246,24 @@ def separation(data: Path, path: Path) -> float:
     return float((rank[swapped].sum() - n * (n + 1) / 2) / (n * others))
 
 
-def show(found: Sequence[Measured]) -> None:
-    """A table of each size, and whether it is within bounds."""
-    first = found[0]
-    for each in found:
-        print(f"\n{each.pairs:,} pairs; AUC of swapped labels {each.auc:.3f}")
-        print(f"{'step':34}{'s':>9}{'µs a row':>10}{'x first':>9}{'GiB':>7}{'x polars':>10}")
-        for name, took in each.seconds.items():
-            row = took / each.pairs
-            times = row / (first.seconds.get(name, took) / first.pairs)
-            peak = f"{each.peak[name] / GIB:.2f}" if name in each.peak else ""
-            ruled = took / each.seconds["polars alone"]
-            print(f"{name:34}{took:9.1f}{row * 1e6:10.1f}{times:9.2f}{peak:>7}{ruled:10.1f}")
-            if times > SLOWER and not name.startswith("("):
-                print(f"  slower than {SLOWER} times a row of {first.pairs:,}")
-        for name, peak in each.peak.items():
-            if peak > MEMORY:
-                each.wrong.append(f"{name} held {peak / GIB:.2f} GiB, more than {MEMORY / GIB:.0f}")
-        print("as planted" if not each.wrong else "; ".join(["NOT as it should be", *each.wrong]))
+def show(each: Measured, first: Measured) -> None:
+    """A table of one size, and whether it is within bounds of the first."""
+    print(f"\n{each.pairs:,} pairs; AUC of swapped labels {each.auc:.3f}")
+    columns = ("s", "CPU s", "CPU µs a row", "x first", "GiB", "x polars")
+    print(f"{'step':30}" + "".join(f"{column:>14}" for column in columns))
+    for name, took in each.seconds.items():
+        row = [f"{took:.1f}", "", "", "", "", ""]
+        if name in each.busy:
+            busy, was = each.busy[name] / each.pairs, first.busy[name] / first.pairs
+            ruled = each.busy[name] / each.busy["polars alone"]
+            row[1:] = [f"{each.busy[name]:.1f}", f"{busy * 1e6:.1f}", f"{busy / was:.2f}"]
+            row += [f"{each.peak[name] / GIB:.2f}", f"{ruled:.1f}"]
+            if busy > SLOWER * was:
+                each.wrong.append(f"{name}: a row takes {busy / was:.2f} times as long")
+            if each.peak[name] > MEMORY:
+                each.wrong.append(f"{name} held more than {MEMORY / GIB:.0f} GiB")
+        print(f"{name:30}" + "".join(f"{cell:>14}" for cell in row))
+    print("as planted" if not each.wrong else "; ".join(["NOT as it should be", *each.wrong]))
 
 
 def main() -> None:
@@ -270,7 +282,7 @@ def main() -> None:
             found.append(measure(pairs, folder))
             if not asked.keep:
                 shutil.rmtree(folder)
-            show(found)
+            show(found[-1], found[0])
     finally:
         if asked.folder is None and not asked.keep:
             shutil.rmtree(home, ignore_errors=True)

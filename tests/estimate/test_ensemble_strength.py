@@ -53,7 +53,7 @@ def test_in_sample_strengths_would_call_every_label_right(world_of_pairs: Callab
     seen = drive(
         gather(
             world.pairs, world.prompts, world.completions, None, None,
-            model=EMBEDS, with_prompt=False, margins=(), annotators=(), traits=False,
+            model=EMBEDS, with_prompt=False, margins=(), annotators=(), texts="none",
         ),
         world.ask,
     )  # fmt: skip

@@ -1,3 +1,5 @@
+# pyright: basic, reportMissingImports=false
+# pyright cannot see that flows/ is installed as prefdata.flows
 """The Prefect flow around `prefdata.build`: the same loop, seen and run by Prefect.
 
     build_flow("quickstart", n_shards=4)         # or a deployment of it: its parameters are JSON
@@ -33,6 +35,7 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 import polars as pl  # noqa: E402
+from prefdata.flows.limits import held  # noqa: E402
 from prefect import flow, get_run_logger, task  # noqa: E402
 from prefect.artifacts import (  # noqa: E402
     create_link_artifact,
@@ -103,7 +106,7 @@ def _run_name() -> str:
     return f"build {Path(flow_run.get_parameters()['recipe']).stem}"
 
 
-@flow(
+@flow(  # pyright: ignore[reportCallIssue]
     name="prefdata-build",
     flow_run_name=_run_name,
     persist_result=False,
@@ -210,7 +213,8 @@ def make(stage: str, shard: int, of: int, place: str, seen: Paths) -> Paths:
         wanted = _write({"requests": requests}, at)
         asked = requests["model"].unique().to_list()
         tags = {model_tag(each) for each in running.stage.models if each.role in asked}
-        answered = answer.with_options(tags=tags)(stage, requests.height, place, wanted)
+        with held(tags):
+            answered = answer.with_options(tags=tags)(stage, requests.height, place, wanted)
         return Responses(_read(answered)["responses"])
 
     made = run_stage(running.stage, _read(seen), ask)
@@ -218,7 +222,7 @@ def make(stage: str, shard: int, of: int, place: str, seen: Paths) -> Paths:
 
 
 def model_tag(model: Model) -> str:
-    """The tag of the batches of requests at a model, by which Prefect can limit them."""
+    """The tag of the batches of requests at a model, by which they are limited."""
     return f"model:{model.name}"
 
 

@@ -20,6 +20,7 @@ from rich.table import Table
 
 from prefdata.models.client import Health
 from prefdata.screen import write
+from prefdata.screen.records import Records
 from prefdata.watch import (
     Asking,
     Event,
@@ -34,7 +35,6 @@ from prefdata.watch import (
 
 Clock = Callable[[], float]
 WINDOW = 30.0  # seconds over which a rate is taken
-EVERY = 5.0  # seconds between two plain lines of one stage
 ENDPOINTS = 4  # that are shown one by one
 
 
@@ -169,7 +169,7 @@ def health(endpoint: Health) -> str:
 
 
 class Lines:
-    """Plain lines, at most one in `EVERY` seconds while a stage asks."""
+    """Plain lines, at most one in `write.EVERY` seconds while a stage asks."""
 
     def __init__(self, say: Callable[[str], None], clock: Clock = time.monotonic) -> None:
         self._say = say
@@ -194,12 +194,12 @@ class Lines:
             case Started():
                 self._stage, self._last = event, None
                 self._pace = Pace(self._clock)
-                self._next = self._clock() + EVERY
+                self._next = self._clock() + write.EVERY
             case Asking():
                 self._last = event
                 self._pace.see(event)
                 if self._clock() >= self._next and event.done < event.total:
-                    self._next = self._clock() + EVERY
+                    self._next = self._clock() + write.EVERY
                     done = f"{write.count(event.done)} of {write.count(event.total)} requests"
                     yield f"{self._label}: {', '.join([done, *facts(event, self._pace)])}"
             case Made():
@@ -333,8 +333,6 @@ class Live:
 def watching(console: Console, *, records: bool = False) -> Generator[Watch]:
     """A watch for the console at hand: live on a terminal, lines elsewhere; or lines of JSON."""
     if records:
-        from prefdata.screen.records import Records
-
         yield Records(lambda line: print(line, file=console.file, flush=True))
         return
     if not console.file.isatty() or console.is_dumb_terminal:

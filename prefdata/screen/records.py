@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from prefdata.screen import write
-from prefdata.screen.progress import EVERY, Clock
 from prefdata.watch import Asking, Event, Pulse, Started, Stopping, Stuck
 
 WARNINGS = (Stuck, Stopping)
@@ -26,9 +25,11 @@ def record(event: str, level: str = "info", **said: Any) -> str:
 
 
 class Records:
-    """Lines of JSON; while a stage asks, or only its endpoints are told, one in `EVERY` seconds."""
+    """Lines of JSON, of what goes on at most one in `write.EVERY` seconds."""
 
-    def __init__(self, say: Callable[[str], None], clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._say = say
         self._clock = clock
         self._lock = threading.Lock()
@@ -50,5 +51,5 @@ class Records:
         now = self._clock()
         if now < self._next.get(type(event), 0.0):
             return True
-        self._next[type(event)] = now + EVERY
+        self._next[type(event)] = now + write.EVERY
         return False

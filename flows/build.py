@@ -1,5 +1,3 @@
-# pyright: basic, reportMissingImports=false
-# pyright cannot see that flows/ is installed as prefdata.flows
 """The Prefect flow around `prefdata.build`: the same loop, seen and run by Prefect.
 
     build_flow("quickstart", n_shards=4)         # or a deployment of it: its parameters are JSON
@@ -16,7 +14,7 @@ scheduling, logs, a view of what runs, and limits. What it is not asked for, and
   task as Parquet files, in a folder of the run that is removed when it succeeds.
 """
 
-# pyright: basic, reportCallIssue=false
+# pyright: basic, reportCallIssue=false, reportMissingImports=false
 # Of the type that Prefect's decorator of flows gives it makes nothing.
 
 import os
@@ -116,7 +114,7 @@ def _run_name() -> str:
     return f"build {Path(flow_run.get_parameters()['recipe']).stem}"
 
 
-@flow(  # pyright: ignore[reportCallIssue]
+@flow(
     name="prefdata-build",
     flow_run_name=_run_name,
     persist_result=False,

@@ -1,5 +1,3 @@
-# pyright: basic, reportMissingImports=false
-# pyright cannot see that flows/ is installed as prefdata.flows
 """Schedules: a recipe as a Prefect deployment that a worker builds when its time comes.
 
     deploy("recipe.toml", Schedule(cron="0 3 * * *"), file=Path("prefect.yaml"))

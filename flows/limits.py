@@ -1,5 +1,3 @@
-# pyright: basic, reportMissingImports=false
-# pyright cannot see that flows/ is installed as prefdata.flows
 """How many batches of requests may be at a model at a time, over all that a Prefect server runs.
 
 A limit is a global one of Prefect's, by the name of the model's tag. Whoever holds a place of it

@@ -20,6 +20,8 @@ from prefdata.watch import Asking, Event, Made, Started, Watch
 
 VARIABLES = tuple(f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT" for signal in ("", "TRACES_", "METRICS_"))
 
+EXPORTER = "opentelemetry.exporter.otlp.proto.http"
+
 
 @contextmanager
 def traced(name: str, watch: Watch) -> Generator[Watch]:
@@ -27,7 +29,7 @@ def traced(name: str, watch: Watch) -> Generator[Watch]:
     wanted = any(os.environ.get(variable) for variable in VARIABLES)
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         wanted = False
-    elif wanted and importlib.util.find_spec("opentelemetry.exporter") is None:
+    elif wanted and not _can_send():
         raise RecipeError(
             "OTEL_EXPORTER_OTLP_ENDPOINT asks for traces and metrics, and what sends them is not "
             "installed: pip install 'prefdata[telemetry]', or set OTEL_SDK_DISABLED=true"
@@ -49,6 +51,13 @@ def traced(name: str, watch: Watch) -> Generator[Watch]:
     finally:
         for provider in sending:
             provider.force_flush()
+
+
+def _can_send() -> bool:
+    try:
+        return importlib.util.find_spec(EXPORTER) is not None
+    except ModuleNotFoundError:  # of a package above it
+        return False
 
 
 def _is_unset(trace: Any) -> bool:

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from prefdata.errors import RecipeError
+from prefdata.telemetry import traced
+from prefdata.watch import silent
 from tests.chain import CHAIN
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
@@ -129,6 +132,22 @@ def test_a_collector_that_is_not_there_ends_no_build(recipe: Path):
     ran = build(recipe, **quick)
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout.splitlines()[-1])["is_new"]
+
+
+@pytest.mark.parametrize("absent", ["opentelemetry", "opentelemetry.exporter.otlp"])
+def test_what_is_not_installed_is_told(absent: str, monkeypatch: pytest.MonkeyPatch):
+    """A cluster may set the variable for every process, and the light core cannot send."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setitem(sys.modules, absent, None)
+    for name in [name for name in sys.modules if name.startswith(f"{absent}.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "opentelemetry.sdk", raising=False)
+    said = pytest.raises(RecipeError, match=r"prefdata\[telemetry\].*OTEL_SDK_DISABLED")
+    with said, traced("told", silent):
+        pass
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    with traced("told", silent) as watch:
+        assert watch is silent
 
 
 def test_records_are_lines_of_json_without_texts(recipe: Path):

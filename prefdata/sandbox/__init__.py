@@ -9,7 +9,8 @@ It has no network, no environment, no home, no sight of another process, no priv
 gain one. What it may use is `Limits`. When it ends, or has gone beyond a limit, whatever it started
 is killed, and what it wrote is gone: it was in memory.
 
-`unavailable` says why there is no sandbox on a machine, and what to do. Nothing is ever run without.
+`unavailable` says why there is no sandbox on a machine, and what to do. Nothing is ever run
+without.
 
 `jail` says what a program sees, `calls` what it may ask the kernel, `running` starts and ends it,
 `watching` sees what it uses.

@@ -44,6 +44,7 @@ for _name, _value in {
 
 import httpx  # noqa: E402
 from prefdata.flows import store as on_store  # noqa: E402
+from prefdata.flows.limits import held  # noqa: E402
 from prefdata.flows.machines import Engine, engine_of  # noqa: E402
 from prefdata.flows.store import Paths  # noqa: E402
 from prefdata.flows.telling import Telling  # noqa: E402
@@ -291,11 +292,12 @@ def put(stage: PlannedStage, wanted: Paths, place: str, folder: str) -> Paths:
     """Put requests of a stage to the models, in a task that bears their tags."""
     asked = on_store.read(wanted, columns=["model"])["requests"]["model"]
     tags = {model_tag(each) for each in stage.models if each.role in asked.unique()}
-    return answer.with_options(tags=tags)(stage.name, len(asked), place, wanted, folder)
+    with held(tags):
+        return answer.with_options(tags=tags)(stage.name, len(asked), place, wanted, folder)
 
 
 def model_tag(model: Model) -> str:
-    """The tag of the batches of requests at a model, by which Prefect can limit them."""
+    """The tag of the batches of requests at a model, by which they are limited."""
     return f"model:{model.name}"
 
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from functools import partial
 
+from prefdata import telemetry
 from prefdata.finding import Finding
 from prefdata.models.knock import Unanswered, knock
 from prefdata.way import prefect_api, prefect_setting, without_login
@@ -16,6 +17,8 @@ PATIENCE = 10.0
 def findings() -> Iterator[Finding]:
     yield _prefect()
     yield _hub()
+    if telemetry.wanted():
+        yield _telemetry()
 
 
 def _prefect() -> Finding:
@@ -62,6 +65,21 @@ def _headers() -> dict[str, str]:
     if login := prefect_setting("PREFECT_API_AUTH_STRING").strip():
         return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
     return {}
+
+
+def _telemetry() -> Finding:
+    """Where traces and metrics go; that they do not get there is in the way of no build."""
+    about, do = "OpenTelemetry", "see OTEL_EXPORTER_OTLP_ENDPOINT, or set OTEL_SDK_DISABLED=true"
+    if not telemetry.is_installed():
+        lacking = "what sends traces and metrics is not installed"
+        return _found(about, "error", lacking, "pip install 'prefdata[telemetry]'")
+    url = next(url for each in telemetry.VARIABLES if (url := os.environ.get(each)))
+    try:
+        knock(url, {}, patience=PATIENCE)
+    except Unanswered as why:
+        says = f"the collector at {without_login(url)} does not answer: {why}"
+        return _found(about, "warning", says, do)
+    return _found(about, "ok", f"something answers at {without_login(url)}")
 
 
 def _hub() -> Finding:

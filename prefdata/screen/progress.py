@@ -20,7 +20,7 @@ from rich.table import Table
 
 from prefdata.models.client import Health
 from prefdata.screen import write
-from prefdata.screen.records import Records
+from prefdata.screen.records import Records, heard
 from prefdata.watch import (
     Asking,
     Event,
@@ -30,6 +30,7 @@ from prefdata.watch import (
     Started,
     Stopping,
     Stuck,
+    Warned,
     Watch,
 )
 
@@ -217,6 +218,8 @@ class Lines:
                 yield f"{self._label}: {stuck(event)}"
             case Stopping():
                 yield stopping(event)
+            case Warned():
+                yield f"warning: {event.says}"
 
     @property
     def _label(self) -> str:
@@ -273,6 +276,8 @@ class Live:
                 self._stuck = event, self._clock()
             case Stopping():
                 self._stopping = stopping(event)
+            case Warned():
+                self.console.print(write.text(f"warning: {event.says}", "yellow"))
 
     def _line(self, name: str, said: list[str], seconds: float) -> None:
         row = Table.grid(padding=(0, 1), expand=True)
@@ -333,7 +338,12 @@ class Live:
 def watching(console: Console, *, records: bool = False) -> Generator[Watch]:
     """A watch for the console at hand: live on a terminal, lines elsewhere; or lines of JSON."""
     if records:
-        yield Records(lambda line: print(line, file=console.file, flush=True))
+
+        def say(line: str) -> None:
+            print(line, file=console.file, flush=True)
+
+        with heard(say):
+            yield Records(say)
         return
     if not console.file.isatty() or console.is_dumb_terminal:
         yield Lines(lambda line: console.print(write.text(line), soft_wrap=True))

@@ -5,23 +5,48 @@
 The fields of an event are those of `prefdata.watch`. No text of a prompt or a completion is in any.
 """
 
+import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from prefdata.screen import write
-from prefdata.watch import Asking, Event, Pulse, Started, Stopping, Stuck
+from prefdata.secrets import TOKEN
+from prefdata.watch import Asking, Event, Pulse, Started, Stopping, Stuck, Warned
 
-WARNINGS = (Stuck, Stopping)
+LONGEST = 2000  # characters of what a library says
+WARNINGS = (Stuck, Stopping, Warned)
 
 
 def record(event: str, level: str = "info", **said: Any) -> str:
     """One line, in ASCII, so that no terminal obeys what is in it."""
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
     return write.one_line({"time": at, "level": level, "event": event, **said})
+
+
+@contextmanager
+def heard(say: Callable[[str], None]) -> Generator[None]:
+    """What libraries log and warn of meanwhile, as records too, and without keys."""
+
+    line = record
+
+    class Hearing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said = TOKEN.sub("***", record.getMessage())[:LONGEST]
+            say(line("log", record.levelname.lower(), logger=record.name, message=said))
+
+    root, hearing = logging.getLogger(), Hearing(logging.WARNING)
+    root.addHandler(hearing)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.removeHandler(hearing)
 
 
 class Records:

@@ -149,3 +149,15 @@ def test_a_broken_profile_of_prefect_ends_nothing(
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     assert prefect_api() == ""
+
+
+def test_a_collector_is_looked_for_where_one_is_named(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("OTEL_SDK_DISABLED", raising=False)
+    url, _ = serve(answer("404 Not here"))
+    for address, level in ((url, "ok"), (f"http://u:{PASSWORD}@127.0.0.1:9", "warning")):
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
+        (finding,) = [each for each in services.findings() if each.check == "OpenTelemetry"]
+        assert finding.level == level
+        assert PASSWORD not in str(finding.to_json())

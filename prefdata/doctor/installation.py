@@ -106,7 +106,7 @@ def _gpu() -> Finding:
 def _sandbox() -> Finding:
     from prefdata import sandbox
 
-    why = sandbox.available()
+    why = sandbox.unavailable()
     if why is None:
         return _found("sandbox", "ok", "programs of models can be run in isolation")
     return _found("sandbox", "absent", "judges cannot run programs of models here", why)

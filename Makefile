@@ -56,9 +56,9 @@ format: $(VENV)/.dev
 benchmarks: $(VENV)/.dev
 	for b in tests/benchmarks/bench_*.py; do $(BIN)/python $$b || exit 1; done
 
-# 100,000 inputs over the borders, drawn anew: some minutes.
+# 100,000 inputs over the borders, drawn anew: seven minutes of processor time.
 fuzz: $(VENV)/.dev
-	$(BIN)/python -m pytest -s tests/fuzz
+	$(BIN)/python -m pytest -n 2 -rP tests/fuzz
 
 # Faults at random moments, each ROUNDS times; SEED has the same ones again.
 SEED ?= $(shell date +%s)

@@ -261,8 +261,8 @@ def _begin(
         recipe = Recipe.load(recipe, changes=changes)
     elif changes:
         raise RecipeError("changes apply to a recipe's file; change a Recipe in Python itself")
-    if limit is not None and limit < 1:
-        raise RecipeError(f"limit is {limit}; it is a number of prompts, at least 1")
+    if limit is not None and (not _is_whole(limit) or limit < 1):
+        raise RecipeError(f"limit is {limit!r}; it is a number of prompts, at least 1")
     planned = plan(recipe)
     rehearse(planned)
     return planned, sources.read(recipe.sources, recipe.folder, strict=strict, limit=limit)

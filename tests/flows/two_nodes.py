@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,7 @@ class Two:
         made: dict[str, Any] = {}
         hold = self.folder / "hold"
         hold.touch()
+        (self.folder / "log").unlink(missing_ok=True)  # what an earlier build began
         building = threading.Thread(target=lambda: made.update(self.build(recipe, data)))
         try:
             building.start()
@@ -82,7 +83,8 @@ class Two:
             shard, pid, _ = next(line for line in self.log() if line[2] == "two")
             if what == "node":
                 os.kill(self.two.all_processes["raylet"][0].process.pid, signal.SIGKILL)
-            os.kill(int(pid), signal.SIGKILL)
+            with suppress(ProcessLookupError):  # a worker whose raylet is gone may end by itself
+                os.kill(int(pid), signal.SIGKILL)
         finally:
             hold.unlink()
             building.join(300)

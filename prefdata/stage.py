@@ -11,7 +11,7 @@ it is a generator: it yields `Requests`, is sent their `Responses`, and returns.
 import inspect
 import json
 import sys
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -24,11 +24,14 @@ from prefdata.tables import Requests, Responses, digest
 # Wants for which a model writes, and the options that say how it does.
 WRITTEN = ("text", "choice")
 SAMPLING = ("temperature", "top_p", "max_tokens", "max_completion_tokens", "seed", "stop")
+DIGITS = 20  # of an id that is a digest
 
 Made = TypeVar("Made")
 Asks = Generator[Requests, Responses, Made]
 Ask = Callable[[Requests], Responses]
 Stage = Callable[..., Any]
+# How a stage that needs all prompts does without having all rows at once; see `drive_parts`.
+Parts = Generator[Callable[..., pl.DataFrame], pl.DataFrame, Callable[..., Made]]
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,43 @@ def drive(asks: Any, ask: Ask) -> Any:
             wanted = running.send(_answered(wanted, ask))
     except StopIteration as stop:
         return stop.value
+
+
+def drive_parts(
+    steps: Parts[Made], shards: Callable[[], Iterable[Sequence[pl.DataFrame | None]]]
+) -> Iterator[Made]:
+    """What a stage makes of each shard, by the generator `in_parts` of its file.
+
+    It yields functions of one shard's tables (those of the stage's signature, in order) to a narrow
+    frame, and is sent what one made of all shards, under each other. What it returns is a function
+    of a shard's tables to what the stage makes of them. `shards` is called once for each function.
+    """
+    try:
+        each = next(steps)
+        while True:
+            each = steps.send(pl.concat([each(*tables_) for tables_ in shards()], rechunk=False))
+    except StopIteration as stop:
+        last: Callable[..., Made] = stop.value
+    return (last(*tables_) for tables_ in shards())
+
+
+def whole(steps: Parts[Made], *tables_: pl.DataFrame | None) -> Made:
+    """What `in_parts` makes of all rows as one shard."""
+    return next(drive_parts(steps, lambda: [tables_]))
+
+
+def keys(ids: pl.Series) -> pl.Series:
+    """Ids as numbers of 64 bits: the first 16 digits of a digest, in its order, and of any other
+    name those of its digest."""
+    number = pl.col("id").str.head(16).str.to_integer(base=16, dtype=pl.UInt64, strict=False)
+    is_digest = pl.col("id").str.len_bytes() == DIGITS
+    rows = pl.DataFrame({"id": ids}).with_columns(key=pl.when(is_digest).then(number))
+    others = rows.filter(pl.col("key").is_null())["id"].drop_nulls().unique()
+    if not others.is_empty():
+        named = pl.Series([int(digest(each)[:16], 16) for each in others], dtype=pl.UInt64)
+        own = pl.col("id").replace_strict(others, named, default=None, return_dtype=pl.UInt64)
+        rows = rows.with_columns(key=pl.coalesce("key", own))
+    return rows["key"]
 
 
 def _answered(wanted: Requests, ask: Ask) -> Responses:

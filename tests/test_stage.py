@@ -6,8 +6,29 @@ import pytest
 
 from prefdata import tables as t
 from prefdata.errors import RecipeError, TableError
-from prefdata.stage import Asks, Model, contract, drive, requests, together
-from prefdata.tables import Completions, Dropped, Pairs, Prompts, Requests, Responses, Scores, Votes
+from prefdata.stage import (
+    Asks,
+    Model,
+    Parts,
+    contract,
+    drive,
+    drive_parts,
+    keys,
+    requests,
+    together,
+    whole,
+)
+from prefdata.tables import (
+    Completions,
+    Dropped,
+    Pairs,
+    Prompts,
+    Requests,
+    Responses,
+    Scores,
+    Votes,
+    digest,
+)
 
 MODEL = Model("writer", "smol", "smol@1", {"temperature": 0.9})
 HI = pl.Series([[{"role": "user", "content": "hi"}], [{"role": "user", "content": "ho"}]])
@@ -177,3 +198,32 @@ def test_stages_that_run_together_ask_in_common_rounds_and_return_what_each_woul
     assert drive(together([asking_of(n) for n in lengths]), counting) == alone
     assert seen == [3, 2, 1]  # the two of length 2 ask the same, which is sent once
     assert drive(together([]), counting) == []
+
+
+def counting() -> Parts[pl.DataFrame]:
+    """Each pair with the number of all: two passes over the shards and one that makes."""
+    counts = yield lambda pairs, _: pairs.select(n=pl.len())
+    again = yield lambda pairs, _: pairs.select(n=pl.len() * 2)
+    n = counts["n"].sum() + again["n"].sum()
+    return lambda pairs, _: pairs.with_columns(n=pl.lit(n))
+
+
+def test_what_is_done_in_parts_is_what_is_done_on_all_at_once():
+    pairs = pl.DataFrame({"pair_id": ["a", "b", "c", "d", "e"]})
+    at_once = whole(counting(), pairs, None)
+    apart = list(drive_parts(counting(), lambda: [(pairs[:2], None), (pairs[2:], None)]))
+    assert at_once["n"].to_list() == [15] * 5
+    assert [each.height for each in apart] == [2, 3]
+    assert pl.concat(apart).equals(at_once)
+
+
+def test_keys_of_ids_are_in_their_order_and_others_have_their_own():
+    names = [digest("some", at) for at in range(1000)]
+    made = keys(pl.Series(names))
+    assert made.n_unique() == 1000
+    assert made.arg_sort().to_list() == pl.Series(names).arg_sort().to_list()
+    mixed = keys(pl.Series(["p1", None, names[0], "p2", "g" * 20, "p1", "12"]))
+    assert mixed[1] is None
+    assert mixed[2] == made[0]
+    assert mixed[0] == mixed[5]
+    assert mixed.drop_nulls().n_unique() == 5

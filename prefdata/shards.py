@@ -19,7 +19,12 @@ COMMON = ("principles", "measures")
 # Of scores, the subjects that are about one prompt.
 OF_PROMPTS = ("pair", "completion", "prompt")
 # What else than a prompt's id tells the prompt of a row, by table.
-REFERS = {"scores": "subject_id", "rationales": "pair_id", "assignments": "completion_a"}
+REFERS = {
+    "scores": "subject_id",
+    "rationales": "pair_id",
+    "assignments": "completion_a",
+    "annotations": "completion_a",
+}
 
 
 def shard_of(prompt_id: pl.Expr, n: int) -> pl.Expr:

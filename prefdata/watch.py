@@ -64,6 +64,18 @@ class Made:
 
 
 @dataclass(frozen=True)
+class Advanced:
+    """Of a build that is on disk by shards: how many rows are read, or shards of a stage done.
+
+    `of` is 0 where nobody knows how many there are.
+    """
+
+    what: str
+    done: int
+    of: int
+
+
+@dataclass(frozen=True)
 class Pulse:
     """Once a second while models are asked: how their endpoints are; and once without any after."""
 
@@ -97,7 +109,7 @@ class Stopping:
     seconds: float
 
 
-Event = Imported | Started | Asking | Made | Pulse | Stuck | Stopping
+Event = Imported | Started | Asking | Advanced | Made | Pulse | Stuck | Stopping
 Watch = Callable[[Event], None]
 
 

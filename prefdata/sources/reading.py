@@ -14,6 +14,7 @@ from prefdata.sources import merge
 from prefdata.sources.audit import Finding, Tally, empty, findings, held, tally
 from prefdata.sources.chunk import Chunk
 from prefdata.sources.files import chunks, column_names, locate, principles
+from prefdata.sources.files import size as file_size
 from prefdata.sources.kinds import KINDS, LabelSource, PairSource, Sources
 from prefdata.sources.labels import FROM
 from prefdata.sources.layout import load
@@ -137,6 +138,11 @@ def tables_made(sources: Sources, folder: Path) -> tuple[str, ...]:
     specs = resolved(sources, folder)
     ruled = any(principles(spec, folder) for spec in specs)
     return _made(specs, [header(spec, folder) for spec in specs], ruled)
+
+
+def size(sources: Sources, folder: Path) -> int:
+    """The bytes of the sources' files, as far as they are known before they are read."""
+    return file_size(sources.specs, folder)
 
 
 def _made(

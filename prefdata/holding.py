@@ -5,6 +5,7 @@ disk one shard at a time is in memory, and what a stage that sees all prompts ne
 """
 
 import math
+import shutil
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import polars as pl
 from prefdata import loop, sources, streaming, version
 from prefdata import tables as t
 from prefdata.counting import Counting, dropped, unscored
+from prefdata.errors import PrefdataError
 from prefdata.loop import Run, Tables, run_shards, run_stage
 from prefdata.people.store import Store
 from prefdata.plan import Plan, PlannedStage
@@ -24,10 +26,12 @@ from prefdata.shards import Shards
 from prefdata.stage import Ask
 from prefdata.tables import Votes
 from prefdata.version.writing import aside
-from prefdata.watch import Advanced, Watch, silent
+from prefdata.watch import Advanced, Spilling, Watch, silent
 
 # Bytes of sources, as they lie there, above which tables are held on disk, and that make a shard.
 LARGE, SHARD = 256 << 20, 96 << 20
+# Bytes of disk that a byte of sources needs at the most, at one time, until the version stands.
+ROOM = 4.0
 
 
 class Holding(Protocol):
@@ -237,9 +241,23 @@ def hold(
         return
     shards = Shards(aside(data / "versions"), max(n_shards, math.ceil(size / SHARD)))
     try:
+        watch(_spilling(shards, size))
         yield OnDisk(planned, data, shards, strict=strict, limit=limit, watch=watch)
     finally:
         shards.remove()
+
+
+def _spilling(shards: Shards, size: int) -> Spilling:
+    """What the disk has to hold; `PrefdataError` where it cannot."""
+    free = shutil.disk_usage(shards.folder).free
+    needed = round(ROOM * size)
+    if needed > free:
+        raise PrefdataError(
+            f"{shards.folder.parent}: a build of sources of {size / 1e9:.1f} GB holds its tables "
+            f"there and writes its version there, about {needed / 1e9:.1f} GB in all; free are "
+            f"{free / 1e9:.1f} GB. Make room, or give a folder on another disk by --data"
+        )
+    return Spilling(shards.n, needed, free)
 
 
 def start(planned: Plan, imported: Tables, data: Path) -> Tables:

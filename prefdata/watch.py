@@ -64,6 +64,15 @@ class Made:
 
 
 @dataclass(frozen=True)
+class Spilling:
+    """A build holds its tables on disk, in so many shards: about `needed` bytes of the `free`."""
+
+    shards: int
+    needed: int
+    free: int
+
+
+@dataclass(frozen=True)
 class Advanced:
     """Of a build that is on disk by shards: how many rows are read, or shards of a stage done.
 
@@ -109,7 +118,7 @@ class Stopping:
     seconds: float
 
 
-Event = Imported | Started | Asking | Advanced | Made | Pulse | Stuck | Stopping
+Event = Imported | Started | Asking | Spilling | Advanced | Made | Pulse | Stuck | Stopping
 Watch = Callable[[Event], None]
 
 

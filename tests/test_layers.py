@@ -16,7 +16,7 @@ STAGE_MAY_IMPORT = {
     *("numpy", "scipy", "polars", "sklearn", "torch", "typing_extensions"),
     *("jsonschema", "referencing", "py3langid"),  # of annotate._checks
 }
-STAGE_MAY_IMPORT_OF_PREFDATA = {"tables", "stage", "judge", "errors", *VERBS}
+STAGE_MAY_IMPORT_OF_PREFDATA = {"tables", "tool_calls", "stage", "judge", "errors", *VERBS}
 TOUCHES_THE_WORLD = {
     "os", "io", "pathlib", "shutil", "socket", "subprocess", "urllib", "http", "requests", "time",
     "datetime", "random", "asyncio", "threading", "tempfile", "builtins", "secrets", "uuid",
@@ -69,6 +69,11 @@ def test_only_models_import_a_client_library():
             continue
         clients = {"openai", "vllm", "xllamacpp", "transformers", "aiohttp", "httpx"}
         assert not clients & {name.split(".")[0] for name in imports(file)}, file
+
+
+def test_reading_does_not_lean_on_writing():
+    for file in (PACKAGE / "sources").glob("*.py"):
+        assert not [name for name in imports(file) if name.startswith("prefdata.export")], file
 
 
 def test_nothing_evaluates_or_unpickles():

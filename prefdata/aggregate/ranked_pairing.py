@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import polars as pl
 
 from prefdata.aggregate._criteria import weigh
-from prefdata.errors import RecipeError, nearest
+from prefdata.errors import RecipeError
+from prefdata.generate._generators import refuse_unknown
 from prefdata.tables import Samples, Strengths, Votes
 
 # A baseline that some prompts lack is no mistake; one that all lack is.
@@ -50,9 +51,7 @@ def ranked_pairing(
     where = f"aggregate.{estimator}"
     if not 0 < temperature < float("inf") or not 0 < max_logit < float("inf"):
         raise RecipeError(f"{where}: temperature and max_logit are above 0")
-    there = samples["generator"].unique().to_list()
-    if there and baseline not in there:
-        raise RecipeError(f"{where}: nothing is by {baseline!r}; {nearest(baseline, there)}")
+    refuse_unknown([baseline], samples, where=where)
     base = samples.filter(pl.col("generator") == baseline)["completion_id"].unique().implode()
     p = pl.col("preference")
     logit = (p.log() - (1 - p).log()).clip(-max_logit, max_logit)

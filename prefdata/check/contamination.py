@@ -57,10 +57,10 @@ def contamination(data: Data, benchmark: pl.Series | None, embed: Embed | None =
     return Finding(
         "contamination",
         "error" if every else "ok",
-        len(every),
-        data.rows.height,
         f"rows that hold one of {len(texts):,} texts of the benchmark: {counts}{how}",
         "drop their prompts before anything is generated for them" if every else "",
+        len(every),
+        data.rows.height,
         tuple(
             {"place": place, "text": shown(text or "")}
             for place, text in rows.select("place", "prompt_text").head(EXAMPLES).iter_rows()

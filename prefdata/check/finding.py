@@ -1,38 +1,10 @@
-"""What a check found: how bad, how many, what to do, and the first examples."""
-
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+"""What checks make findings of: rows with a fault, counted, and the first of them shown."""
 
 import polars as pl
 
-Level = Literal["ok", "skipped", "warning", "error"]
-EXAMPLES = 3
+from prefdata.finding import EXAMPLES, Finding, Level
+
 SHOWN = 160  # characters of an example
-
-
-@dataclass(frozen=True)
-class Finding:
-    """`n` of `of` rows (or texts) have what `check` looks for; `says` and `advice` are sentences.
-
-    `examples` are the first, each with its `place` and `text`. `figures` are what was measured.
-    """
-
-    check: str
-    level: Level
-    n: int
-    of: int
-    says: str
-    advice: str = ""
-    examples: tuple[Mapping[str, str], ...] = ()
-    figures: Mapping[str, float] = field(default_factory=dict[str, float])
-
-    @property
-    def share(self) -> float:
-        return self.n / self.of if self.of else 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "share": self.share}
 
 
 def counted(
@@ -56,11 +28,11 @@ def counted(
         {"place": str(place), "text": shown(str(said))}
         for place, said in rows.select("place", text).head(EXAMPLES).iter_rows()
     )
-    return Finding(check, level if bad else "ok", n, of, says, advice if n else "", examples)
+    return Finding(check, level if bad else "ok", says, advice if n else "", n, of, examples)
 
 
 def skipped(check: str, why: str) -> Finding:
-    return Finding(check, "skipped", 0, 0, why)
+    return Finding(check, "skipped", why)
 
 
 def shown(text: str) -> str:

@@ -42,11 +42,11 @@ def leakage(data: Data) -> Finding:
     return Finding(
         "leakage",
         "error" if same else "warning" if alike else "ok",
-        len(both),
-        of,
         f"rows of {', '.join(splits[1:])} whose prompt is in an earlier split: {len(same):,} the "
         f"same or of a parted group, {len(alike):,} at least {LEAST:.0%} the same",
         "split by prompt group (splits.test = 0.1 does), near prompts in one group" if both else "",
+        len(both),
+        of,
         tuple({"place": p, "text": shown(t or "")} for p, t in list(both.items())[:EXAMPLES]),
         {"same": len(same), "near": len(alike)},
     )

@@ -33,8 +33,6 @@ def length_bias(data: Data) -> Finding:
     return Finding(
         "length_bias",
         "warning" if is_biased else "ok",
-        longer.height,
-        rows.height,
         f"pairs whose chosen side is the longer one: {share:.1%} (95 % interval {low:.1%} to "
         f"{high:.1%}), the median chosen side {abs(median):,.0f} characters "
         f"{'longer' if median >= 0 else 'shorter'}",
@@ -42,6 +40,8 @@ def length_bias(data: Data) -> Finding:
         "takes it out of the strengths; or balance the pairs by length"
         if is_biased
         else "",
+        longer.height,
+        rows.height,
         tuple(
             {"place": p, "text": shown(t)} for p, t in first.select("place", "chosen_text").rows()
         )

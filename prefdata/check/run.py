@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -26,6 +26,7 @@ from prefdata.check.template import template
 from prefdata.check.ties import ties
 from prefdata.check.truncation import truncation
 from prefdata.errors import SourceError
+from prefdata.finding import FailOn
 from prefdata.tables import text_of
 
 # Those that need nothing but the data; contamination and the template follow them.
@@ -33,7 +34,6 @@ CHECKS: tuple[Callable[[Data], Finding], ...] = (
     malformed, orientation, contradictions, identical, near_identical, ties, duplicates, leakage,
     length_bias, truncation, refusals, boilerplate, leftovers,
 )  # fmt: skip
-FailOn = Literal["error", "warning", "never"]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from prefdata.commands.common import (
     Data,
     Json,
     Limit,
-    Log,
     LogFormat,
     RecipeName,
     Strict,
@@ -45,6 +44,13 @@ def build(
     shards: Annotated[
         int, typer.Option(min=1, metavar="N", help="Split each stage's prompts into N parts.")
     ] = 1,
+    on_disk: Annotated[
+        bool | None,
+        typer.Option(
+            "--on-disk/--in-memory",
+            help="Where tables are held; by default on disk for sources of more than 256 MB.",
+        ),
+    ] = None,
     plain: Annotated[bool, flag("--plain", "Run directly, never by Prefect.")] = False,
     prefect: Annotated[
         bool, flag("--prefect", "Run as a Prefect flow, even if no API is set up.")
@@ -52,7 +58,7 @@ def build(
     dry_run: Annotated[
         bool, flag("--dry-run", "Only say what would run, as `prefdata plan` does.")
     ] = False,
-    log_format: LogFormat = Log.TEXT,
+    log_format: LogFormat = "text",
     data: Data = None,
     as_json: Json = False,
 ) -> None:
@@ -67,6 +73,7 @@ def build(
         "changes": changes or [],
         "limit": limit,
         "n_shards": shards,
+        "on_disk": on_disk,
         "fresh": fresh,
         "strict": strict,
         "budget": budget,
@@ -77,7 +84,7 @@ def build(
         from prefdata.screen import progress, write
 
         builds, how = way.choose(plain=plain, prefect=prefect)
-        records = log_format is Log.JSON
+        records = log_format == "json"
         if not records:
             write.err().print(write.text(f"building {recipe} {how}", "dim"))
         with progress.watching(write.err(), records=records) as watch:

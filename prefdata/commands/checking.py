@@ -1,17 +1,11 @@
 """`prefdata check`: quality gates for a dataset, whoever made it."""
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from prefdata.commands.common import VERSIONS, Data, Json, reported
-
-
-class FailOn(StrEnum):
-    ERROR = "error"
-    WARNING = "warning"
-    NEVER = "never"
+from prefdata.finding import FailOn
 
 
 def add_to(app: typer.Typer) -> None:
@@ -41,9 +35,7 @@ def check(
     max_length: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="The most tokens its trainer takes.")
     ] = None,
-    fail_on: Annotated[
-        FailOn, typer.Option(help="From which level on to exit with 1.")
-    ] = FailOn.ERROR,
+    fail_on: Annotated[FailOn, typer.Option(help="From which level on to exit with 1.")] = "error",
     data: Data = None,
     as_json: Json = False,
 ) -> None:
@@ -58,7 +50,7 @@ def check(
 
         options = Options(against or (), embedder, tokenizer, max_length)
         found = run(target, options, data)
-        passes = found.passes(fail_on.value)
+        passes = found.passes(fail_on)
         if as_json:
             write.print_json({**found.to_json(), "passes": passes})
         else:

@@ -7,20 +7,15 @@ import shlex
 import sys
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from prefdata.errors import PrefdataError
 
 BUILD, THERE, VERSIONS = "Build", "What there is to build with", "Versions"
-
-
-class Log(StrEnum):
-    TEXT = "text"
-    JSON = "json"
+Log = Literal["text", "json"]
 
 
 def pairs_of_key_and_value(changes: list[str] | None) -> list[str]:
@@ -101,7 +96,7 @@ def reported(
     *,
     building: bool = False,
     stopped: str = "nothing was changed",
-    log: Log = Log.TEXT,
+    log: Log = "text",
 ) -> Generator[None]:
     """End a command that fails or is stopped with a message and its exit code."""
     complain = functools.partial(_complained, as_json, log)
@@ -145,7 +140,7 @@ def _complained(
 ) -> None:
     from prefdata.screen import write
 
-    if log is Log.JSON:
+    if log == "json":
         from prefdata.screen.records import record
 
         print(record(label, "error", message=message, kind=kind), file=sys.stderr, flush=True)

@@ -1,19 +1,13 @@
 """`prefdata push`: a version on the Hugging Face Hub."""
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from prefdata.commands.common import VERSIONS, Data, Json, VersionName, flag, reported
+from prefdata.finding import Concern
 
 STOPPED = "what was sent stays there, and no commit has half of it; the same push goes on from it"
-
-
-class Allow(StrEnum):
-    SECRETS = "secrets"
-    PERSONAL = "personal"
-    LICENCE = "licence"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,7 +19,7 @@ def push(
     repo: Annotated[str, typer.Argument(metavar="ORG/REPO", help="A dataset of the Hub.")],
     public: Annotated[bool, flag("--public", "For all to see; by default it is private.")] = False,
     allow: Annotated[
-        list[Allow] | None,
+        list[Concern] | None,
         typer.Option(help="Let it leave in spite of what was found; may be repeated."),
     ] = None,
     personal_level: Annotated[
@@ -71,7 +65,7 @@ def push(
                 repo,
                 tag=named if is_tag(named) else None,
                 private=not public,
-                allow=[each.value for each in allow or ()],
+                allow=allow or (),
                 personal_level=personal_level,
                 region=region,
             )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from prefdata.doctor import installation, models, place, services
-from prefdata.doctor.finding import Finding
+from prefdata.finding import Finding
 from prefdata.version import data_folder
 
 
@@ -17,10 +17,16 @@ class Examination:
     @property
     def is_fit(self) -> bool:
         """Whether nothing is in the way of a build."""
-        return all(each.state != "error" for each in self.findings)
+        return all(each.level != "error" for each in self.findings)
 
     def to_json(self) -> dict[str, Any]:
-        return {"fit": self.is_fit, "findings": [each.to_json() for each in self.findings]}
+        return {"fit": self.is_fit, "findings": [_told(each) for each in self.findings]}
+
+
+def _told(finding: Finding) -> dict[str, Any]:
+    """Nothing was counted."""
+    whole = finding.to_json()
+    return {name: whole[name] for name in ("part", "check", "level", "says", "advice")}
 
 
 def examine(

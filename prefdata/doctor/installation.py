@@ -5,12 +5,13 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 
 from packaging.requirements import Requirement
 
-from prefdata.doctor.finding import Finding
+from prefdata.finding import Finding
 
-PART = "installation"
+_found = partial(Finding, part="installation")
 # What an extra is for, in the words of someone who does not know it. Of `dev` and `all` nothing.
 EXTRAS = {
     "annotate": "a Label Studio server",
@@ -29,8 +30,7 @@ EXTRAS = {
 
 
 def findings() -> Iterator[Finding]:
-    yield Finding(
-        PART,
+    yield _found(
         "prefdata",
         "ok",
         f"{importlib.metadata.version('prefdata')}, Python {platform.python_version()}, "
@@ -40,9 +40,9 @@ def findings() -> Iterator[Finding]:
     lacking = _lacking([each for each in needed if _of(each, "")])
     if lacking:
         said = "; ".join(lacking)
-        yield Finding(PART, "packages", "error", said, "pip install --upgrade prefdata")
+        yield _found("packages", "error", said, "pip install --upgrade prefdata")
     else:
-        yield Finding(PART, "packages", "ok", "all that every build needs")
+        yield _found("packages", "ok", "all that every build needs")
     for extra, use in EXTRAS.items():
         own = [each for each in needed if _of(each, extra) and not _of(each, "")]
         if own:
@@ -72,33 +72,33 @@ def _lacking(needed: list[Requirement]) -> list[str]:
 def _extra(extra: str, use: str, lacking: list[str], n: int) -> Finding:
     about, how = f"extra {extra}", f"pip install 'prefdata[{extra}]'"
     if not lacking:
-        return Finding(PART, about, "ok", f"for {use}")
+        return _found(about, "ok", f"for {use}")
     if len(lacking) == n and all(each.endswith("is not installed") for each in lacking):
-        return Finding(PART, about, "absent", f"not installed; it is for {use}", how)
-    return Finding(PART, about, "warning", f"{'; '.join(lacking)}; it is for {use}", how)
+        return _found(about, "absent", f"not installed; it is for {use}", how)
+    return _found(about, "warning", f"{'; '.join(lacking)}; it is for {use}", how)
 
 
 def _gpu() -> Finding:
     """What the driver says, so that torch, which takes seconds, is not loaded."""
     if not (program := shutil.which("nvidia-smi")):
-        return Finding(PART, "GPU", "absent", "no NVIDIA driver; models run on the CPU")
+        return _found("GPU", "absent", "no NVIDIA driver; models run on the CPU")
     query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
     try:
         ran = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Finding(PART, "GPU", "warning", f"nvidia-smi does not answer: {error}")
+        return _found("GPU", "warning", f"nvidia-smi does not answer: {error}")
     if ran.returncode or not ran.stdout.strip():
         said = (ran.stderr or ran.stdout).strip().splitlines()
-        return Finding(PART, "GPU", "warning", f"nvidia-smi: {said[0] if said else 'no GPU'}")
+        return _found("GPU", "warning", f"nvidia-smi: {said[0] if said else 'no GPU'}")
     gpus = "; ".join(ran.stdout.strip().splitlines())
     try:
         torch = importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
-        return Finding(PART, "GPU", "ok", gpus)
+        return _found("GPU", "ok", gpus)
     if torch.endswith("+cpu"):
         do = "install the torch for your driver, as pytorch.org has it"
-        return Finding(PART, "GPU", "warning", f"{gpus}; torch {torch} cannot use it", do)
-    return Finding(PART, "GPU", "ok", gpus)
+        return _found("GPU", "warning", f"{gpus}; torch {torch} cannot use it", do)
+    return _found("GPU", "ok", gpus)
 
 
 def _sandbox() -> Finding:
@@ -106,5 +106,5 @@ def _sandbox() -> Finding:
 
     why = sandbox.available()
     if why is None:
-        return Finding(PART, "sandbox", "ok", "programs of models can be run in isolation")
-    return Finding(PART, "sandbox", "absent", "judges cannot run programs of models here", why)
+        return _found("sandbox", "ok", "programs of models can be run in isolation")
+    return _found("sandbox", "absent", "judges cannot run programs of models here", why)

@@ -4,12 +4,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import polars as pl
 
 from prefdata import tables
-from prefdata.doctor.finding import Finding
 from prefdata.errors import PrefdataError
+from prefdata.finding import Finding
 from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
 from prefdata.models.spec import ModelSpec
@@ -17,7 +18,7 @@ from prefdata.plan import plan
 from prefdata.recipe import Recipe
 from prefdata.stage import Model, requests
 
-PART = "models"
+_found = partial(Finding, part="models")
 QUESTION = [{"role": "user", "content": "Say yes."}]
 PATIENCE = 30.0  # seconds for one token
 
@@ -27,15 +28,15 @@ def findings(recipe: str, changes: tuple[str, ...], *, ask: bool) -> Iterator[Fi
     try:
         planned = plan(Recipe.load(recipe, changes=changes))
     except PrefdataError as error:
-        yield Finding("recipe", recipe, "error", str(error), "mend it; nothing was asked")
+        yield Finding(recipe, "error", str(error), "mend it; nothing was asked", part="recipe")
         return
-    yield Finding("recipe", planned.recipe.name, "ok", f"{len(planned.stages)} stages")
+    yield Finding(planned.recipe.name, "ok", f"{len(planned.stages)} stages", part="recipe")
     specs = planned.recipe.specs
     asked = {model.role: model for stage in planned.stages for model in stage.models}
     for role, model in sorted(asked.items()):
         if specs[role].client != "openai":
             said = f"{specs[role].model or 'planted'} by the client {specs[role].client}"
-            yield Finding(PART, role, "ok", f"{said}; its weights are there")
+            yield _found(role, "ok", f"{said}; its weights are there")
             continue
         for url, key in specs[role].endpoints():
             one = specs[role].model_copy(update={"base_url": url, "api_key_env": key})
@@ -60,11 +61,11 @@ def _endpoint(role: str, model: Model, spec: ModelSpec, *, ask: bool) -> Finding
         ):
             if not ask:
                 edge.clients.of(role)
-                return Finding(PART, role, "ok", f"{where}; its key is set; it was not asked")
+                return _found(role, "ok", f"{where}; its key is set; it was not asked")
             began = time.monotonic()
             why = edge(wanted)["error"][0]
     except PrefdataError as error:
-        return Finding(PART, role, "error", str(error), do)
+        return _found(role, "error", str(error), do)
     if why:
-        return Finding(PART, role, "error", f"{where}: {why}", do)
-    return Finding(PART, role, "ok", f"{where} answers, in {time.monotonic() - began:.1f} s")
+        return _found(role, "error", f"{where}: {why}", do)
+    return _found(role, "ok", f"{where} answers, in {time.monotonic() - began:.1f} s")

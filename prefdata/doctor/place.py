@@ -4,16 +4,17 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from prefdata.doctor.finding import Finding
 from prefdata.errors import PrefdataError, VersionError
+from prefdata.finding import Finding
 from prefdata.models import upkeep
 from prefdata.version.garbage import garbage
 from prefdata.version.stored import MANIFEST, set_aside, verify
 from prefdata.version.tags import FOLDER
 
-PART = "data folder"
+_found = partial(Finding, part="data folder")
 LITTLE, SCARCE = 10 * 2**30, 2**30  # bytes free, below which to warn and to stop
 
 
@@ -27,7 +28,7 @@ def findings(folder: Path, *, repair: bool) -> Iterator[Finding]:
         left = garbage(folder).left_over
         if left:
             said = f"{len(left)} folders that killed or repaired builds left"
-            yield Finding(PART, "left over", "warning", said, "prefdata gc")
+            yield _found("left over", "warning", said, "prefdata gc")
 
 
 def _there(folder: Path) -> Path:
@@ -44,18 +45,18 @@ def _writable(folder: Path) -> Finding:
             os.fsync(probe.fileno())
     except OSError as error:
         do = "give a folder of your own with --data or PREFDATA_DATA"
-        return Finding(PART, "write access", "error", f"{there}: {error.strerror}", do)
+        return _found("write access", "error", f"{there}: {error.strerror}", do)
     made = "" if folder.exists() else ", to be made by the first build"
-    return Finding(PART, "write access", "ok", f"{folder}{made}")
+    return _found("write access", "ok", f"{folder}{made}")
 
 
 def _room(folder: Path) -> Finding:
     free = shutil.disk_usage(_there(folder)).free
     said = f"{free / 2**30:,.1f} GiB free"
     if free >= LITTLE:
-        return Finding(PART, "room", "ok", said)
+        return _found("room", "ok", said)
     do = "make room, or give a folder on another disk with --data; `prefdata gc` lists what can go"
-    return Finding(PART, "room", "error" if free < SCARCE else "warning", said, do)
+    return _found("room", "error" if free < SCARCE else "warning", said, do)
 
 
 def _ledger(folder: Path, *, repair: bool) -> Finding:
@@ -63,19 +64,19 @@ def _ledger(folder: Path, *, repair: bool) -> Finding:
     try:
         found = upkeep.verify(folder, repair=repair)
     except (PrefdataError, OSError) as error:
-        return Finding(PART, about, "error", str(error), "see that the folder can be read")
+        return _found(about, "error", str(error), "see that the folder can be read")
     said = f"{found.responses:,} answers in {found.segments:,} segments"
     if not found.n_faults:
-        return Finding(PART, about, "ok", said)
+        return _found(about, "ok", said)
     first = found.faults[0]
     said = (
         f"{said}, {found.n_faults:,} lines are not sound; the first: {first.segment}, line "
         f"{first.line}: {first.found}"
     )
     if found.is_sound:
-        return Finding(PART, about, "ok", f"{said}; moved to {', '.join(found.moved_to)}")
+        return _found(about, "ok", f"{said}; moved to {', '.join(found.moved_to)}")
     do = "they are asked again where they are needed; `prefdata doctor --repair` moves them aside"
-    return Finding(PART, about, "warning", said, do)
+    return _found(about, "warning", said, do)
 
 
 def _versions(home: Path, *, repair: bool) -> Iterator[Finding]:
@@ -87,15 +88,15 @@ def _versions(home: Path, *, repair: bool) -> Iterator[Finding]:
             n_whole += 1
         except (VersionError, OSError) as error:
             yield _damaged(path, error, repair=repair)
-    yield Finding(PART, "versions", "ok", f"{n_whole:,} of {len(there):,} are as they were written")
+    yield _found("versions", "ok", f"{n_whole:,} of {len(there):,} are as they were written")
 
 
 def _damaged(path: Path, error: Exception, *, repair: bool) -> Finding:
     about = f"{path.parent.name}@{path.name}"
     if not repair:
         do = "build its recipe again, or move it aside with `prefdata doctor --repair`"
-        return Finding(PART, about, "warning", str(error), do)
+        return _found(about, "warning", str(error), do)
     aside = set_aside(path)
     again = "build its recipe again: answered requests are in the ledger"
     lost = "" if (aside / MANIFEST).exists() else "; it has no manifest"
-    return Finding(PART, about, "ok", f"moved to {aside}{lost}", again)
+    return _found(about, "ok", f"moved to {aside}{lost}", again)

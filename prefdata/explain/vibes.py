@@ -25,13 +25,14 @@ import polars as pl
 
 from prefdata import tables
 from prefdata.annotate._by_principle import ask_by_principle, check, with_lists
-from prefdata.errors import RecipeError, nearest
+from prefdata.errors import RecipeError
 from prefdata.explain import _cluster
 from prefdata.explain._axes import consistency, held_out_measures, judged
 from prefdata.explain._axes_proposed import proposed_axes
 from prefdata.explain._labelled import labelled, with_held_out
 from prefdata.explain._predict import check_folds
 from prefdata.explain._standing import as_principles
+from prefdata.generate._generators import refuse_unknown
 from prefdata.judge import Judge
 from prefdata.stage import Asks, Model
 from prefdata.tables import (
@@ -167,10 +168,7 @@ def _compared(
     other: str,
 ) -> pl.DataFrame:
     """Labelled comparisons of the two, with `a_is_one`."""
-    there = sorted(samples["generator"].unique())
-    for name in (one, other):
-        if there and name not in there:
-            raise RecipeError(f"explain.vibes: {name!r} drew nothing; {nearest(name, there)}")
+    refuse_unknown((one, other), samples, where="explain.vibes")
     of = samples.group_by("completion_id").agg(
         generator=pl.when(pl.col("generator").n_unique() == 1).then(pl.col("generator").first())
     )

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from prefdata.errors import TableError, nearest
+from prefdata.errors import TableError
+from prefdata.generate._generators import refuse_unknown
 from prefdata.tables import Samples
 
 
@@ -18,15 +19,12 @@ def by_generator(
 ) -> pl.DataFrame:
     """`completion_id` and, in the column `said`, what is said of who drew it; a row a sample.
 
-    Completions of other generators have no row. `TableError` without samples, and for a generator
-    that drew none of them.
+    Completions of other generators have no row. `TableError` without samples, and
+    `RecipeError` for a generator that drew none of them.
     """
     if samples is None:
         raise TableError(f"{where}: {option} are of generators, and no samples say who wrote what")
-    there = samples["generator"].unique().to_list()
-    for name in said:
-        if there and name not in there:
-            raise TableError(f"{where}: nothing is by {name!r}; {nearest(name, there)}")
+    refuse_unknown(said, samples, where=where)
     known = pl.col("generator").replace_strict(
         list(said), list(said.values()), default=None, return_dtype=dtype
     )

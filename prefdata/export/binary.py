@@ -11,7 +11,6 @@ import polars as pl
 from prefdata.errors import RecipeError, TableError, nearest
 from prefdata.estimate._named import of_completions
 from prefdata.export._policy import Policy, Ties, kept
-from prefdata.export._tool_calls import NO_FIELDS, ToolCalls, as_fields
 from prefdata.tables import (
     Completions,
     Format,
@@ -25,6 +24,7 @@ from prefdata.tables import (
     one_estimator,
     plain,
 )
+from prefdata.tool_calls import NO_FIELDS, ToolCalls, as_fields
 
 SCOPE = "all"  # a quantile is one of all completions
 

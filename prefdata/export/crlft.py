@@ -38,7 +38,7 @@ def crlft(
     the class of their generator, and those of other generators have no row. `weights` are {class =
     weight}, at least 0; by default 1 for "good" and 0.1 for others.
 
-    Raises `RecipeError` for a weight below 0 and `TableError` for a generator that is not there.
+    Raises `RecipeError` for a weight below 0 and for a generator without a sample.
     """
     where = "export.crlft"
     for name, weight in (weights or {}).items():

@@ -39,8 +39,8 @@ def packed(
     tokens, so that each completion weighs the same. `model` names whose tokens are taken and is
     required when there are several. What is longer than `max_tokens` is cut.
 
-    Raises `RecipeError` for several models without a choice, one that is not there and options out
-    of range, and `TableError` for a generator that is not there.
+    Raises `RecipeError` for several models without a choice, one that is not there, options out of
+    range and a generator without a sample.
     """
     where = "export.packed"
     own = by_one_model(likelihoods, model, where=where)

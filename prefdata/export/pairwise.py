@@ -13,8 +13,8 @@ from prefdata.errors import RecipeError
 from prefdata.estimate._named import with_score
 from prefdata.export._policy import Policy, Ties, kept
 from prefdata.export._texts import refuse_joint
-from prefdata.export._tool_calls import NO_FIELDS, ToolCalls, as_fields
 from prefdata.tables import Completions, Format, Pairs, Prompts, Rows, Scores, check, plain
+from prefdata.tool_calls import NO_FIELDS, ToolCalls, as_fields
 
 # What trainers call a score that they read, whichever model gave it.
 TRL = {"ref_logp_chosen": "ref_chosen_logps", "ref_logp_rejected": "ref_rejected_logps"}

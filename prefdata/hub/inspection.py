@@ -1,19 +1,18 @@
 """Whether a version may leave: what its texts hold that should not, and what its licences say."""
 
 from collections.abc import Collection
-from typing import get_args
 
 import polars as pl
 
 from prefdata.errors import PushError, counted, nearest
+from prefdata.finding import Concern, Finding
 from prefdata.hub.credentials import credentials
-from prefdata.hub.finding import Concern, Example, Finding, findings
+from prefdata.hub.finding import findings
 from prefdata.hub.personal import REGION, personal
 from prefdata.hub.texts import texts
 from prefdata.version import Version
 from prefdata.version.licences import conflicts, unstated
 
-CONCERNS: tuple[Concern, ...] = get_args(Concern)
 CORE = ("pairwise", "listwise", "binary")
 
 
@@ -28,34 +27,41 @@ def inspected(
     Personal data is refused where more than the share `personal_level` of the texts hold some.
     """
     for each in allow:
-        if each not in CONCERNS:
-            raise PushError(f"{each!r} is nothing to allow; {nearest(each, CONCERNS)}")
+        if each not in tuple(Concern):
+            raise PushError(f"{each!r} is nothing to allow; {nearest(each, tuple(Concern))}")
     if not 0 <= personal_level <= 1:
         raise PushError(f"the level of personal data is a share in [0, 1], found {personal_level}")
     held = texts(version)
     keys, data = credentials(held), personal(held, region)
     clashes = conflicts(version.manifest)
-    licences = [Finding("licence", "conflict", 1, (Example(each, ""),)) for each in clashes]
+    licences = [
+        Finding(Concern.LICENCE, "error", "conflict", n=1, examples=({"place": each, "text": ""},))
+        for each in clashes
+    ]
     refusals: list[str] = []
-    if keys.height and "secrets" not in allow:
+    if keys.height and Concern.SECRETS not in allow:
         refusals.append(
             f"there are keys or passwords in {_texts(keys)}; take them out, or push with "
             "--allow secrets"
         )
     places = held["place"].n_unique()
     share = data["place"].n_unique() / max(places, 1)
-    if share > personal_level and "personal" not in allow:
+    if share > personal_level and Concern.PERSONAL not in allow:
         refusals.append(
             f"there is personal data in {_texts(data)} of {places:,}, {share:.2%}, and the level "
             f"is {personal_level:.2%}; take it out, raise --personal-level, or push with "
             "--allow personal"
         )
-    if clashes and "licence" not in allow:
+    if clashes and Concern.LICENCE not in allow:
         refusals.append(
             f"the licences of its sources conflict ({len(clashes)}); leave a source out, or push "
             "with --allow licence"
         )
-    return [*findings("secrets", keys), *findings("personal", data), *licences], refusals
+    return [
+        *findings(Concern.SECRETS, keys),
+        *findings(Concern.PERSONAL, data),
+        *licences,
+    ], refusals
 
 
 def notes(version: Version) -> list[str]:

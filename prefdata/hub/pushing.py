@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefdata.errors import PushError
+from prefdata.finding import Finding
 from prefdata.hub.difference import Difference, difference
-from prefdata.hub.finding import Concern, Finding
 from prefdata.hub.inspection import filled, inspected, notes
 from prefdata.hub.personal import REGION
 from prefdata.hub.repository import Passing, Repository
@@ -84,7 +84,7 @@ def plan(
     *,
     tag: str | None = None,
     private: bool = True,
-    allow: Collection[Concern] = (),
+    allow: Collection[str] = (),
     personal_level: float = 0.0,
     region: str = REGION,
 ) -> Plan:

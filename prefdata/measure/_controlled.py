@@ -19,8 +19,9 @@ import numpy as np
 import polars as pl
 from scipy.special import expit  # pyright: ignore[reportUnknownVariableType]
 
-from prefdata.errors import RecipeError, nearest
+from prefdata.generate._generators import refuse_unknown
 from prefdata.measure._effects import effects_of, with_others
+from prefdata.measure._means import unconnected
 from prefdata.tables import Samples
 
 
@@ -38,18 +39,18 @@ def controlled_win_rates(
     """Rows of `measures`, subject the generator, from votes with `group` and the traits.
 
     Only votes of `judges` count (default: of all but gold), and with `baseline` comparisons with
-    it. Raises `RecipeError`, naming the stage `where`, for a baseline without comparison.
+    it; all are null where the baseline is in none. Raises `RecipeError`, naming the stage `where`,
+    for a baseline without samples.
     """
     rows = with_others(votes, None).filter(pl.col("annotator") != (gold or ""))
     if judges is not None:
         rows = rows.filter(pl.col("annotator").is_in(list(judges)))
     both = _played(rows, samples, traits)
-    known = both["other"].unique().sort().to_list()
-    if baseline is not None and known and baseline not in known:
-        raise RecipeError(
-            f"{where}: baseline {baseline!r} has no comparison; {nearest(baseline, known)}"
-        )
     if baseline is not None:
+        refuse_unknown([baseline], samples, where=where)
+        generators = both["one"].unique().sort()
+        if baseline not in generators:
+            return unconnected(measure, generators, baseline)
         both = both.filter(pl.col("other") == baseline)
     both = both.with_columns(subject="one", itself=1.0, k=0.0, n=0.0).sort(
         "subject",

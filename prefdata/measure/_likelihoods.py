@@ -2,8 +2,8 @@
 
 import polars as pl
 
-from prefdata.errors import RecipeError, nearest
 from prefdata.estimate._named import of_completions
+from prefdata.generate._generators import refuse_unknown
 from prefdata.measure._means import COLUMNS, ONE_GROUP, student, with_groups
 from prefdata.tables import Prompts, Samples, Scores
 
@@ -16,11 +16,7 @@ def by_model(scores: Scores, score: str, model: str, *, where: str) -> pl.DataFr
 
 def draws(samples: Samples, prompts: Prompts | None, generator: str, *, where: str) -> pl.DataFrame:
     """`completion_id, prompt_id, group, subject`: a row for each draw of a generator."""
-    known = samples["generator"].unique().sort().to_list()
-    if known and generator not in known:
-        raise RecipeError(
-            f"{where}: no sample is by the generator {generator!r}; {nearest(generator, known)}"
-        )
+    refuse_unknown([generator], samples, where=where)
     own = samples.filter(pl.col("generator") == generator).sort("completion_id", "draw")
     drawn = own.select("completion_id", "prompt_id", subject="generator")
     return with_groups(drawn, prompts)

@@ -13,7 +13,7 @@ Source: Cochran 1977, "Sampling Techniques" (a ratio of sums over clusters); Wil
 Graubard 1998 for the number of independent rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import polars as pl
@@ -36,6 +36,7 @@ COLUMNS = {
     "n": pl.Int64,
 }
 ONE_GROUP = "one prompt group: no interval"
+CONNECTED = "no votes connect it to"
 ALIKE = "prompt groups do not differ: no interval"
 # No log-odds is known as exactly as this: groups that are all alike show no error of it.
 NO_ERROR = 1e-6
@@ -115,17 +116,19 @@ def unheard(
     votes: pl.DataFrame,
     judges: Sequence[str] | None,
     *,
-    gold: str | None,
+    gold: str | None = None,
+    said: str = "votes",
 ) -> pl.DataFrame:
     """Rows without a value, with the reason, of judges who cannot be measured.
 
     Because they, or gold, are not among those who voted; `judges` null: all but gold. A vote may be
-    missing for a good reason, such as that a check dropped all, so this ends no build.
+    missing for a good reason, such as that a check dropped all, so this ends no build. `said` names
+    what `votes` are.
     """
     there = votes["annotator"].unique().sort().to_list()
     asked = [name for name in there if name != gold] if judges is None else judges
     rows = [
-        {"measure": measure, "subject": judge, "note": f"no votes of {who!r}; {near}", "n": 0}
+        {"measure": measure, "subject": judge, "note": f"no {said} of {who!r}; {near}", "n": 0}
         for judge in asked
         for who in [judge if gold is None or gold in there else gold]
         if who not in there
@@ -133,6 +136,12 @@ def unheard(
         for measure in measures
     ]
     return pl.DataFrame(rows, COLUMNS)
+
+
+def unconnected(measure: str, subjects: Iterable[str], baseline: str) -> pl.DataFrame:
+    """Rows without a value, with the reason, of what nothing compares with the baseline."""
+    row = {"measure": measure, "note": f"{CONNECTED} {baseline}", "n": 0}
+    return pl.DataFrame([{**row, "subject": subject} for subject in subjects], COLUMNS)
 
 
 def two_names(one: str, other: str) -> pl.Expr:

@@ -89,12 +89,3 @@ def _agreement(toward: Floats, turn: Floats, asked: NDArray[Any], least: float, 
     best = passed[np.argsort(-ahead[passed], kind="stable")[:most]]
     said = np.sign(toward[:, best].sum(1)) * turn
     return float((said + 1).mean() / 2)
-
-
-def benjamini_hochberg(p: Floats) -> Floats:
-    """The least rate of false discoveries at which each is one."""
-    order = np.argsort(p)[::-1]
-    scaled = p[order] * len(p) / np.arange(len(p), 0, -1)
-    q = np.empty(len(p))
-    q[order] = np.minimum(np.minimum.accumulate(scaled), 1.0) if len(p) else scaled
-    return q

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import polars as pl
 
-from prefdata.errors import RecipeError, nearest
+from prefdata.aggregate._criteria import on_criteria
+from prefdata.errors import RecipeError
 from prefdata.measure._bootstrap import Statistic, intervals, stated
 from prefdata.measure._coefficients import (
     OF_UNITS,
@@ -138,13 +139,7 @@ def _scored(
     frame: pl.DataFrame, column: str, criteria: Sequence[str] | None, prompts: Prompts | None
 ) -> pl.DataFrame:
     """The scored rows on the wanted criteria, with the number of their `group`."""
-    known = frame["criterion"].unique().to_list()
-    for name in criteria or ():
-        if known and name not in known:
-            raise RecipeError(f"criterion {name!r} is on no row; {nearest(name, known)}")
-    if criteria is not None:
-        frame = frame.filter(pl.col("criterion").is_in(list(criteria)))
-    grouped = with_groups(frame.drop_nulls(column), prompts)
+    grouped = with_groups(on_criteria(frame, criteria).drop_nulls(column), prompts)
     return grouped.with_columns(group=pl.col("group").rank("dense"))
 
 

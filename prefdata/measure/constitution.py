@@ -26,19 +26,20 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy import special
+from scipy import special, stats
 
 from prefdata import tables
 from prefdata.errors import RecipeError, nearest
 from prefdata.explain._labelled import Apart, labels
 from prefdata.explain._tally import Combine
 from prefdata.measure._means import means
-from prefdata.measure._principles import against_null, benjamini_hochberg, principle_cells
+from prefdata.measure._principles import against_null, principle_cells
 from prefdata.tables import Measures, Pairs, Principles, Prompts, Scores, Votes
 
 SCOPE = "all"
 
 SPECIAL: Any = special
+STATS: Any = stats
 # How the scores end that mark the pairs that a search did not see.
 HELD_OUT = "_held_out"
 
@@ -166,6 +167,7 @@ def _alone(told: pl.DataFrame, principles: Principles, combine: Combine) -> pl.D
     n, agree = counted["n"].to_numpy(), counted["agree"].to_numpy()
     # P(at least `agree` of n by chance).
     p = np.where(agree > 0, SPECIAL.bdtrc(agree - 1.0, np.maximum(n, 1), 0.5), 1.0)
+    q = STATS.false_discovery_control(p)
     tested = [
         counted.select(
             pl.lit(measure).alias("measure"),
@@ -174,6 +176,6 @@ def _alone(told: pl.DataFrame, principles: Principles, combine: Combine) -> pl.D
             note=pl.lit(f"sign test over groups, {len(names)} principles"),
             n="n",
         )
-        for measure, value in (("principle_p", p), ("principle_q", benjamini_hochberg(p)))
+        for measure, value in (("principle_p", p), ("principle_q", q))
     ]
     return pl.concat([accuracy, *tested], how="diagonal")

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from prefdata import tables
 from prefdata.aggregate._annotators import is_by
 from prefdata.aggregate._criteria import weigh
-from prefdata.errors import RecipeError, nearest
+from prefdata.errors import RecipeError
+from prefdata.measure._means import unheard
 from prefdata.tables import SIDES, Measures, Pairs, Ratings, Scores, Votes, with_sides
 
 SCOPE = "all"
@@ -59,7 +60,8 @@ def group_welfare(
     Everybody counts once, whether it judged one pair or thousands. People in no group count in
     "utilitarian" alone. With no groups known all people are one, "everyone", and the three are
     equal. `low` and `high` are 95 % intervals by the bootstrap over people within groups; that of
-    the minimum leans low where groups are about equal.
+    the minimum leans low where groups are about equal. Of someone in a group who said nothing there
+    is a row without a value, whose note says so.
 
     If the labels were made of the same votes, each person's own vote is among what is compared;
     with few people to a pair that serves everyone a little, whatever the rule.
@@ -75,8 +77,8 @@ def group_welfare(
     - `tie_band`: ratings that are this close are a tie; in [0, 1).
     - `seed`: of the bootstrap.
 
-    Raises `RecipeError` for a table or criterion that is not there, an annotator in two groups or
-    in none of the tables, and a `tie_band` outside [0, 1).
+    Raises `RecipeError` for a table or criterion that is not there, an annotator in two groups, and
+    a `tie_band` outside [0, 1).
 
     Source: Kirk et al. (2024), The PRISM Alignment Dataset, for welfare of subpopulations;
     Chakraborty et al. (2024), MaxMin-RLHF, for the least group; Moulin (2003), Fair Division and
@@ -95,13 +97,10 @@ def group_welfare(
     preferred = preferred.filter(is_by(annotators))
     people = _served(pairs, preferred)
     home = _home(people["annotator"], groups, scores, score)
-    if groups is not None:
-        known = preferred["annotator"].unique().to_list()
-        for one in home["annotator"]:
-            if known and one not in known:
-                raise RecipeError(f"{WHERE}: {one!r} said nothing; {nearest(one, known)}")
     people = people.join(home, on="annotator", how="left", maintain_order="left")
-    return _measures(people, np.random.default_rng(seed))
+    made = _measures(people, np.random.default_rng(seed))
+    asked = home["annotator"].to_list() if groups else ()
+    return Measures(pl.concat([made, unheard(["group_welfare"], preferred, asked, said=of)]))
 
 
 def _voted(votes: Votes, criteria: Sequence[str] | None) -> pl.DataFrame:

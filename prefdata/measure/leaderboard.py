@@ -23,10 +23,22 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
+from prefdata.aggregate._criteria import on_criteria
 from prefdata.aggregate._graph import apart_by_items
 from prefdata.aggregate.bradley_terry import fit_bradley_terry
-from prefdata.errors import RecipeError, nearest
-from prefdata.measure._means import ALIKE, COLUMNS, NO_ERROR, ONE_GROUP, means, student, with_groups
+from prefdata.errors import RecipeError
+from prefdata.generate._generators import refuse_unknown
+from prefdata.measure._means import (
+    ALIKE,
+    CONNECTED,
+    NO_ERROR,
+    ONE_GROUP,
+    means,
+    student,
+    unconnected,
+    unheard,
+    with_groups,
+)
 from prefdata.tables import Measures, Prompts, Samples, Votes
 
 SCOPE = "all"
@@ -69,27 +81,24 @@ def leaderboard(
     - `criteria`: the criteria that count; default all.
     - `prior`: wins, and as many losses, of each generator against an opponent of strength 0.
 
-    Raises `RecipeError` for a baseline, annotator or criterion that no vote is of, and a `prior`
-    below 0.
+    Of an annotator without votes there is a win rate of null, whose note says so. All is null where
+    the baseline is in no comparison. Raises `RecipeError` for a criterion without votes, a baseline
+    without samples, and a `prior` below 0.
     """
     if not 0 <= prior < float("inf"):
         raise RecipeError(f"measure.leaderboard: prior is {prior}; give 0 or a number above")
-    said = {"annotator": annotators, "criterion": criteria}
-    for column, names in said.items():
-        known = votes[column].unique().sort().to_list()
-        for name in names or ():
-            if known and name not in known:
-                raise RecipeError(
-                    f"measure.leaderboard: {column} {name!r} is of no vote; {nearest(name, known)}"
-                )
-        if names is not None:
-            votes = Votes(votes.filter(pl.col(column).is_in(list(names))))
-    played = _games(with_groups(votes, prompts), samples)
+    if baseline is not None:
+        refuse_unknown([baseline], samples, where="measure.leaderboard")
+    missing = unheard(["win_rate"], votes, annotators or ())
+    counted = on_criteria(votes, criteria)
+    if annotators is not None:
+        counted = counted.filter(pl.col("annotator").is_in(list(annotators)))
+    played = _games(with_groups(counted, prompts), samples)
     generators = pl.concat([played["one"], played["other"]]).unique().sort()
-    if baseline is not None and len(generators) and baseline not in generators:
-        known = generators.to_list()
-        raise RecipeError(
-            f"measure.leaderboard: baseline {baseline!r} has no vote; {nearest(baseline, known)}"
+    if baseline is not None and baseline not in generators:
+        names = ("generator_strength", "win_rate")
+        return Measures(
+            pl.concat([*(unconnected(name, generators, baseline) for name in names), missing])
         )
     turned = played.rename({"one": "other", "other": "one"}).with_columns(won=1 - pl.col("won"))
     both = pl.concat([played, turned.select(played.columns)]).rename({"one": "subject"})
@@ -102,7 +111,7 @@ def leaderboard(
     elif ties == "left_out":
         rated = rated.with_columns(won=pl.when(~tied).then("won"))
     made = [
-        pl.DataFrame(schema=COLUMNS),
+        missing,
         means(rated, "won", "win_rate", note=None if ties == "half" else f"ties {ties}"),
         means(rated, "tied", "tie_rate"),
     ]
@@ -164,7 +173,7 @@ def _strengths(
         stderr=error,
         low=pl.col("value") - t * error,
         high=pl.col("value") + t * error,
-        note=pl.when("own").then(said).otherwise(pl.lit(f"no votes connect it to {baseline}")),
+        note=pl.when("own").then(said).otherwise(pl.lit(f"{CONNECTED} {baseline}")),
         n=pl.col("n").cast(pl.Int64),
     )
 

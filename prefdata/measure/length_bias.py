@@ -53,7 +53,8 @@ def length_bias(
     - `baseline`: the generator to compare the others with; default: all with all.
 
     A judge who did not vote, and everybody where gold did not, has nulls, and the note says whose
-    votes are missing. Raises `RecipeError` for a baseline that has no comparison.
+    votes are missing. So are win rates where the
+    baseline has no comparison. Raises `RecipeError` for one without samples.
     """
     return trait_bias(
         votes,

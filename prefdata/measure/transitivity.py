@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from prefdata.errors import RecipeError, nearest
+from prefdata.aggregate._criteria import on_criteria
 from prefdata.measure._means import means, side, with_groups
 from prefdata.tables import Measures, Prompts, Votes
 
@@ -38,15 +38,8 @@ def transitivity(
     Source: Kendall and Babington Smith (1940), On the method of paired comparisons, for circular
     triads and their share among coins.
     """
-    known = votes["criterion"].unique().to_list()
-    for name in criteria or ():
-        if known and name not in known:
-            raise RecipeError(
-                f"measure.transitivity: criterion {name!r} is on no vote; {nearest(name, known)}"
-            )
-    rows = votes if criteria is None else votes.filter(pl.col("criterion").is_in(list(criteria)))
     decided = (
-        with_groups(rows, prompts)
+        with_groups(on_criteria(votes, criteria), prompts)
         .drop_nulls("preference")
         .sort("annotator", "criterion", "completion_a", "completion_b", "preference")
         .group_by(

@@ -6,6 +6,7 @@ of the kernel reachable that programs do not need.
 
 import ctypes
 import errno
+import mmap
 import os
 from typing import Any
 
@@ -13,7 +14,8 @@ from prefdata.errors import SandboxError
 
 REFUSED = (
     # Memory that belongs to no process and to no sized folder, so that no limit counts it.
-    *("memfd_create", "memfd_secret", "shmget"),
+    *("memfd_create", "memfd_secret", "shmget", "msgget", "semget", "vmsplice"),
+    *("inotify_init", "inotify_init1", "fanotify_init"),
     # Keys stay with the user after the program.
     *("add_key", "keyctl", "request_key"),
     # Other processes' memory and descriptors.
@@ -26,9 +28,12 @@ REFUSED = (
     *("bpf", "perf_event_open", "userfaultfd", "io_uring_setup", "syslog"),
 )
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
-_GREATER = 6
-# Families of sockets beyond AF_INET6 are not needed, and some reach out of the namespace, as vsock.
-_LAST_FAMILY = 10
+_GREATER, _MASKED_EQUAL = 6, 7
+# Families of sockets beyond AF_UNIX: there is no network, some reach out of the namespace, as
+# vsock, and TCP's buffers are out of what all connections of the machine share.
+_LAST_FAMILY = 1
+# Memory that several processes share, without a file: let go of, it is there and in no account.
+_FORGOTTEN = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS
 
 
 class _Compared(ctypes.Structure):
@@ -52,12 +57,19 @@ def filtering() -> bytes:
                 refused = _ERRNO | errno.EPERM
                 _done(library.seccomp_rule_add_array(context, refused, number, 0, None), name)
         beyond = _Compared(0, _GREATER, _LAST_FAMILY, 0)
-        number = library.seccomp_syscall_resolve_name(b"socket")
-        refused = _ERRNO | errno.EAFNOSUPPORT
-        _done(
-            library.seccomp_rule_add_array(context, refused, number, 1, ctypes.byref(beyond)),
-            "socket",
-        )
+        shared = _Compared(3, _MASKED_EQUAL, _FORGOTTEN, _FORGOTTEN)
+        for name, compared, error in (
+            ("socket", beyond, errno.EAFNOSUPPORT),
+            ("socketpair", beyond, errno.EAFNOSUPPORT),
+            ("mmap", shared, errno.EPERM),
+        ):
+            number, given = library.seccomp_syscall_resolve_name(name.encode()), compared
+            _done(
+                library.seccomp_rule_add_array(
+                    context, _ERRNO | error, number, 1, ctypes.byref(given)
+                ),
+                name,
+            )
         with os.fdopen(os.memfd_create("calls"), "r+b", buffering=0) as file:
             _done(library.seccomp_export_bpf(context, file.fileno()), "the filter")
             file.seek(0)

@@ -12,7 +12,7 @@ from prefdata.sandbox.limits import Limits
 # The folder that the program may write to, and where it begins.
 SCRATCH = "/tmp"
 SHARED_MEMORY = "/dev/shm"
-OPEN_FILES = 128
+OPEN_FILES = 64
 _ALONE = (
     *("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"),
     *("--unshare-cgroup-try", "--disable-userns", "--cap-drop", "ALL"),
@@ -45,6 +45,8 @@ def jailed(
     sized = ("--size", str(limits.disk), "--tmpfs")
     return [
         *(found, *_ALONE, *_system(), "--proc", "/proc", "--dev", "/dev"),
+        # From /dev/zero one may have memory that no limit counts; /dev/full gives zeros too.
+        *("--dev-bind", "/dev/full", "/dev/zero"),
         *(*sized, SHARED_MEMORY, "--remount-ro", "/dev", *sized, SCRATCH),
         *(word for name, file in files.items() for word in ("--file", str(file), _inside(name))),
         *("--remount-ro", "/", "--chdir", SCRATCH),
@@ -91,7 +93,8 @@ def _limited(limits: Limits) -> list[str]:
         # One is bubblewrap's, which collects the dead.
         f"--nproc={limits.processes + 1}",
         f"--nofile={OPEN_FILES}",
-        "--core=0",
+        # With one byte the kernel hands no dump to a program of the machine; with none it does.
+        "--core=1",
         "--msgqueue=0",
         "--memlock=0",
     ]

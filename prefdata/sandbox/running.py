@@ -16,7 +16,7 @@ from prefdata.errors import SandboxError
 from prefdata.sandbox.calls import filtering
 from prefdata.sandbox.jail import jailed
 from prefdata.sandbox.limits import Limits, Outcome, Ran
-from prefdata.sandbox.watching import used
+from prefdata.sandbox.watching import Watching
 
 # How often it is looked what a program uses.
 EVERY = 0.02
@@ -128,7 +128,7 @@ def _watched(
     limits: Limits,
 ) -> Ran:
     heard = _Heard(process, told, limits.output)
-    said = told.readline() if select.select([told], [], [], STARTING)[0] else b""
+    said = told.readline() if _is_ready(told, STARTING) else b""
     if not said:
         process.kill()
         heard.rest()
@@ -137,16 +137,23 @@ def _watched(
     # bubblewrap waits for the filter and runs nothing without, so the program has not begun yet; it
     # never does if this process ends now.
     first: int = json.loads(said)["child-pid"]
-    with os.fdopen(os.pidfd_open(first), "rb", buffering=0) as handle:
-        began = time.monotonic()
+    with (
+        os.fdopen(os.pidfd_open(first), "rb", buffering=0) as handle,
+        Watching(first, limits) as watching,
+    ):
         try:
+            began = time.monotonic()
+            while not watching.is_ready() and not _is_ready(handle, EVERY / 10):
+                if time.monotonic() - began > STARTING:
+                    break
+            began = time.monotonic()
             with suppress(BrokenPipeError), gate:
-                gate.write(rules)
-            beyond = _beyond(heard, f"/proc/{first}/root", began, limits)
+                gate.write(rules if watching.is_ready() else b"")
+            beyond = _beyond(heard, watching, began, limits)
         finally:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(handle.fileno(), signal.SIGKILL)
-            select.select([handle], [], [])
+            _is_ready(handle)
         seconds = time.monotonic() - began
     process.wait()
     late = heard.rest()
@@ -174,7 +181,17 @@ def _no_sandbox(said: str) -> SandboxError:
     )
 
 
-def _beyond(heard: "_Heard", root: str, began: float, limits: Limits) -> Outcome | None:
+def _is_ready(file: BinaryIO, seconds: float | None = None) -> bool:
+    """Whether there is something to read, or an end, within a time.
+
+    `select` would take none but the first 1024 descriptors of a process.
+    """
+    ready = select.poll()
+    ready.register(file, select.POLLIN)
+    return bool(ready.poll(None if seconds is None else seconds * 1000))
+
+
+def _beyond(heard: "_Heard", watching: Watching, began: float, limits: Limits) -> Outcome | None:
     """The limit that a program goes beyond, once it does; None once it has ended by itself."""
     looked = 0.0
     while not heard.some(EVERY):
@@ -185,7 +202,7 @@ def _beyond(heard: "_Heard", root: str, began: float, limits: Limits) -> Outcome
             return "time"
         if now - looked >= EVERY:
             looked = now
-            if beyond := used(root, limits):
+            if beyond := watching.beyond():
                 return beyond
     return None
 
@@ -204,6 +221,8 @@ class _Heard:
         self._ready = select.poll()
         for file in (*self._open, self._told):
             self._ready.register(file, select.POLLIN)
+            # The program may read a pipe of its own before we do, and nobody may wait for that.
+            os.set_blocking(file, file == self._told)
 
     def some(self, seconds: float) -> bool:
         """Read what there is, waiting at most so long; whether bubblewrap has told an exit code."""
@@ -215,8 +234,9 @@ class _Heard:
 
     def rest(self) -> Outcome | None:
         """Read to the end, when nobody writes any more; "output" if there was more than may be."""
-        for file in tuple(self._open):
-            while file in self._open and not self.is_too_much:
+        self._ready.unregister(self._told)
+        while self._open and not self.is_too_much:
+            for file, _ in self._ready.poll():
                 self._read(file)
         return "output" if self.is_too_much else None
 
@@ -224,7 +244,10 @@ class _Heard:
         return bytes(self._texts[stream][: self._most]).decode("utf-8", "replace")
 
     def _read(self, file: int) -> None:
-        read = os.read(file, CHUNK)
+        try:
+            read = os.read(file, CHUNK)
+        except BlockingIOError:
+            return
         if not read:
             self._ready.unregister(file)
             del self._open[file]

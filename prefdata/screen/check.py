@@ -3,12 +3,7 @@
 from rich.console import Console
 
 from prefdata.check import Report
-from prefdata.check.finding import Level
 from prefdata.screen import write
-
-STYLES: dict[Level, str] = {
-    "ok": "green", "skipped": "dim", "warning": "yellow", "error": "bold red",
-}  # fmt: skip
 
 
 def draw_report(report: Report, on: Console, *, passes: bool) -> None:
@@ -20,7 +15,7 @@ def draw_report(report: Report, on: Console, *, passes: bool) -> None:
         was_run = each.level != "skipped"
         table.add_row(
             write.text(each.check),
-            write.text(each.level, STYLES[each.level]),
+            write.text(each.level, write.LEVELS[each.level]),
             write.count(each.n) if was_run else "",
             write.count(each.of) if was_run else "",
             f"{each.share:.1%}" if was_run and each.of else "",
@@ -31,7 +26,7 @@ def draw_report(report: Report, on: Console, *, passes: bool) -> None:
         if each.level not in ("warning", "error"):
             continue
         on.print()
-        on.print(write.text(each.check, STYLES[each.level]), write.text(each.advice))
+        on.print(write.text(each.check, write.LEVELS[each.level]), write.text(each.advice))
         for example in each.examples:
             on.print(
                 write.text(f"  {example['place']}: "), write.text(example["text"], "dim"), sep=""

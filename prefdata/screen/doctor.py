@@ -5,13 +5,9 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.padding import Padding
 
-from prefdata.doctor import Examination, Finding
-from prefdata.doctor.finding import State
+from prefdata.doctor import Examination
+from prefdata.finding import Finding
 from prefdata.screen import write
-
-STYLES: dict[State, str] = {
-    "ok": "green", "absent": "dim", "warning": "yellow", "error": "bold red",
-}  # fmt: skip
 
 
 def teller(on: Console) -> Callable[[Finding], None]:
@@ -23,14 +19,14 @@ def teller(on: Console) -> Callable[[Finding], None]:
         if finding.part != last:
             on.print(*(() if not last else ("\n",)), write.text(finding.part, "bold"), sep="")
             last = finding.part
-        state = write.text(f"  {finding.state:<8} ", STYLES[finding.state])
-        about = write.text(f"{finding.about:<16} ")
-        dim = "dim" if finding.state == "absent" else ""
-        on.print(state + about + write.text(finding.found, dim), soft_wrap=True)
-        if finding.do:
+        level = write.text(f"  {finding.level:<8} ", write.LEVELS[finding.level])
+        check = write.text(f"{finding.check:<16} ")
+        dim = "dim" if finding.level == "absent" else ""
+        on.print(level + check + write.text(finding.says, dim), soft_wrap=True)
+        if finding.advice:
             on.print(
                 Padding(
-                    write.text(finding.do, "cyan" if not dim else "dim"),
+                    write.text(finding.advice, "cyan" if not dim else "dim"),
                     (0, 0, 0, 28),
                     expand=False,
                 )
@@ -41,7 +37,7 @@ def teller(on: Console) -> Callable[[Finding], None]:
 
 def draw_verdict(found: Examination, on: Console) -> None:
     on.print()
-    n = sum(each.state == "error" for each in found.findings)
+    n = sum(each.level == "error" for each in found.findings)
     if found.is_fit:
         on.print(write.text("a build can run here", "bold green"))
     else:

@@ -16,8 +16,8 @@ from rich.progress import (
 )
 
 from prefdata.errors import counted
+from prefdata.finding import Finding
 from prefdata.hub import Plan, Pushed
-from prefdata.hub.finding import Finding
 from prefdata.hub.inspection import filled
 from prefdata.hub.pushing import Told
 from prefdata.screen import write
@@ -65,12 +65,12 @@ def draw_findings(found: Sequence[Finding], on: Console) -> None:
     table = write.table("found", "what", "n#", "for instance")
     for finding in found:
         examples = [
-            f"{each.place}: {each.sample}" if each.sample else each.place
+            f"{each['place']}: {each['text']}" if each["text"] else each["place"]
             for each in finding.examples
         ]
         table.add_row(
-            write.text(finding.concern, "bold red"),
-            write.text(finding.kind),
+            write.text(finding.check, write.LEVELS[finding.level]),
+            write.text(finding.says),
             write.count(finding.n),
             write.text("\n".join(examples), "dim", lines=True),
         )

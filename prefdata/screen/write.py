@@ -18,6 +18,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from prefdata.finding import Level
+
+LEVELS: Mapping[Level, str] = {
+    "ok": "green", "absent": "dim", "skipped": "dim", "warning": "yellow", "error": "bold red",
+}  # fmt: skip
 WIDE = 160  # where nobody looks at a terminal, lines are folded late: for grep, not for eyes
 _JOINERS = "\u200c\u200d"  # scripts and emoji need them; they reorder and hide nothing
 _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}

@@ -1,6 +1,5 @@
 """Sources: JSONL, JSON, CSV, Parquet, Arrow and Hub datasets as tables; the inverse of export."""
 
-from prefdata.sources.audit import Finding
 from prefdata.sources.kinds import (
     CompletionSource,
     PairSource,
@@ -15,7 +14,6 @@ from prefdata.sources.spec import SourceSpec
 
 __all__ = [
     "CompletionSource",
-    "Finding",
     "Imported",
     "PairSource",
     "PromptSource",

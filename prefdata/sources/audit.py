@@ -9,25 +9,13 @@ from typing import Any
 import polars as pl
 
 from prefdata.errors import SourceError
+from prefdata.finding import Finding
 from prefdata.sources.kinds import PairSource, RankingSource, RatingSource, Scaled, VoteSource
 from prefdata.sources.labels import FROM
 from prefdata.sources.reshape import not_so
 from prefdata.sources.rows import Part
 from prefdata.sources.spec import SourceSpec
 from prefdata.tables import schema
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One sentence on a source; `agreement` is a share of `n` comparisons, null where none is."""
-
-    source: str
-    says: str
-    agreement: float | None
-    n: int
-
-    def __str__(self) -> str:
-        return f"{self.source}: {self.says}"
 
 
 @dataclass
@@ -111,7 +99,9 @@ def findings(
 
 def empty(rows: Mapping[str, int]) -> list[Finding]:
     """The sources without a row, of the number of rows by source."""
-    return [Finding(name, "it has no row", None, 0) for name, n in rows.items() if not n]
+    return [
+        Finding("rows", "warning", "it has no row", part=name) for name, n in rows.items() if not n
+    ]
 
 
 def held(
@@ -134,7 +124,7 @@ def held(
                     'columns or values; if the file really is so, set orientation = "trusted"'
                 )
             if lost:
-                findings.append(Finding(spec.name, says, 1 - lost / n, n))
+                findings.append(Finding("holds", "warning", says, n=lost, of=n, part=spec.name))
     return findings
 
 
@@ -172,8 +162,12 @@ def _repeats(name: str, told: Tally, specs: Sequence[SourceSpec]) -> list[Findin
             f"{same} saying the same again; without a draw each counts as the "
             f"next, first line {one['line']} ({one['annotator']}, as in line {one['of']}{before})"
         )
-        made.append(Finding(specs[at].name, says, None, n))
+        made.append(Finding("repeats", "warning", says, n=n, part=specs[at].name))
     return made
+
+
+def _orientation(spec: SourceSpec, says: str, n: int) -> Finding:
+    return Finding("orientation", "ok", says, n=n, of=n, part=spec.name)
 
 
 def _count_pairs(made: Tally, part: Part, at: int) -> None:
@@ -195,19 +189,19 @@ def _count_signs(made: Tally, signs: pl.Series, *what: str | int) -> None:
     made.counts[(*what, "so")] += int((signs > 0).sum())
 
 
-def _share(told: Tally, *what: str | int) -> tuple[float | None, int]:
-    n = told.counts[(*what, "told")]
-    return (told.counts[(*what, "so")] / n, n) if n else (None, 0)
+def _agreeing(told: Tally, *what: str | int) -> tuple[int, int]:
+    """How many of how many signs are positive."""
+    return told.counts[(*what, "so")], told.counts[(*what, "told")]
 
 
 def _of_pairs(told: Tally, at: int, spec: PairSource, columns: Mapping[str, str]) -> Finding:
     n_votes = told.counts["pairs", at]
-    share, n = _share(told, "longer", at)
+    n, of = _agreeing(told, "longer", at)
     chosen, rejected = columns["chosen"], columns["rejected"]
     says = f"column {chosen!r} is preferred to column {rejected!r} in {n_votes} pairs"
-    if share is not None:
-        says += f"; chosen is the longer one in {share:.0%} of the {n} of unequal length"
-    return Finding(spec.name, says, None, n_votes)
+    if of:
+        says += f"; chosen is the longer one in {n / of:.0%} of the {of} of unequal length"
+    return _orientation(spec, says, n_votes)
 
 
 def _of_votes(told: Tally, at: int, spec: VoteSource) -> Finding:
@@ -216,7 +210,7 @@ def _of_votes(told: Tally, at: int, spec: VoteSource) -> Finding:
         f"a preference of 1 is for completion_a, of 0 for completion_b: {n} votes, "
         f"{ties} ties, {unscored} unscored"
     )
-    return Finding(spec.name, says, None, n)
+    return _orientation(spec, says, n)
 
 
 def _of_ratings(told: Tally, at: int, spec: RatingSource, columns: Mapping[str, str]) -> Finding:
@@ -228,7 +222,7 @@ def _of_ratings(told: Tally, at: int, spec: RatingSource, columns: Mapping[str, 
     if rated:
         mean = told.counts["rating", at] / rated
         says += f"; the mean of {rated} ratings, 1 being best, is {mean:.2f}"
-    return Finding(spec.name, says, None, n)
+    return _orientation(spec, says, n)
 
 
 def _of_rankings(told: Tally, at: int, spec: RankingSource, columns: Mapping[str, str]) -> Finding:
@@ -236,7 +230,7 @@ def _of_rankings(told: Tally, at: int, spec: RankingSource, columns: Mapping[str
     least, most = told.ranks.get(at, (0, 0))
     best = f"{least} is best, of ranks to {most}" if n else "the least is best"
     says = f"{best}, in column {columns['rank']!r}: {n} ranked completions"
-    return Finding(spec.name, says, None, n)
+    return _orientation(spec, says, n)
 
 
 def _count_agreements(made: Tally, part: Part, at: int, specs: Sequence[SourceSpec]) -> None:
@@ -262,12 +256,12 @@ def _agreements(
 ) -> list[Finding]:
     made: list[Finding] = []
     for other, voted in enumerate(specs):
-        share, n = _share(told, "agrees", at, other)
-        if share is None:
+        n, of = _agreeing(told, "agrees", at, other)
+        if not of:
             continue
-        says = f"its ratings agree with the labels of {voted.name!r} in {share:.0%} of {n} pairs"
-        made.append(Finding(spec.name, says, share, n))
-        if share < 0.5 and "trusted" not in (spec.orientation, voted.orientation):
+        says = f"its ratings agree with the labels of {voted.name!r} in {n / of:.0%} of {of} pairs"
+        made.append(Finding("agreement", "ok", says, n=n, of=of, part=spec.name))
+        if 2 * n < of and "trusted" not in (spec.orientation, voted.orientation):
             raise SourceError(_contradiction(spec, voted, says, columns))
     return made
 

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, cast
 
 import polars as pl
 
-from prefdata.export._tool_calls import tools_of
 from prefdata.sources.chunk import Cells
 from prefdata.sources.conversations import Settled, conversations
 from prefdata.sources.spec import CONVERSATIONS, FLAGS, NUMBERS, WHOLE, Value, canonical
+from prefdata.tool_calls import tools_of
 
 SHOWN = 40
 WORDS = (pl.String, pl.Categorical, pl.Enum)

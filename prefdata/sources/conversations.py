@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 import pyarrow
 
-from prefdata.export._tool_calls import as_text
 from prefdata.tables import MESSAGES, said
+from prefdata.tool_calls import as_text
 
 pa = cast(Any, pyarrow)
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass, fields
 
 import polars as pl
 
-from prefdata.export._tool_calls import offering
 from prefdata.sources.chunk import Cells, Chunk
 from prefdata.sources.columns import settle, texts
 from prefdata.sources.conversations import disordered, shared_prompts, shared_text
@@ -13,6 +12,7 @@ from prefdata.sources.kinds import LabelSource, PairSource, VoteSource
 from prefdata.sources.labels import FROM, ranks_of, ratings_of, samples_of, votes_of
 from prefdata.sources.spec import ABOUT_PROMPT, CONVERSATIONS, SourceSpec
 from prefdata.tables import completion_ids, conversations, prompt_ids, said, schema
+from prefdata.tool_calls import offering
 
 SIDES: Mapping[str, Sequence[str]] = {
     "prompts": (),

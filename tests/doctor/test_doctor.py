@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import prefdata
-from prefdata.doctor import Examination, Finding, examine, installation
+from prefdata.doctor import Examination, examine, installation
+from prefdata.finding import Finding
 from tests.models.server import Server
 
 KEY = "sk-planted-0123456789abcdef0123456789abcdef"
@@ -45,8 +46,8 @@ n = 2
 """
 
 
-def found(examination: Examination, about: str) -> Finding:
-    (finding,) = [each for each in examination.findings if each.about == about]
+def found(examination: Examination, check: str) -> Finding:
+    (finding,) = [each for each in examination.findings if each.check == check]
     return finding
 
 
@@ -66,15 +67,15 @@ def test_each_endpoint_is_asked_for_one_token_and_told(
         path.write_text(RECIPE.format(url=server.url, other="http://127.0.0.1:9/v1"))
         examination = examine(str(path), data=tmp_path / "data")
         (asked,) = server.requests
-        writers = [each for each in examination.findings if each.about == "writer"]
-        assert [each.state for each in writers] == ["ok", "error"]
-        assert server.url in writers[0].found
-        assert "127.0.0.1:9" in writers[1].found
-        assert "base_url" in writers[1].do
+        writers = [each for each in examination.findings if each.check == "writer"]
+        assert [each.level for each in writers] == ["ok", "error"]
+        assert server.url in writers[0].says
+        assert "127.0.0.1:9" in writers[1].says
+        assert "base_url" in writers[1].advice
         assert not examination.is_fit
         server.fault("401")
         refused = examine(str(path), data=tmp_path / "data")
-        assert [each.state for each in refused.findings if each.about == "writer"] == ["error"] * 2
+        assert [each.level for each in refused.findings if each.check == "writer"] == ["error"] * 2
         n = len(server.requests)
         unasked = examine(str(path), data=tmp_path / "data", ask=False)
         assert len(server.requests) == n
@@ -102,7 +103,7 @@ def test_a_key_that_is_absent_is_named_and_one_that_is_there_is_not_shown(
             models = [each for each in said["findings"] if each["part"] == "models"]
             assert ran.returncode == (0 if key else 1), ran.stderr
             assert said["fit"] is bool(key)
-            assert ("DOCTOR_KEY" in models[0]["found"]) is not bool(key)
+            assert ("DOCTOR_KEY" in models[0]["says"]) is not bool(key)
             assert KEY not in ran.stdout + ran.stderr
             assert "hf_planted" not in ran.stdout + ran.stderr
 
@@ -110,8 +111,8 @@ def test_a_key_that_is_absent_is_named_and_one_that_is_there_is_not_shown(
 def test_a_recipe_with_a_mistake_is_a_finding(recipe: Path, tmp_path: Path):
     examination = examine(str(recipe), data=tmp_path, changes=("stages.0.m=1",))
     (mistake,) = [each for each in examination.findings if each.part == "recipe"]
-    assert mistake.state == "error"
-    assert "stages" in mistake.found or "stage 1" in mistake.found
+    assert mistake.level == "error"
+    assert "stages" in mistake.says or "stage 1" in mistake.says
 
 
 def test_damaged_versions_and_ledgers_are_found_repaired_and_built_again(
@@ -119,7 +120,7 @@ def test_damaged_versions_and_ledgers_are_found_repaired_and_built_again(
 ):
     data = tmp_path / "data"
     built = prefdata.build(recipe, data=data)
-    assert found(examine(data=data), "versions").found == "1 of 1 are as they were written"
+    assert found(examine(data=data), "versions").says == "1 of 1 are as they were written"
     (Path(built.path) / "completions.parquet").unlink()
     (segment,) = (data / "ledger").glob("*.jsonl")
     lines = segment.read_text().splitlines(keepends=True)
@@ -128,15 +129,15 @@ def test_damaged_versions_and_ledgers_are_found_repaired_and_built_again(
     os.utime(segment, (old, old))
 
     sick = examine(data=data)
-    assert found(sick, f"planted@{built.id}").state == "warning"
-    assert "completions.parquet is missing" in found(sick, f"planted@{built.id}").found
-    assert found(sick, "ledger").state == "warning"
-    assert "1 lines are not sound" in found(sick, "ledger").found
+    assert found(sick, f"planted@{built.id}").level == "warning"
+    assert "completions.parquet is missing" in found(sick, f"planted@{built.id}").says
+    assert found(sick, "ledger").level == "warning"
+    assert "1 lines are not sound" in found(sick, "ledger").says
 
     examine(data=data, repair=True)
     healed = examine(data=data)
-    assert found(healed, "ledger").state == "ok"
-    assert found(healed, "versions").found == "0 of 0 are as they were written"
+    assert found(healed, "ledger").level == "ok"
+    assert found(healed, "versions").says == "0 of 0 are as they were written"
     again = prefdata.build(recipe, data=data)
     assert again.id == built.id
     assert again.is_new
@@ -145,8 +146,8 @@ def test_damaged_versions_and_ledgers_are_found_repaired_and_built_again(
 
 def test_a_folder_that_cannot_be_written_is_an_error():
     finding = found(examine(data="/proc/nowhere/data"), "write access")
-    assert finding.state == "error"
-    assert "PREFDATA_DATA" in finding.do
+    assert finding.level == "error"
+    assert "PREFDATA_DATA" in finding.advice
 
 
 def test_little_room_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -154,7 +155,7 @@ def test_little_room_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         return shutil._ntuple_diskusage(10**12, 10**12 - 10**8, 10**8)
 
     monkeypatch.setattr(shutil, "disk_usage", usage)
-    assert found(examine(data=tmp_path), "room").state == "error"
+    assert found(examine(data=tmp_path), "room").level == "error"
 
 
 def test_an_extra_is_whole_absent_or_in_the_wrong_version(monkeypatch: pytest.MonkeyPatch):
@@ -176,15 +177,15 @@ def test_an_extra_is_whole_absent_or_in_the_wrong_version(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     monkeypatch.setattr(importlib.metadata, "requires", lambda _: needed)
-    said = {each.about: each for each in installation.findings()}
-    assert said["packages"].state == "ok"
-    assert said["extra check"].state == "ok"
-    assert said["extra local"].state == "absent"
-    assert said["extra route"].state == "warning"
-    assert "a is 1.5, and >=2 is needed" in said["extra route"].found
+    said = {each.check: each for each in installation.findings()}
+    assert said["packages"].level == "ok"
+    assert said["extra check"].level == "ok"
+    assert said["extra local"].level == "absent"
+    assert said["extra route"].level == "warning"
+    assert "a is 1.5, and >=2 is needed" in said["extra route"].says
     assert "extra dev" not in said
     there["a"] = "0.9"
-    assert {each.about: each for each in installation.findings()}["packages"].state == "error"
+    assert {each.check: each for each in installation.findings()}["packages"].level == "error"
 
 
 def test_every_extra_of_the_project_has_its_use_told():

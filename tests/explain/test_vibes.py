@@ -230,7 +230,7 @@ def test_the_axes_that_are_proposed_most_often_are_voted_on():
 def test_mistakes_are_named():
     given = world(4)
     for options, said in (
-        ({"one": "g3"}, "'g3' drew nothing"),
+        ({"one": "g3"}, "no sample is by the generator 'g3'"),
         ({"held_out": 0.0}, "held_out = 0.0"),
         ({"level": 0.0}, "level = 0.0"),
         ({"max_axes": 0}, "max_axes = 0"),

@@ -2,7 +2,7 @@ import polars as pl
 import pytest
 
 from prefdata import tables
-from prefdata.errors import RecipeError, TableError
+from prefdata.errors import RecipeError
 from prefdata.export.crlft import crlft
 
 
@@ -53,7 +53,7 @@ def test_classes_by_generator(world):
         expert = who[row["completion_id"]] == "gpt-4"
         assert row["condition"] == ("GPT4" if expert else "GPT3")
         assert row["items"][-1]["weight"] == (1.0 if expert else 0.25)
-    with pytest.raises(TableError, match="did you mean 'gpt-4'"):
+    with pytest.raises(RecipeError, match="did you mean 'gpt-4'"):
         crlft(made["prompts"], made["completions"], samples, classes={"gpt4": "x"})
     with pytest.raises(RecipeError, match="at least 0"):
         crlft(made["prompts"], made["completions"], None, made["pairs"], weights={"good": -1})

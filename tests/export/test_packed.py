@@ -2,7 +2,7 @@ import polars as pl
 import pytest
 
 from prefdata import tables
-from prefdata.errors import RecipeError, TableError
+from prefdata.errors import RecipeError
 from prefdata.export.packed import packed
 
 
@@ -42,7 +42,7 @@ def test_weights_follow_the_generator():
     samples = tables.check("samples", samples, where="test")
     rows = packed(both, samples, weights={"expert": 1.0, "weak": 0.1})
     assert dict(rows.select("completion_id", "num_seqs").rows()) == {"c": 2.0, "d": 0.2}
-    with pytest.raises(TableError, match="did you mean 'expert'"):
+    with pytest.raises(RecipeError, match="did you mean 'expert'"):
         packed(both, samples, weights={"exprt": 1.0})
 
 

@@ -92,7 +92,7 @@ def test_all_that_stands_against_it_is_listed_and_masked(hub, leaky, data, dry):
 
     said = json.loads(run("push", "leaky", REPO, *dry, "--json", *data).stdout.splitlines()[-1])
     assert said["kind"] == "PushError"
-    assert {each["concern"]: each["n"] for each in said["findings"]} == {
+    assert {each["check"]: each["n"] for each in said["findings"]} == {
         "secrets": 1, "personal": 1, "licence": 1,
     }  # fmt: skip
     assert all(each not in json.dumps(said, ensure_ascii=False) for each in (KEY, MAIL))

@@ -56,9 +56,9 @@ def test_wherever_it_stands(at):
 
 def test_a_finding_shows_the_form_and_never_the_key():
     (found,) = findings("secrets", credentials(frame([f"a {KEYS[0]}", f"b {KEYS[0]}"])))
-    assert (found.n, found.kind) == (2, "AWS Access Key")
-    assert [each.sample for each in found.examples] == ["AK" + "•" * 18] * 2
-    assert [each.place for each in found.examples] == ["at 0", "at 1"]
+    assert (found.n, found.says) == (2, "AWS Access Key")
+    assert [each["text"] for each in found.examples] == ["AK" + "•" * 18] * 2
+    assert [each["place"] for each in found.examples] == ["at 0", "at 1"]
 
 
 def test_no_texts_hold_nothing():

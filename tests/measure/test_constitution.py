@@ -1,6 +1,5 @@
 import json
 
-import numpy as np
 import polars as pl
 import pytest
 from scipy import stats
@@ -11,7 +10,6 @@ from prefdata.annotate.constitution import constitution as judged
 from prefdata.errors import RecipeError
 from prefdata.explain.critiq import critiq
 from prefdata.explain.icai import icai
-from prefdata.measure._principles import benjamini_hochberg
 from prefdata.measure.constitution import constitution
 from prefdata.tables import Principles, Votes
 from tests.explain.planted import MODEL, WORDS, constitution_reply, reply, rule, run, world
@@ -133,12 +131,6 @@ def test_the_null_is_that_of_its_permutations():
         p = value(measures, "constitution_p")
         small += p is not None and p <= 0.1
     assert small <= stats.binom.ppf(0.999, 12, 0.1)
-
-
-def test_false_discoveries_are_held_as_scipy_does():
-    p = np.random.default_rng(0).random(40) ** 2
-    assert benjamini_hochberg(p) == pytest.approx(stats.false_discovery_control(p))
-    assert len(benjamini_hochberg(np.array([]))) == 0
 
 
 def test_row_order_changes_nothing():

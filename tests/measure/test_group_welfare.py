@@ -177,8 +177,20 @@ def test_what_cannot_be_meant_is_refused():
         group_welfare(pairs, votes, of="ratings")
     with pytest.raises(RecipeError, match="'human:00' is in several groups"):
         group_welfare(pairs, votes, groups={"a": ["human:00"], "b": ["human:00"]})
-    with pytest.raises(RecipeError, match="'human:99' said nothing"):
-        group_welfare(pairs, votes, groups={"a": ["human:99"]})
     with pytest.raises(RecipeError, match="of = 'both'"):
         group_welfare(pairs, votes, of="both")
     assert group_welfare(pairs, Votes(tables.empty("votes"))).is_empty()
+
+
+def test_who_said_nothing_is_named_and_the_others_are_counted():
+    y, taste, _, _ = two_groups(7, n_pairs=5)
+    pairs, votes = pairs_of(taste), votes_of(y)
+    known = {"a": ["human:00", "human:01"], "b": ["human:02"]}
+    more = {"a": ["human:00", "human:01"], "b": ["human:02", "human:99"]}
+    made = group_welfare(pairs, votes, groups=more)
+    tables.check("measures", made, where="here")
+    (silent,) = made.filter(pl.col("subject") == "human:99").rows(named=True)
+    assert (silent["value"], silent["n"]) == (None, 0)
+    assert silent["note"].startswith("no votes of 'human:99'")
+    others = made.filter(pl.col("subject") != "human:99")
+    assert others.equals(group_welfare(pairs, votes, groups=known))

@@ -96,17 +96,34 @@ def test_planted_strengths_and_win_rates_are_covered_over_seeds_0_to_199():
     assert all(180 <= each <= 198 for each in inside.values()), inside
 
 
-def test_row_order_does_not_matter_and_wrong_names_are_refused():
+def test_row_order_does_not_matter():
     votes, samples = played([(f"p{at}", "x", "y", float(at % 3 > 0)) for at in range(30)])
     made = leaderboard(votes, samples)
     tables.check("measures", made, where="here")
     again = Votes(votes.sample(fraction=1, shuffle=True, seed=0))
     assert leaderboard(again, samples).equals(made)
-    with pytest.raises(RecipeError, match="baseline"):
-        leaderboard(votes, samples, baseline="z")
-    with pytest.raises(RecipeError, match="annotator"):
-        leaderboard(votes, samples, annotators=["llm:i"])
     assert leaderboard(Votes(tables.empty("votes")), samples).is_empty()
+
+
+def test_who_is_not_there_is_refused_or_named():
+    votes, samples = played([(f"p{at}", "x", "y", float(at % 3 > 0)) for at in range(30)])
+    with pytest.raises(RecipeError, match="no sample is by the generator 'z'"):
+        leaderboard(votes, samples, baseline="z")
+    with pytest.raises(RecipeError, match="criterion 'charm' is on no row"):
+        leaderboard(votes, samples, criteria=["charm"])
+    whole = leaderboard(votes, samples)
+    made = leaderboard(votes, samples, annotators=["llm:j", "llm:i"])
+    tables.check("measures", made, where="here")
+    assert made.filter(pl.col("subject") != "llm:i").equals(whole)
+    assert measured(made, "win_rate", "llm:i")["note"] == (
+        "no votes of 'llm:i'; did you mean 'llm:j'?"
+    )
+    _, lone = played([("q", "z", "y", 1.0)])
+    apart = leaderboard(votes, Samples(pl.concat([samples, lone])), baseline="z")
+    tables.check("measures", apart, where="here")
+    assert set(apart["subject"]) == {"x", "y"}
+    assert apart["value"].null_count() == apart.height == 4
+    assert set(apart["note"]) == {"no votes connect it to z"}
 
 
 @pytest.mark.parametrize("won", [[0.5], [1.0], [1.0, 0.0]])

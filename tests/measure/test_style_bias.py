@@ -156,8 +156,14 @@ def test_win_rates_in_equal_style():
     measures = style_bias(world["votes"], world["completions"], samples=samples, baseline="plain")
     rate = measured(measures, "style_controlled_win_rate", "lister")
     assert rate["low"] < 0.5 < rate["high"] < 0.6
-    with pytest.raises(RecipeError, match="plan"):
+    with pytest.raises(RecipeError, match="did you mean 'plain'"):
         style_bias(world["votes"], world["completions"], samples=samples, baseline="plan")
+    lone = samples.head(1).with_columns(generator=pl.lit("lone"), completion_id=pl.lit("?"))
+    more = t.Samples(pl.concat([samples, lone]))
+    measures = style_bias(world["votes"], world["completions"], samples=more, baseline="lone")
+    for name in ("lister", "plain"):
+        said = measured(measures, "style_controlled_win_rate", name)
+        assert (said["value"], said["note"]) == (None, "no votes connect it to lone")
 
 
 def test_who_is_not_there_is_named_and_no_votes_have_no_measures():

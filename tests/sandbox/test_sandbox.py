@@ -7,13 +7,16 @@ that gets what it tries prints ESCAPED.
 import json
 import os
 import re
+import resource
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +103,89 @@ def test_a_hostile_program_ends_as_it_should_and_leaves_nothing(file: Path, host
     assert left_behind(host["token"]) == []
 
 
+def as_a_user(work: Callable[[], sandbox.Ran]) -> sandbox.Ran:
+    """What comes of it where who asks is not root, so that what it opens is the program's too."""
+    if os.geteuid():
+        return work()
+    reads, writes = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            os.setgroups([])
+            os.setgid(running.NOBODY)
+            os.setuid(running.NOBODY)
+            os.write(writes, json.dumps(asdict(work())).encode())
+        finally:
+            os._exit(0)
+    os.close(writes)
+    with os.fdopen(reads, "rb") as told:
+        said = told.read()
+    os.waitpid(child, 0)
+    assert said, "it did not come back"
+    return sandbox.Ran(**json.loads(said))
+
+
+AS_A_USER = [
+    *("steals_its_output", "dead_first_process", "dead_first_thread", "page_tables"),
+    *("lies_about_its_end", "memory_of_many", "inode_filler"),
+]
+
+
+@isolated
+@pytest.mark.parametrize("name", AS_A_USER)
+def test_programs_of_who_is_not_root_end_as_they_should(name: str, host: dict[str, Any]):
+    (file,) = [each for each in FILES if each.stem == name]
+    files = {"program.py": file.read_bytes(), "host.json": json.dumps(host)}
+    command = [python(), "program.py", host["token"]]
+    ran = as_a_user(lambda: sandbox.run(command, files, limits=LIMITS))
+    assert ran.outcome in file.read_text()[2:].partition(":")[0].split(", "), ran
+    assert "ESCAPED" not in ran.stdout
+    assert ran.seconds < LIMITS.seconds + 2
+    assert left_behind(host["token"]) == []
+
+
+def test_output_that_the_program_takes_back_is_not_waited_for():
+    """It was there when it was looked, and is not when it is read."""
+    process = subprocess.Popen(["sleep", "1000"], stdout=-1, stderr=-1, bufsize=0)
+    reads, writes = os.pipe()
+    try:
+        with os.fdopen(reads, "rb", buffering=0) as told:
+            heard = running._Heard(process, told, 100)
+            assert process.stdout is not None
+            reading = threading.Thread(target=heard._read, args=[process.stdout.fileno()])
+            reading.start()
+            reading.join(30)
+            assert not reading.is_alive()
+    finally:
+        process.kill()
+        process.communicate()
+        os.close(writes)
+
+
+@isolated
+def test_processor_time_that_nobody_is_charged_for_counts():
+    (file,) = [each for each in FILES if each.stem == "burns_unseen"]
+    limits = replace(LIMITS, seconds=100)
+    ran = sandbox.run([python(), "p.py"], {"p.py": file.read_bytes()}, limits=limits)
+    assert ran.outcome == "time"
+    assert ran.seconds < limits.seconds
+
+
+@isolated
+def test_it_runs_where_more_than_a_thousand_files_are_open():
+    """As while many requests are in flight; `select` would take none of its files then."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    held: list[int] = []
+    try:
+        while not held or held[-1] < 1100:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+        assert sandbox.run(["/usr/bin/true"]).outcome == "ok"
+    finally:
+        for each in held:
+            os.close(each)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_there_are_at_least_thirty_hostile_programs():
     assert len(FILES) >= 30
 
@@ -126,6 +212,24 @@ def test_programs_that_mean_no_harm_run():
     )
     ran = sandbox.run([python(), "p.py"], {"p.py": code})
     assert (ran.outcome, ran.stdout) == ("ok", "81\n81\n42\n"), ran
+
+
+@isolated
+@pytest.mark.parametrize("code", [0, 1, 2, 126, 127, 128, 255])
+def test_the_last_words_are_heard_and_the_code_is_told(code: int):
+    """More than a pipe holds, by several processes, and the end right after it."""
+    source = (
+        "import os\n"
+        "for at in range(4):\n"
+        "    if os.fork() == 0: os.write(1, b'x' * 30_000); os._exit(0)\n"
+        "for at in range(4): os.wait()\n"
+        f"os.write(1, b'y' * 65_536); os.write(2, b'z'); os._exit({code})\n"
+    )
+    ran = sandbox.run([python(), "p.py"], {"p.py": source})
+    assert ran.code == code
+    assert ran.outcome == ("ok" if code == 0 else "exit" if code <= 128 else "signal")
+    assert ran.stdout == "x" * 120_000 + "y" * 65_536
+    assert ran.stderr == "z"
 
 
 @isolated

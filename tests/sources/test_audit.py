@@ -26,8 +26,8 @@ RATED = {
 
 def test_ratings_beside_a_pair_agree_with_it(imported: Any) -> None:
     made = imported("pairs", pairs(5, 1, swapped=2), **RATED)
-    [found] = [each for each in made.audit if each.agreement is not None]
-    assert (found.source, found.agreement, found.n) == ("rows", 0.8, 10)
+    [found] = [each for each in made.audit if each.check == "agreement"]
+    assert (found.part, found.share, found.n, found.of) == ("rows", 0.8, 8, 10)
     assert "80% of 10 pairs" in found.says
     assert made.tables["ratings"]["rating"].sum() == 10
 
@@ -50,12 +50,12 @@ def test_one_half_is_the_border(imported: Any, swapped: int, refused: bool) -> N
 
 def test_what_one_trusts_is_not_refused(imported: Any) -> None:
     made = imported("pairs", pairs(1, 5), orientation="trusted", **RATED)
-    assert [each.agreement for each in made.audit if each.n == 10][-1] == 0.0
+    assert [each.share for each in made.audit if each.check == "agreement"] == [0.0]
 
 
 def test_equal_ratings_say_nothing(imported: Any) -> None:
     made = imported("pairs", pairs(3, 3), **RATED)
-    assert all(each.agreement is None for each in made.audit)
+    assert all(each.check != "agreement" for each in made.audit)
 
 
 def together(folder: Path, *, higher_is_better: bool, preference: dict[str, float]) -> Imported:
@@ -90,8 +90,8 @@ def test_ratings_and_votes_of_two_files_agree(
     tmp_path: Path, higher: bool, preference: dict[str, float]
 ) -> None:
     made = together(tmp_path, higher_is_better=higher, preference=preference)
-    assert [each.agreement for each in made.audit if each.agreement is not None] == [1.0]
-    ratings = [each.says for each in made.audit if each.source == "ratings"]
+    assert [each.share for each in made.audit if each.check == "agreement"] == [1.0]
+    ratings = [each.says for each in made.audit if each.part == "ratings"]
     assert f"{5 if higher else 1} on the scale from 1 to 5 is best in column 'stars'" in ratings[0]
 
 

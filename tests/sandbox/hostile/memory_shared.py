@@ -1,4 +1,4 @@
-# memory: memory that is no process's own data
+# exit: memory that is no process's own data
 import mmap
 
 held = []

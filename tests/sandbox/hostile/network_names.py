@@ -6,9 +6,9 @@ try:
     print("ESCAPED")
 except OSError:
     pass
-with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-    try:
+try:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
         one.sendto(b"secret", ("8.8.8.8", 53))
         print("ESCAPED")
-    except OSError:
-        pass
+except OSError:
+    pass

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from prefdata import tables
 from prefdata.errors import TableError
-from prefdata.export._tool_calls import as_text
 from prefdata.export.binary import binary
 from prefdata.export.pairwise import pairwise
 from prefdata.sources import Sources, as_pairs, read
+from prefdata.tool_calls import as_text
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),

@@ -103,7 +103,7 @@ def _run_name() -> str:
     return f"build {Path(flow_run.get_parameters()['recipe']).stem}"
 
 
-@flow(
+@flow(  # pyright: ignore[reportCallIssue, reportUntypedFunctionDecorator]
     name="prefdata-build",
     flow_run_name=_run_name,
     persist_result=False,

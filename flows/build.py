@@ -103,7 +103,7 @@ def _run_name() -> str:
     return f"build {Path(flow_run.get_parameters()['recipe']).stem}"
 
 
-@flow(
+@flow(  # pyright: ignore[reportCallIssue, reportUntypedFunctionDecorator]
     name="prefdata-build",
     flow_run_name=_run_name,
     persist_result=False,
@@ -115,6 +115,7 @@ def build_flow(
     changes: list[str] | None = None,
     limit: int | None = None,
     n_shards: int = 1,
+    on_disk: bool | None = None,
     fresh: bool = False,
     strict: bool = False,
     budget: float | None = None,
@@ -137,6 +138,7 @@ def build_flow(
             data=home,
             limit=limit,
             n_shards=n_shards,
+            on_disk=on_disk,
             fresh=fresh,
             strict=strict,
             budget=budget,

@@ -44,6 +44,13 @@ def build(
     shards: Annotated[
         int, typer.Option(min=1, metavar="N", help="Split each stage's prompts into N parts.")
     ] = 1,
+    on_disk: Annotated[
+        bool | None,
+        typer.Option(
+            "--on-disk/--in-memory",
+            help="Where tables are held; by default on disk for sources of more than 256 MB.",
+        ),
+    ] = None,
     plain: Annotated[bool, flag("--plain", "Run directly, never by Prefect.")] = False,
     prefect: Annotated[
         bool, flag("--prefect", "Run as a Prefect flow, even if no API is set up.")
@@ -66,6 +73,7 @@ def build(
         "changes": changes or [],
         "limit": limit,
         "n_shards": shards,
+        "on_disk": on_disk,
         "fresh": fresh,
         "strict": strict,
         "budget": budget,

@@ -26,6 +26,7 @@ from prefdata.sources.spec import SourceSpec
 ARROW = (*PARQUET, "arrow", "ipc", "feather")
 GZIPPED = ("jsonl", "ndjson", "json", "csv", "tsv")
 SUFFIXES = (*GZIPPED, *ARROW)
+UNPACKED = 4  # how much longer than a gzipped text it is, about
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
@@ -94,3 +95,9 @@ def locate(spec: SourceSpec, folder: Path) -> tuple[Path, str]:
             f"{spec.where}: .{suffix} is not a format that can be read; {nearest(suffix, known)}"
         )
     return path, suffix
+
+
+def size(specs: Iterable[SourceSpec], folder: Path) -> int:
+    """The bytes of the sources' files, unpacked; of what is on the Hub nothing is known."""
+    found = (locate(spec, folder)[0] for spec in specs if spec.hub is None)
+    return sum(path.stat().st_size * (UNPACKED if path.suffix == ".gz" else 1) for path in found)

@@ -42,9 +42,16 @@ class Part:
     ratings: pl.DataFrame
     rankings: pl.DataFrame
 
+    @classmethod
+    def kinds(cls) -> list[str]:
+        return [field.name for field in fields(cls)]
+
+    def frames(self) -> dict[str, pl.DataFrame]:
+        return {kind: getattr(self, kind) for kind in self.kinds()}
+
     def of(self, kept: pl.DataFrame) -> "Part":
         """Only what belongs to some prompts."""
-        frames = (getattr(self, field.name) for field in fields(self))
+        frames = self.frames().values()
         return Part(*(frame.join(kept, on="prompt_id", how="semi") for frame in frames))
 
 

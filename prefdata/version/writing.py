@@ -150,12 +150,12 @@ def write(
         **{f"juries/{jury}.toml": text for jury, text in juries.items()},
         **({QUARANTINE: "\n".join(quarantine) + "\n"} if quarantine else {}),
     }
-    aside = _aside(home)
+    folder = aside(home)
     try:
-        _fill(aside, manifest, texts, frames, parted, savings)
-        return Written(path, path.name, is_new=_appear(aside, path))
+        _fill(folder, manifest, texts, frames, parted, savings)
+        return Written(path, path.name, is_new=_appear(folder, path))
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def refuse_dangling(frames: Mapping[str, pl.DataFrame]) -> None:
@@ -234,7 +234,7 @@ def _own_version() -> str:
         return "uninstalled"
 
 
-def _aside(home: Path) -> Path:
+def aside(home: Path) -> Path:
     """A new folder that no reader looks at; older ones, left by killed processes, are removed."""
     home.mkdir(parents=True, exist_ok=True)
     for left in home.glob(".tmp-*"):
@@ -243,13 +243,13 @@ def _aside(home: Path) -> Path:
                 shutil.rmtree(left, ignore_errors=True)
         except FileNotFoundError:  # another process removed it
             continue
-    aside = home / f".tmp-{uuid.uuid4().hex}"
-    aside.mkdir()
-    return aside
+    folder = home / f".tmp-{uuid.uuid4().hex}"
+    folder.mkdir()
+    return folder
 
 
 def _fill(
-    aside: Path,
+    folder: Path,
     manifest: Mapping[str, Any],
     texts: Mapping[str, str],
     frames: Mapping[str, pl.DataFrame],
@@ -258,22 +258,22 @@ def _fill(
 ) -> None:
     """All files of a version, on the disk, the manifest last."""
     for name, table in frames.items():
-        table.write_parquet(aside / f"{name}.parquet", compression="zstd")
+        table.write_parquet(folder / f"{name}.parquet", compression="zstd")
     for view, splits in parted.items():
-        arrow.write(aside / view, splits)
-        _also(aside / view, splits, savings[view])
+        arrow.write(folder / view, splits)
+        _also(folder / view, splits, savings[view])
     for name, text in texts.items():
-        (aside / name).parent.mkdir(exist_ok=True)
-        (aside / name).write_text(text, encoding="utf-8")
-    files = sorted(path for path in aside.rglob("*") if path.is_file())
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:
         _sync(path)
-    states = {path.relative_to(aside).as_posix(): file_state(path) for path in files}
+    states = {path.relative_to(folder).as_posix(): file_state(path) for path in files}
     said = json.dumps({**manifest, "files": states}, indent=2, ensure_ascii=False)
-    (aside / MANIFEST).write_text(said + "\n", encoding="utf-8")
-    _sync(aside / MANIFEST)
-    for folder in (aside, *(path for path in aside.rglob("*") if path.is_dir())):
-        _sync(folder)
+    (folder / MANIFEST).write_text(said + "\n", encoding="utf-8")
+    _sync(folder / MANIFEST)
+    for each in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
+        _sync(each)
 
 
 def _also(folder: Path, splits: Mapping[str, pl.DataFrame], saving: Saving) -> None:
@@ -298,14 +298,14 @@ def _saved(splits: Mapping[str, pl.DataFrame], saving: Saving) -> dict[str, pl.D
     return {**named, **{name: saving.held_out(Rows(rows)) for name, rows in others.items()}}
 
 
-def _appear(aside: Path, path: Path) -> bool:
+def _appear(folder: Path, path: Path) -> bool:
     """Give a written folder its name; false if another process was first."""
     path.parent.mkdir(exist_ok=True)
     if path.exists() and not is_whole(path):
         with contextlib.suppress(FileNotFoundError):  # another process moved it
             set_aside(path)
     try:
-        aside.rename(path)
+        folder.rename(path)
     except OSError:
         if is_whole(path):
             return False

@@ -2,13 +2,14 @@
 
     check.run("helpful-mini@v3", against=["benchmark.jsonl"])
 
-`data` reads a version, a file, a folder or a dataset of the Hub in TRL's formats into one frame;
-each other file but `run`, `finding` and `near` is one check, a function of its name from the data
-to a `Finding`. `run.CHECKS` says in which order they come.
+`data` reads a version, a file, a folder or a dataset of the Hub in TRL's formats in parts; each
+other file but `run`, `reading` and `finding` is one check, a function of its name that is sent the
+parts one by one and returns a `Finding`. What is held of all rows are counts, examples and hashes.
+`run.CHECKS` says in which order they come.
 """
 
-from prefdata.check.data import Data, of_frames, read
-from prefdata.check.finding import Finding
+from prefdata.check.data import Data, Whole, of_frames, read
 from prefdata.check.run import CHECKS, Options, Report, run
+from prefdata.finding import Finding
 
-__all__ = ["CHECKS", "Data", "Finding", "Options", "Report", "of_frames", "read", "run"]
+__all__ = ["CHECKS", "Data", "Finding", "Options", "Report", "Whole", "of_frames", "read", "run"]

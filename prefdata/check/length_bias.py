@@ -7,29 +7,36 @@ Source: Singhal, Goyal, Xu, Durrett (2023), "A Long Way to Go: Investigating Len
 RLHF"; Wilson (1927) for the interval.
 """
 
+import numpy as np
 import polars as pl
 
-from prefdata.check.data import Data
-from prefdata.check.finding import EXAMPLES, Finding, shown, skipped
+from prefdata.check.data import Whole
+from prefdata.check.finding import Check, Tally, skipped
+from prefdata.finding import Finding
 from prefdata.measure._wilson import wilson
 
 MOST = 0.6
 
 
-def length_bias(data: Data) -> Finding:
+def length_bias(data: Whole) -> Check:
     """The share of pairs whose chosen side is the longer one, of those that differ in length."""
     if data.kind != "preference":
         return skipped("length_bias", "rows have one side")
     more = pl.col("chosen_text").str.len_chars().cast(pl.Int64)
     more = more - pl.col("rejected_text").str.len_chars().cast(pl.Int64)
-    rows = data.paired.with_columns(more=more).filter(pl.col("more") != 0)
-    longer = rows.filter(pl.col("more") > 0)
-    share = longer.height / rows.height if rows.height else 0.5
-    low, high = wilson(share, float(rows.height)) if rows.height else (0.0, 1.0)
-    is_biased = rows.height > 0 and (low > MOST or high < 1 - MOST)
-    median = float(rows["more"].median() or 0)  # pyright: ignore[reportArgumentType]
+    longer, shorter = Tally(), Tally()
+    differences = [np.zeros(0, np.int32)]
+    while part := (yield):
+        rows = part.paired.with_columns(more=more).filter(pl.col("more") != 0)
+        longer.add(rows.filter(pl.col("more") > 0), rows, text="chosen_text")
+        shorter.add(rows.filter(pl.col("more") < 0), rows, text="chosen_text")
+        differences.append(rows["more"].to_numpy().astype(np.int32))
+    n, of = longer.n, longer.of
+    share = n / of if of else 0.5
+    low, high = wilson(share, float(of)) if of else (0.0, 1.0)
+    is_biased = of > 0 and (low > MOST or high < 1 - MOST)
+    median = float(np.median(np.concatenate(differences))) if of else 0.0
     toward = "longer" if share >= 0.5 else "shorter"
-    first = (longer if share >= 0.5 else rows.filter(pl.col("more") < 0)).head(EXAMPLES)
     return Finding(
         "length_bias",
         "warning" if is_biased else "ok",
@@ -40,12 +47,8 @@ def length_bias(data: Data) -> Finding:
         "takes it out of the strengths; or balance the pairs by length"
         if is_biased
         else "",
-        longer.height,
-        rows.height,
-        tuple(
-            {"place": p, "text": shown(t)} for p, t in first.select("place", "chosen_text").rows()
-        )
-        if is_biased
-        else (),
+        n,
+        of,
+        (longer if share >= 0.5 else shorter).examples if is_biased else (),
         {"share": share, "low": low, "high": high, "median_difference": median},
     )

@@ -2,38 +2,31 @@
 
 import polars as pl
 
-from prefdata.check.data import Data, number
-from prefdata.check.finding import Finding, counted, skipped
+from prefdata.check.data import Whole, number
+from prefdata.check.finding import Check, Tally, counted, skipped
 
+NOTHING = "nothing beside the pairs says which side is better"
 NUMBERS = ("score_chosen", "score_rejected", "margin", "soft_label")
 
 
-def orientation(data: Data) -> Finding:
+def orientation(data: Whole) -> Check:
     """Pairs whose own scores say that rejected is better, and scores that are texts.
 
     Scores that are texts are compared as texts somewhere ("10" < "9"): each is a fault. Where
     single votes are known, an aggregate may well overrule some; more than half of the pairs against
     the mean of their votes is a fault of all these.
     """
-    there = data.rows.columns
-    texts = [name for name in NUMBERS if name in there and data.rows.schema[name] == pl.String]
+    there = data.columns
+    texts = [name for name in NUMBERS if name in there and there[name] == pl.String]
     tests: list[pl.Expr] = [pl.col(name).is_not_null() for name in texts]
     if {"score_chosen", "score_rejected"} <= set(there):
         tests.append(number("score_chosen") < number("score_rejected"))
     tests += [
         number(name) < low for name, low in (("margin", 0.0), ("soft_label", 0.5)) if name in there
     ]
-    against = pl.col("vote_share") < 0.5
-    voted = data.paired.drop_nulls("vote_share") if "vote_share" in there else data.paired.clear()
-    is_turned = voted.height > 0 and voted.filter(against).height > voted.height / 2
-    if is_turned:
-        tests.append(against)
-    if data.kind != "preference" or not (tests or voted.height):
-        return skipped("orientation", "nothing beside the pairs says which side is better")
-    is_wrong = (
-        pl.any_horizontal(test.fill_null(False) for test in tests) if tests else pl.lit(False)
-    )
-    rows = data.paired.filter(is_wrong)
+    is_voted = "vote_share" in there
+    if data.kind != "preference" or not (tests or is_voted):
+        return skipped("orientation", NOTHING)
     shown = [name for name in (*NUMBERS, "vote_share") if name in there]
     said = pl.concat_str(
         [
@@ -42,11 +35,22 @@ def orientation(data: Data) -> Finding:
         ],
         separator=", ",
     )
+    against = (pl.col("vote_share") < 0.5).fill_null(False) if is_voted else pl.lit(False)
+    is_wrong = pl.any_horizontal(pl.lit(False), *(test.fill_null(False) for test in tests))
+    by_scores, by_all = Tally(), Tally()
+    n_voted = n_against = 0
+    while part := (yield):
+        rows = part.paired.with_columns(text=said)
+        by_scores.add(rows.filter(is_wrong), rows)
+        by_all.add(rows.filter(is_wrong | against), rows)
+        n_voted += part.paired["vote_share"].count() if is_voted else 0
+        n_against += rows.filter(against).height
+    if not (tests or n_voted):
+        return skipped("orientation", NOTHING)
     what = f", which are texts: {', '.join(texts)}" if texts else ""
     return counted(
         "orientation",
-        rows.select("place", text=said),
-        data.paired.height,
+        by_all if n_against > n_voted / 2 else by_scores,
         f"pairs whose chosen side is the worse one by its own scores{what}",
         "turn them round, or find out which of the two columns means what; make scores numbers",
     )

@@ -2,8 +2,8 @@
 
 import polars as pl
 
-from prefdata.check.data import Data
-from prefdata.check.finding import Finding, counted
+from prefdata.check.data import SIDES, Whole
+from prefdata.check.finding import Check, Tally, counted
 
 MOST = 0.01
 BEGINNING = 300  # characters: a refusal says so at once
@@ -23,22 +23,16 @@ REFUSES = (
 )
 
 
-def refusals(data: Data) -> Finding:
+def refusals(data: Whole) -> Check:
     """Completions that begin with a refusal; above 1 % of all it is a warning."""
-    said = data.completions
-    rows = said.filter(pl.col("text").str.head(BEGINNING).str.contains(REFUSES))
-    sides = {
-        side: (
-            rows.filter(pl.col("side") == side).height,
-            said.filter(pl.col("side") == side).height,
-        )
-        for side in ("chosen", "rejected")
-    }
-    shares = {side: k / n if n else 0.0 for side, (k, n) in sides.items()}
+    refuses = pl.col("text").str.head(BEGINNING).str.contains(REFUSES)
+    tally = Tally()
+    while part := (yield):
+        tally.add(part.completions.filter(refuses), part.completions)
+    shares = {side: tally.n_by[side] / max(tally.of_by[side], 1) for side in SIDES}
     return counted(
         "refusals",
-        rows.select("place", "text"),
-        said.height,
+        tally,
         f"completions that refuse: {shares['chosen']:.1%} of the chosen, {shares['rejected']:.1%} "
         "of the rejected",
         "look at their prompts: harmless ones are refused for nothing, and teach just that",

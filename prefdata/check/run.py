@@ -1,5 +1,6 @@
 """All checks on one dataset, in order, and whether it passes."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,9 @@ import polars as pl
 from prefdata.check.boilerplate import boilerplate
 from prefdata.check.contamination import Embed, contamination
 from prefdata.check.contradictions import contradictions
-from prefdata.check.data import Data, frames_of, read
+from prefdata.check.data import Data, Whole, read
 from prefdata.check.duplicates import duplicates
-from prefdata.check.finding import Finding
+from prefdata.check.finding import Check, Checks
 from prefdata.check.identical import identical
 from prefdata.check.leakage import leakage
 from prefdata.check.leftovers import leftovers
@@ -21,16 +22,17 @@ from prefdata.check.length_bias import length_bias
 from prefdata.check.malformed import malformed
 from prefdata.check.near_identical import near_identical
 from prefdata.check.orientation import orientation
+from prefdata.check.reading import frames_of
 from prefdata.check.refusals import refusals
 from prefdata.check.template import template
 from prefdata.check.ties import ties
 from prefdata.check.truncation import truncation
 from prefdata.errors import SourceError
-from prefdata.finding import FailOn
+from prefdata.finding import FailOn, Finding
 from prefdata.tables import text_of
 
 # Those that need nothing but the data; contamination and the template follow them.
-CHECKS: tuple[Callable[[Data], Finding], ...] = (
+CHECKS: tuple[Callable[[Whole], Check], ...] = (
     malformed, orientation, contradictions, identical, near_identical, ties, duplicates, leakage,
     length_bias, truncation, refusals, boilerplate, leftovers,
 )  # fmt: skip
@@ -69,7 +71,7 @@ class Report:
 
 
 def run(
-    target: str | Data, options: Options | None = None, data: Path | str | None = None
+    target: str | Whole, options: Options | None = None, data: Path | str | None = None
 ) -> Report:
     """Check what `target` names (see `data.read`).
 
@@ -77,21 +79,51 @@ def run(
     cannot.
     """
     asked = options or Options()
-    what = target if isinstance(target, Data) else read(target, data)
+    what = target if isinstance(target, Whole) else read(target, data)
     benchmark = pl.concat([_texts(each) for each in asked.against]) if asked.against else None
-    findings = [check(what) for check in CHECKS]
-    findings.append(
-        contamination(what, benchmark, embedding(asked.embedder) if benchmark is not None else None)
-    )
-    findings += template(what, _tokenizer(asked.tokenizer), asked.max_length)
-    splits = what.rows.group_by("split").len().sort("split")
-    return Report(what.name, what.kind, dict(splits.iter_rows()), tuple(findings))
+    embed = embedding(asked.embedder) if benchmark is not None else None
+    tokenizer = _tokenizer(asked.tokenizer)
+    checks: list[Check | Checks] = [check(what) for check in CHECKS]
+    checks += [
+        contamination(what, benchmark, embed),
+        template(what, tokenizer, asked.max_length),
+    ]
+    splits = Counter[str]()
+    findings = over(what, checks, lambda part: splits.update(part.rows["split"]))
+    return Report(what.name, what.kind, dict(sorted(splits.items())), tuple(findings))
+
+
+def over(
+    data: Whole, checks: Sequence[Check | Checks], also: Callable[[Data], None] = lambda part: None
+) -> list[Finding]:
+    """What checks find in the data, which is read once for all of them."""
+    found: dict[int, list[Finding]] = {}
+
+    def send(part: Data | None) -> None:
+        for at, check in enumerate(checks):
+            if at in found:
+                continue
+            try:
+                next(check) if part is NOTHING else check.send(part)
+            except StopIteration as stop:
+                found[at] = stop.value if isinstance(stop.value, list) else [stop.value]
+
+    send(NOTHING)
+    for part in data.parts():
+        also(part)
+        send(part)
+    send(None)
+    return [finding for at in range(len(checks)) for finding in found[at]]
+
+
+NOTHING = Data(pl.DataFrame())
 
 
 def _texts(target: str) -> pl.Series:
     """Every text of a benchmark's file: of each column of texts, and of the messages in others."""
     found: list[pl.Series] = []
-    for frame in frames_of(target).values():
+    for part in frames_of(target).values():
+        frame = part.collect()
         for name, dtype in frame.schema.items():
             if dtype == pl.String:
                 found.append(frame[name])

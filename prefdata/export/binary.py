@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from prefdata.aggregate._ranks import settled
 from prefdata.errors import RecipeError, TableError, nearest
 from prefdata.estimate._named import of_completions
 from prefdata.export._policy import Policy, Ties, kept
@@ -32,7 +33,6 @@ from prefdata.tool_calls import NO_FIELDS, ToolCalls, as_fields
 SCOPE = "all"  # a quantile is one of all completions
 
 By = Literal["pairs", "strengths", "ratings"]
-DIGITS = 9
 
 
 def binary(
@@ -181,7 +181,7 @@ def _mean_ratings(ratings: Ratings, criterion: str | None) -> pl.DataFrame:
 
 
 def _from_values(values: pl.DataFrame, threshold: float, quantile: float | None) -> pl.DataFrame:
-    value = pl.col("value").round_sig_figs(DIGITS)
+    value = settled("value")
     if quantile is None:
         above, below = value > threshold, value < threshold
     else:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import polars as pl
 
+from prefdata.aggregate._ranks import rank
 from prefdata.errors import RecipeError, TableError
 from prefdata.tables import (
     Completions,
@@ -19,8 +20,6 @@ from prefdata.tables import (
     one_estimator,
     plain,
 )
-
-DIGITS = 9
 
 
 def listwise(
@@ -56,8 +55,7 @@ def listwise(
             f"export.listwise: {lost.len()} strengths are of completions that are not there, "
             f"first {lost.sort()[0]}"
         )
-    place = pl.col("strength").round_sig_figs(DIGITS).rank("min", descending=True)
-    ranked = said.with_columns(place.over("prompt_id").cast(pl.Int64).alias("rank"))
+    ranked = said.with_columns(rank("strength").over("prompt_id").cast(pl.Int64).alias("rank"))
     ranked = ranked.sort("prompt_id", "rank", "completion_id")
     if ties == "drop":
         ranked = ranked.unique(["prompt_id", "rank"], keep="first", maintain_order=True)

@@ -9,12 +9,12 @@ weights here only of the data's own ranks, and a trainer that can should compute
 
 import polars as pl
 
+from prefdata.aggregate._ranks import rank
 from prefdata.aggregate._rates import rates
 from prefdata.order._scored import scored
 from prefdata.tables import Pairs, Scores, Strengths
 
 SCOPE = "all"  # an estimator that some prompts lack is no mistake
-DIGITS = 9  # strengths that are equal but for their last bits share a rank
 
 NAMES = ("dcg_weight", "gain_chosen", "gain_rejected", "rank_chosen", "rank_rejected")
 
@@ -41,9 +41,11 @@ def dcg_weights(
     """
     fitting = "aggregate.win_rate or mean_rating"
     psi = rates(strengths, estimator, where="order.dcg_weights", instead=fitting)
-    place = pl.col("strength").round_sig_figs(DIGITS).rank("min", descending=True)
-    known = psi.select("completion_id", gain=2 ** pl.col("strength") - 1,
-                       rank=place.over("prompt_id"))  # fmt: skip
+    known = psi.select(
+        "completion_id",
+        gain=2 ** pl.col("strength") - 1,
+        rank=rank("strength").over("prompt_id"),
+    )
     rows = pairs.select("pair_id", "chosen_id", "rejected_id")
     for side in ("chosen", "rejected"):
         named = known.rename(lambda name, side=side: f"{name}_{side}")

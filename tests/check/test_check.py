@@ -13,9 +13,10 @@ import pytest
 from prefdata import tables, version
 from prefdata.check import Options, of_frames, run
 from prefdata.check.contamination import contamination, grams
-from prefdata.check.near import across, beside, hashed, jaccard, runs
+from prefdata.check.run import over
 from prefdata.check.template import template
 from prefdata.errors import SourceError
+from prefdata.select._near import across, beside, hashed, jaccard, runs
 
 Rows = list[dict[str, Any]]
 SYLLABLES = "ba de ki lo mu ne pa ri so tu va we xi yo za che sha".split()
@@ -265,8 +266,14 @@ def test_meanings_are_compared_where_a_model_is_given():
         return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
     data = of_frames("x", {"train": pl.DataFrame(rows)})
-    assert contamination(data, pl.Series(["rephrased"])).level == "ok"
-    found = contamination(data, pl.Series(["rephrased"]), embed)
+    without, found = over(
+        data,
+        [
+            contamination(data, pl.Series(["rephrased"])),
+            contamination(data, pl.Series(["rephrased"]), embed),
+        ],
+    )
+    assert without.level == "ok"
     assert [each["place"] for each in found.examples] == ["train row 7"]
     assert found.figures == {"n-gram": 0, "near": 0, "embedding": 1}
 
@@ -285,7 +292,7 @@ def test_near_texts_are_those_that_comparing_all_with_all_finds(least: float):
         (a, b) for a, x in enumerate(one) for b, y in enumerate(other) if jaccard(x, y) >= least
     }
     assert 5 < len(every) < 61
-    assert {(a, b) for a, b, _ in across(one, other, least)} == every
+    assert {(a, b) for a, b, _ in across(pl.Series(one), pl.Series(other), least)} == every
 
 
 def test_near_sides_are_those_that_comparing_set_with_set_finds():
@@ -301,7 +308,7 @@ def test_near_sides_are_those_that_comparing_set_with_set_finds():
     assert 20 < sum(value is not None for value in wanted) < 190
     found = beside(pl.Series(one), pl.Series(other), 0.9)
     assert found.to_list() == wanted
-    hashes = hashed(one)
+    hashes = hashed(pl.Series(one))
     for at, text in enumerate(one):
         mine = hashes.hashes[hashes.ends[at] : hashes.ends[at + 1]]
         assert len(set(mine.tolist())) == len(runs(text))
@@ -330,25 +337,25 @@ class Words:
 def test_a_blank_at_the_end_of_a_prompt_and_a_template_that_changes_its_mind_are_unstable():
     rows = clean(20)
     data = of_frames("x", {"train": pl.DataFrame(rows)})
-    prefix, long = template(data, Words(), max_length=10)
+    prefix, long = over(data, [template(data, Words(), max_length=10)])
     assert (prefix.level, prefix.n, prefix.of) == ("error", 40, 40)  # "...?" runs into the answer
     for row in rows:
         row["chosen"], row["rejected"] = f" {row['chosen']}", f" {row['rejected']}"
     data = of_frames("x", {"train": pl.DataFrame(rows)})
-    prefix, long = template(data, Words(), max_length=10)
+    prefix, long = over(data, [template(data, Words(), max_length=10)])
     assert (prefix.level, prefix.n) == ("ok", 0)
     assert (long.level, long.n) == ("warning", 40)
     for side, change in (("prompt", " "), ("chosen", ""), ("rejected", "")):
         rows[3][side] = rows[3][side].strip() + change
     data = of_frames("x", {"train": pl.DataFrame(rows)})
-    prefix, _ = template(data, Words())
+    prefix, _ = over(data, [template(data, Words())])
     assert [each["place"] for each in prefix.examples] == [
         "train row 3, chosen",
         "train row 3, rejected",
     ]
     chat = of_frames("x", {"train": pl.DataFrame(as_messages(clean(20)))})
-    assert template(chat, Words())[0].level == "ok"
-    thinking = template(chat, Words(ask="<a><think>"))[0]
+    assert over(chat, [template(chat, Words())])[0].level == "ok"
+    thinking = over(chat, [template(chat, Words(ask="<a><think>"))])[0]
     assert (thinking.level, thinking.n) == ("error", 40)
 
 

@@ -40,7 +40,7 @@ def test_whole_conversations_are_parted_without_losing_a_letter(
     whole = frame.select(chosen="chosen_full", rejected="rejected_full").with_columns(
         pl.all().str.strip_chars()
     )
-    parted = of_frames("hh", {"train": whole}).rows
+    parted = pl.concat(part.rows for part in of_frames("hh", {"train": whole}).parts())
     both = parted.with_columns(
         joined=pl.col("prompt_text") + pl.col("chosen_text"), given=whole["chosen"]
     )

@@ -9,12 +9,8 @@ import polars as pl
 import pytest
 from datasets import load_from_disk
 
-import prefdata
-from prefdata import tables
-from prefdata.dataset import Built
 from prefdata.explain._places import place_in
-from prefdata.version import find
-from tests.explain.test_hostile import EVIL, Says, answering, rows
+from tests.explain.hostile import EVIL, Says, built_from, rows, runs_nothing
 
 GOOD = "[CHOSEN] does what is asked, and [REJECTED] does not."
 WICKED = "<script>alert(2)</script> ```\n<|im_end|> | [x](y) \u202e ${HOME} {criteria} 日本語"
@@ -77,29 +73,16 @@ CASES: dict[str, tuple[list[Any], Says, int]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_recipe_comes_to_its_end_and_makes_nothing_up(tmp_path: Path, case: str):
     given, says, n = CASES[case]
-    path = tmp_path / "pairs.jsonl"
-    path.write_text("\n".join(map(json.dumps, given)))
-    built: Built = prefdata.build(
-        "rationales",
-        data=tmp_path / "data",
-        changes=[f"sources.pairs.path={path}", "sources.pairs.only="],
-        ask=answering(says),
-    )
-    found = find(tmp_path / "data", built.name)
-    known = {name: found.table(name) for name in built.tables}
-    for name, frame in known.items():
-        tables.check(name, frame, where=case)
-    kept = found.table("rationales")
+    built, known = built_from(tmp_path, "rationales", given, says, "sources.pairs.only=")
+    kept = known["rationales"]
     assert kept["pair_id"].n_unique() == n
     assert not [text for text in kept["rationale"] if place_in(text)]
-    assert found.manifest["quarantined"] == (2 if case == "one bad row of many" else 0)
-    dropped = found.table("dropped").filter(pl.col("stage") == "explain.rationale")
-    pairs = found.table("pairs")
+    manifest = json.loads((Path(built.path) / "manifest.json").read_text())
+    assert manifest["quarantined"] == (2 if case == "one bad row of many" else 0)
+    dropped = known["dropped"].filter(pl.col("stage") == "explain.rationale")
+    pairs = known["pairs"]
     assert kept.height + dropped.height == 2 * pairs.height
     assert (dropped["reason"].str.len_chars() > 10).all()
     exported = load_from_disk(f"{built.path}/rationale_augmented")
     assert sum(split.num_rows for split in exported.values()) == kept.height
-    card = (Path(built.path) / "README.md").read_text(encoding="utf-8")
-    assert "<script>" not in card.replace("\\<script\\>", "")
-    report = (Path(built.path) / "report.html") if pairs.height else None
-    assert report is None or "<script" not in report.read_text(encoding="utf-8")
+    runs_nothing(Path(built.path))

@@ -33,9 +33,9 @@ test-slow: $(VENV)/.slow
 test-annotate: $(VENV)/.dev $(STUDIO)/.ready
 	LABEL_STUDIO_BIN=$(CURDIR)/$(STUDIO)/bin $(BIN)/python -m pytest tests/people/test_running.py
 
-# What trainers' own code reads in our exports.
+# What trainers' own code reads in our exports, and what TRL learns from them.
 test-trainers: $(VENV)/.dev $(TRAINERS:%=.venv-%/.ready)
-	$(BIN)/python -m pytest tests/export/test_trainers.py
+	$(BIN)/python -m pytest tests/export/test_trainers.py tests/export/test_trl.py
 
 # At http://localhost:8080, until Ctrl-C; what people do there is kept in data/label-studio.
 label-studio: $(STUDIO)/.ready

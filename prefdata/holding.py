@@ -208,13 +208,7 @@ class OnDisk:
         return {view: self._shards.rows(view) for view in self._exports}
 
     def write(self, data: Path, name: str, **said: Any) -> version.Written:
-        return version.write(
-            data,
-            name,
-            tables=self._shards.whole([each for each in self._shards.names if each in t.TABLES]),
-            exports=self._shards.whole(self._exports),
-            **said,
-        )
+        return version.write_shards(data, name, shards=self._shards, exports=self._exports, **said)
 
 
 @contextmanager

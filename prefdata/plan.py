@@ -4,36 +4,23 @@
 judge that does not exist, an option of another type, a table that nobody makes.
 """
 
-import inspect
-import json
 import re
-import types
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
-
-from prefdata import judge as judges
 from prefdata import sources
-from prefdata.errors import JudgeError, RecipeError, nearest
+from prefdata.errors import RecipeError
 from prefdata.judge import Judge, Jury
-from prefdata.judge import jury as juries
-from prefdata.kinship import Asking, refuse_relatives, stated
+from prefdata.kinship import Asking, refuse_relatives
 from prefdata.models.weights import is_path
-from prefdata.recipe import Recipe, StageSpec, explain, find_stage, plug_in, stages
-from prefdata.stage import Contract, Model, PlugIn, Stage, contract
+from prefdata.options import arguments, described, every
+from prefdata.recipe import Recipe, StageSpec, find_stage, stages
+from prefdata.stage import Contract, Model, Stage, contract
 from prefdata.version.splits import checked
 from prefdata.version.stored import NAME, TAKEN
-
-# Options that mean the same in every stage that has them.
-BOUNDS: Mapping[str, Mapping[str, Any]] = {
-    "seed": {"ge": 0},
-    "max_iterations": {"ge": 1},
-    "tolerance": {"gt": 0},
-}
 
 
 @dataclass(frozen=True)
@@ -54,12 +41,12 @@ class PlannedStage:
     @property
     def models(self) -> list[Model]:
         """The models among its options, and inside of collections and juries among them."""
-        return [each for each in _every(self.options.values()) if isinstance(each, Model)]
+        return [each for each in every(self.options.values()) if isinstance(each, Model)]
 
     @property
     def judges(self) -> list[Judge]:
         """The judges among its options, likewise."""
-        return [each for each in _every(self.options.values()) if isinstance(each, Judge)]
+        return [each for each in every(self.options.values()) if isinstance(each, Judge)]
 
     @property
     def juries(self) -> list[Jury]:
@@ -179,9 +166,9 @@ def _resolve(
         seen[spec.name or spec.use] += 1
         count = seen[spec.name or spec.use]
         name = (spec.name or spec.use) + (f"#{count}" if count > 1 else "")
-        options = _options(where, spec, terms, recipe, models)
-        described = {option: _plain(value) for option, value in sorted(options.items())}
-        stage = PlannedStage(name, spec.use, function, terms, options, described, where)
+        options = arguments(where, spec, terms, recipe, models)
+        plain = {option: described(value) for option, value in sorted(options.items())}
+        stage = PlannedStage(name, spec.use, function, terms, options, plain, where)
         for each in (*stage.judges, *stage.juries):
             if not NAME.fullmatch(each.name):
                 raise RecipeError(
@@ -197,106 +184,6 @@ def _resolve(
                 )
         planned.append(stage)
     return tuple(planned)
-
-
-def _options(
-    where: str, spec: StageSpec, terms: Contract, recipe: Recipe, models: Mapping[str, Model]
-) -> dict[str, Any]:
-    """The keyword arguments of a stage, checked against its signature."""
-    given = dict(spec.options)
-    if "seed" in terms.options and "seed" not in given:
-        given["seed"] = recipe.seed
-    kin = stated(recipe.models, models) if "families" in terms.options else {}
-    if kin and isinstance(own := given.get("families", {}), dict):
-        given["families"] = {**own, **{k: v for k, v in kin.items() if k not in own}}
-
-    def model_of(role: Any) -> Model:
-        if not isinstance(role, str) or role not in models:
-            raise ValueError(f"no model {role!r} in [models]; " + nearest(str(role), models))
-        return models[role]
-
-    def judge_of(name: Any) -> Judge:
-        try:
-            return judges.load(name, folder=recipe.folder)
-        except JudgeError as error:
-            raise ValueError(str(error)) from error
-
-    def jury_of(name: Any) -> Jury:
-        try:
-            return juries.load(name, models, folder=recipe.folder)
-        except JudgeError as error:
-            raise ValueError(str(error)) from error
-
-    def plug_in_of(name: Any) -> PlugIn:
-        try:
-            return PlugIn(str(name), plug_in(str(name), folder=recipe.folder))
-        except RecipeError as error:
-            raise ValueError(str(error)) from error
-
-    read = {Model: model_of, Judge: judge_of, Jury: jury_of, PlugIn: plug_in_of}
-    readers = {kind: BeforeValidator(reader) for kind, reader in read.items()}
-    fields: dict[str, Any] = {
-        name: (
-            _readable(option.annotation, readers),
-            Field(
-                ... if option.default is inspect.Parameter.empty else option.default,
-                **BOUNDS.get(name, {}),
-            ),
-        )
-        for name, option in terms.options.items()
-    }
-    config = ConfigDict(
-        extra="forbid", strict=True, arbitrary_types_allowed=True, allow_inf_nan=False
-    )
-    form: type[BaseModel] = create_model("options", __config__=config, **fields)
-    try:
-        # Through JSON, where strictness still lets an array be a tuple.
-        checked = form.model_validate_json(json.dumps(given, default=str))
-    except ValidationError as error:
-        raise RecipeError(explain(error, given, form, where)) from error
-    return {name: getattr(checked, name) for name in form.model_fields}
-
-
-def _readable(hint: Any, readers: Mapping[Any, Any]) -> Any:
-    """A type hint in which `Model`, `Judge`, `Jury` and `PlugIn` are read from their names."""
-    if hint in readers:
-        return Annotated[hint, readers[hint]]
-    inner = tuple(_readable(each, readers) for each in get_args(hint))
-    if not inner or inner == get_args(hint):
-        return hint
-    if get_origin(hint) in (Union, types.UnionType):
-        return Union[inner]  # noqa: UP007  (made at run time)
-    return get_origin(hint)[inner]
-
-
-def _plain(value: Any) -> Any:
-    """An option as JSON; a judge, a model and a plug-in are their names, a jury its members."""
-    if isinstance(value, Jury):
-        return [
-            {"judge": each.judge.name, "model": each.model.role}
-            | ({"by": each.by} if each.by != "verdict" else {})
-            for each in value.members
-        ]
-    if isinstance(value, (Judge, PlugIn)):
-        return value.name
-    if isinstance(value, Model):
-        return value.role
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(each) for each in _every([value])]
-    if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    return value
-
-
-def _every(values: Iterable[Any]) -> Iterable[Any]:
-    """Values, with those inside of collections and juries."""
-    for value in values:
-        if isinstance(value, Jury):
-            yield from _every(value.members)
-        elif isinstance(value, (list, tuple, set, frozenset)):
-            yield from _every(value)  # pyright: ignore[reportUnknownArgumentType]
-        else:
-            yield value
 
 
 def _check_flow(

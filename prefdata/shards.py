@@ -55,6 +55,10 @@ class Shards:
         """How many rows a table has in all."""
         return sum(self._rows.get(name, {}).values())
 
+    def own_rows(self, name: str, at: int) -> int:
+        """How many rows of a table a shard has of its own."""
+        return self._rows.get(name, {}).get(at, 0)
+
     def heights(self) -> dict[str, int]:
         return {name: self.rows(name) for name in self._rows}
 
@@ -68,7 +72,7 @@ class Shards:
         for name, frame in tables.items():
             old = self._files.pop((name, at), None)
             self._rows.setdefault(name, {})[at] = frame.height
-            if frame.height:
+            if frame.height or name not in t.TABLES:
                 self._written += 1
                 path = self.folder / f"{name}-{at}-{self._written}.parquet"
                 frame.write_parquet(path, compression="lz4", statistics=False)

@@ -167,8 +167,8 @@ def _homes(shards: Shards) -> pl.DataFrame:
 def export(stage: PlannedStage, shards: Shards, view: str, ask: Ask) -> None:
     """Make the rows of an export, by shards where it can; they are then the table `view`."""
     if is_whole(stage, shards):
-        made: Iterable[Tables] = iter(run_shards(stage, [shards.whole(stage.contract.sees)], ask))
-    else:
-        made = _made(stage, shards, run_shards, ask)
-    for at, each in enumerate(made):
+        [made] = run_shards(stage, [shards.whole(stage.contract.sees)], ask)
+        shards.put(shards.common, {view: made["rows"]})
+        return
+    for at, each in enumerate(_made(stage, shards, run_shards, ask)):
         shards.put(at, {view: each["rows"]})

@@ -16,7 +16,7 @@ from prefdata.aggregate._conjugate import solved
 from prefdata.aggregate._graph import SMALL, Block, Floats, Incidence, Ints
 from prefdata.aggregate._tally import preferences, tally, with_prompts
 from prefdata.errors import ConvergenceError, RecipeError
-from prefdata.tables import Completions, Scores, Strengths, Votes
+from prefdata.tables import SIDES, Completions, Scores, Strengths, Votes
 
 # A criterion that some prompts lack is no mistake; one that all lack is.
 SCOPE = "all"
@@ -293,7 +293,7 @@ def bradley_terry(
     )
     value = expit(fit.strengths[one] - fit.strengths[other])
     scored = rows.with_columns(value=value, stderr=value * (1 - value) * of_difference)
-    pairs = scored.unique(["completion_a", "completion_b"], keep="first", maintain_order=True)
+    pairs = scored.unique(SIDES, keep="first", maintain_order=True)
     return (
         with_prompts(strengths, votes, completions, estimator),
         Scores(pl.concat([preferences(pairs, estimator), *about_effects])),

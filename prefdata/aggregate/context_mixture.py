@@ -16,9 +16,9 @@ import polars as pl
 
 from prefdata import tables
 from prefdata.errors import RecipeError, nearest
-from prefdata.measure._contexts import SIDES, UNIT, heard, holds_context, weighed, with_texts
+from prefdata.measure._contexts import UNIT, heard, holds_context, weighed, with_texts
 from prefdata.measure._means import with_groups
-from prefdata.tables import Completions, Prompts, Scores, Votes
+from prefdata.tables import SIDES, Completions, Prompts, Scores, Votes
 
 SCOPE = "all"
 WHERE = "aggregate.context_mixture"

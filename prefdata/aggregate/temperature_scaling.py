@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from prefdata import tables
 from prefdata.errors import RecipeError, nearest
-from prefdata.tables import Scores, Votes, digest
+from prefdata.tables import SIDES, Scores, Votes, digest
 
 # A fold's T comes from all other prompts.
 SCOPE = "all"
@@ -73,16 +73,15 @@ def temperature_scaling(
                 f"aggregate.temperature_scaling: {name!r} is in annotators and in against; "
                 "nobody is corrected by their own votes"
             )
-    both = ["completion_a", "completion_b"]
     rows = votes.sort(tables.schema("votes").key)
     target = (
         rows.filter(pl.col("annotator").is_in(list(against)))
-        .group_by(*both, "annotator", maintain_order=True)
+        .group_by(*SIDES, "annotator", maintain_order=True)
         .agg(pl.mean("preference"))
-        .group_by(both, maintain_order=True)
+        .group_by(SIDES, maintain_order=True)
         .agg(target=pl.mean("preference"))
     )
-    rows = rows.join(target, on=both, how="left", maintain_order="left")
+    rows = rows.join(target, on=SIDES, how="left", maintain_order="left")
     prompt = pl.coalesce("prompt_id", "completion_a")
     prompts = rows.select(each=prompt)["each"]
     folds = np.array([int(digest("fold", seed, each), 16) % n_folds for each in prompts], np.int64)

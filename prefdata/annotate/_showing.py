@@ -19,7 +19,7 @@ from typing import Literal
 import polars as pl
 
 from prefdata.errors import RecipeError
-from prefdata.tables import Completions, Pairs, Prompts, digest, with_sides
+from prefdata.tables import SIDES, Completions, Pairs, Prompts, digest, with_sides
 
 Orders = Literal["both", "random", "a_first"]
 
@@ -47,7 +47,7 @@ def shown(
             raise RecipeError(f"{stage}: {option} = {value}; it is at least 1")
     design = _pairs(completions, max_pairs if pairs is None else None, seed)
     if pairs is not None:
-        design = design.join(with_sides(pairs), on=["completion_a", "completion_b"], how="semi")
+        design = design.join(with_sides(pairs), on=SIDES, how="semi")
     rows = _ordered(design, orders, draws, seed)
     texts = completions.select("completion_id", "completion")
     first = texts.rename({"completion_id": "first", "completion": "said_first"})

@@ -17,7 +17,7 @@ from prefdata import tables
 from prefdata.errors import RecipeError, nearest
 from prefdata.estimate._spelling import spelling
 from prefdata.stage import Asks, Model, requests
-from prefdata.tables import Completions, Pairs, Prompts, Scores, Votes, text_of, with_sides
+from prefdata.tables import SIDES, Completions, Pairs, Prompts, Scores, Votes, text_of, with_sides
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
@@ -215,14 +215,13 @@ def _voted(rows: pl.DataFrame, votes: Votes | None, annotators: Sequence[str]) -
     """The mean preference for a of each annotator, less a half."""
     there = tables.empty("votes") if votes is None else pl.DataFrame(votes)
     known = there["annotator"].unique().to_list()
-    both = ["completion_a", "completion_b"]
     made: list[Floats] = []
     for name in annotators:
         if known and name not in known:
             raise RecipeError(f"no votes of {name!r}; {nearest(name, known)}")
-        one = there.filter(pl.col("annotator") == name).sort(*both, "preference")
-        means = one.group_by(both, maintain_order=True).agg(pl.mean("preference"))
-        said = rows.join(means, on=both, how="left", maintain_order="left")["preference"]
+        one = there.filter(pl.col("annotator") == name).sort(*SIDES, "preference")
+        means = one.group_by(SIDES, maintain_order=True).agg(pl.mean("preference"))
+        said = rows.join(means, on=SIDES, how="left", maintain_order="left")["preference"]
         made.append(said.fill_null(0.5).to_numpy() - 0.5)
     return np.stack(made, 1)
 

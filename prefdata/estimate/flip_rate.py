@@ -8,9 +8,7 @@ pair, e < 1/2. Three ways to see e, each where its own assumption holds:
   as those of one judge asked twice do, show too little: the estimate is then of what is not shared.
 - **gold**: the share of labels that differ from labels known to be right.
 - **margins**: if the true label follows sigmoid(u . d) of some evidence d about the pair, an
-  observed one follows (1 - e) sigmoid(u . d) + e sigmoid(-u . d). Where the margins u . d are
-  large the curve's ends show e; where they are all small, e only makes the curve flatter, as a
-  smaller u does, and nothing can tell the two apart.
+  observed one follows (1 - e) sigmoid(u . d) + e sigmoid(-u . d); see `_margins`.
 
 Source: Chowdhury, Kini, Natarajan (2024), Provably Robust DPO: Aligning Language Models with Noisy
 Feedback, for the model and what a rate is for; the three estimates are own. Wilson (1927) for
@@ -18,49 +16,25 @@ intervals of shares.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy import optimize
-from scipy.special import expit, log_expit
 
 from prefdata import tables
 from prefdata.aggregate._annotators import is_by, votes_by
 from prefdata.aggregate._criteria import weigh
 from prefdata.errors import RecipeError, nearest
+from prefdata.estimate._margins import Rate, fit_margins
 from prefdata.measure._wilson import wilson
-from prefdata.tables import Measures, Pairs, Prompts, Scores, Votes, with_sides
+from prefdata.tables import SIDES, Measures, Pairs, Prompts, Scores, Votes, with_sides
 
 SCOPE = "all"
 
 Floats = NDArray[np.floating[Any]]
-OPTIMIZE: Any = optimize
-
-# Half of the 95 % quantile of chi-square with one degree of freedom.
-DROP = 1.920729410347063
-# Rates that are tried: an interval that reaches the last is open there.
-GRID = np.concatenate([np.linspace(0, 0.1, 11), np.linspace(0.12, 0.49, 38)])
-# An interval wider than this says nothing that one could act on.
-TOO_WIDE = 0.25
 
 UNIDENTIFIED_REPEATS = "not identifiable: repeated labels agree no more than by chance"
-UNIDENTIFIED_MARGINS = "not identifiable: the margins are too small to tell flips from ambiguity"
-
-
-class Rate(NamedTuple):
-    """A flip rate with its 95 % interval; `value` is NaN where it is not identifiable."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-    note: str
-
-    @property
-    def is_identified(self) -> bool:
-        return not np.isnan(self.value)
 
 
 def flip_rate(
@@ -177,94 +151,6 @@ def _share(hits: Floats, of: Floats, groups: NDArray[np.int64]) -> tuple[float, 
     return share, max(0.0, low), min(1.0, high)
 
 
-class MarginFit(NamedTuple):
-    """The `rate` as far as it is identifiable; its likeliest value, whether or not; and u."""
-
-    rate: Rate
-    guess: float
-    u: Floats
-
-
-def fit_margins(d: Floats) -> MarginFit:
-    """The rate from `d`, (pairs, columns), evidence for the side that was labelled as chosen.
-
-    Maximises the sum of log((1 - e) sigmoid(d u) + e sigmoid(-d u)) over u for each e, then over
-    e; the interval holds the e whose profile is within 1.92 of the best.
-    """
-    n = len(d)
-    if n < 2 or not d.any():
-        nothing = Rate(np.nan, 0.0, 0.5, n, UNIDENTIFIED_MARGINS)
-        return MarginFit(nothing, 0.0, np.zeros(d.shape[1]))
-    size = np.sqrt((d**2).mean(0).clip(1e-24))
-    profile = _Profile(d / size)
-    value, guess = profile.lowest()
-    low, high = profile.crossings(guess, value + DROP)
-    rate = Rate(guess, low, high, n, "")
-    if high - low > TOO_WIDE:
-        rate = Rate(np.nan, low, high, n, UNIDENTIFIED_MARGINS)
-    return MarginFit(rate, guess, profile.u(guess) / size)
-
-
-class _Profile:
-    """The least negative log-likelihood at each rate, tried on a grid first."""
-
-    def __init__(self, d: Floats) -> None:
-        self.d = d
-        start = np.full(d.shape[1], 0.5)
-        fits: list[tuple[float, Floats]] = []
-        for rate in map(float, GRID):
-            fits.append(_best(d, rate, fits[-1][1] if fits else start))
-        self.values = np.array([value for value, _ in fits])
-        self.starts = [found for _, found in fits]
-
-    def __call__(self, rate: float) -> float:
-        return self._at(rate)[0]
-
-    def u(self, rate: float) -> Floats:
-        return self._at(rate)[1]
-
-    def _at(self, rate: float) -> tuple[float, Floats]:
-        return _best(self.d, rate, self.starts[int(np.abs(GRID - rate).argmin())])
-
-    def lowest(self) -> tuple[float, float]:
-        at = int(self.values.argmin())
-        around = GRID[max(at - 1, 0)], GRID[min(at + 1, len(GRID) - 1)]
-        found = OPTIMIZE.minimize_scalar(self, bounds=around, method="bounded")
-        on_grid = float(self.values[at]), float(GRID[at])
-        return min((float(found.fun), float(found.x)), on_grid)
-
-    def crossings(self, rate: float, most: float) -> tuple[float, float]:
-        """Where the profile passes `most` below and above `rate`; 0 and 1/2 where it never does."""
-        outside = np.flatnonzero(self.values > most)
-        below, above = outside[GRID[outside] < rate], outside[GRID[outside] > rate]
-        low = self._crossing(float(GRID[below[-1]]), rate, most) if len(below) else 0.0
-        high = self._crossing(float(GRID[above[0]]), rate, most) if len(above) else 0.5
-        return low, high
-
-    def _crossing(self, outer: float, inner: float, most: float) -> float:
-        while abs(outer - inner) > 1e-4:
-            middle = (outer + inner) / 2
-            outer, inner = (middle, inner) if self(middle) > most else (outer, middle)
-        return (outer + inner) / 2
-
-
-def _best(d: Floats, rate: float, start: Floats) -> tuple[float, Floats]:
-    """The least negative log-likelihood at a rate, and its u."""
-
-    def loss(u: Floats) -> tuple[float, Floats]:
-        z = d @ u
-        right, wrong = log_expit(z), log_expit(-z)
-        if rate == 0:
-            return -float(right.sum()), -(d.T @ expit(-z))
-        observed = np.logaddexp(np.log1p(-rate) + right, np.log(rate) + wrong)
-        slope = (1 - 2 * rate) * np.exp(right + wrong - observed)
-        return -float(observed.sum()), -(d.T @ slope)
-
-    bounds = [(-50, 50)] * len(start)  # labels that the evidence parts perfectly have no optimum
-    found = OPTIMIZE.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
-    return float(found.fun), found.x
-
-
 def _home(prompts: Prompts | None) -> pl.DataFrame:
     """The group of each prompt."""
     if prompts is None:
@@ -280,22 +166,19 @@ def _hard(votes: Votes, criteria: Sequence[str] | None) -> pl.DataFrame:
     return scored.with_columns(for_a=(pl.col("preference") > 0.5).cast(pl.Float64))
 
 
-_PAIR = ["completion_a", "completion_b"]
-
-
 def _numbered(frame: pl.DataFrame, home: pl.DataFrame) -> NDArray[np.int64]:
     """The prompt groups of rows as numbers; a pair of no prompt is a group of its own."""
-    own = pl.concat_str(*_PAIR)
+    own = pl.concat_str(*SIDES)
     known = frame.join(home, on="prompt_id", how="left", maintain_order="left")
     named = known.select(pl.coalesce("group", "prompt_id", own).rank("dense"))
     return named.to_series().to_numpy().astype(np.int64) - 1
 
 
 def _counted(votes: pl.DataFrame, *unit: str) -> pl.DataFrame:
-    counted = votes.group_by(*_PAIR, "prompt_id", "criterion", *unit).agg(
+    counted = votes.group_by(*SIDES, "prompt_id", "criterion", *unit).agg(
         n_a=pl.col("for_a").sum(), m=pl.len().cast(pl.Float64)
     )
-    return counted.filter(pl.col("m") >= 2).sort(*_PAIR, "criterion", *unit)
+    return counted.filter(pl.col("m") >= 2).sort(*SIDES, "criterion", *unit)
 
 
 def _of_repeats(votes: pl.DataFrame, home: pl.DataFrame) -> list[tuple[str, Rate]]:
@@ -310,7 +193,7 @@ def _of_repeats(votes: pl.DataFrame, home: pl.DataFrame) -> list[tuple[str, Rate
 def _of_kinds(votes: pl.DataFrame, home: pl.DataFrame) -> list[tuple[str, Rate]]:
     """One vote of each annotator on a pair: its majority, where it has one."""
     kind = pl.col("annotator").str.extract(r"^(\w+):")
-    each = votes.group_by(*_PAIR, "prompt_id", "criterion", "annotator").agg(pl.mean("for_a"))
+    each = votes.group_by(*SIDES, "prompt_id", "criterion", "annotator").agg(pl.mean("for_a"))
     each = each.filter(pl.col("for_a") != 0.5).with_columns(
         pl.col("for_a").round(0, mode="half_away_from_zero"), kind=kind
     )
@@ -331,16 +214,16 @@ def _against_gold(
     votes: pl.DataFrame, pairs: Pairs | None, gold: str, home: pl.DataFrame
 ) -> list[tuple[str, Rate]]:
     known = votes_by(votes, gold, "estimate.flip_rate")
-    truth = known.group_by(*_PAIR, "criterion").agg(truth=pl.mean("for_a"))
+    truth = known.group_by(*SIDES, "criterion").agg(truth=pl.mean("for_a"))
     truth = truth.filter(pl.col("truth") != 0.5).with_columns(pl.col("truth") > 0.5)
     labelled = votes.filter(~is_by(gold))
     if pairs is not None:
         labelled = pl.concat([labelled, _as_votes(pairs, truth)], how="diagonal")
-    met = labelled.join(truth, on=[*_PAIR, "criterion"])
+    met = labelled.join(truth, on=[*SIDES, "criterion"])
     met = met.with_columns(wrong=((pl.col("for_a") == 1) != pl.col("truth")).cast(pl.Float64))
-    units = met.group_by("annotator", *_PAIR, "prompt_id", "criterion").agg(pl.mean("wrong"))
+    units = met.group_by("annotator", *SIDES, "prompt_id", "criterion").agg(pl.mean("wrong"))
     made: list[tuple[str, Rate]] = []
-    ordered = units.sort("annotator", *_PAIR, "criterion")
+    ordered = units.sort("annotator", *SIDES, "criterion")
     for (name,), own in ordered.group_by("annotator", maintain_order=True):
         rate = fit_share(own["wrong"].to_numpy(), _numbered(own, home))
         made.append((f"gold: {name}", rate))
@@ -350,9 +233,9 @@ def _against_gold(
 def _as_votes(pairs: Pairs, truth: pl.DataFrame) -> pl.DataFrame:
     """The pairs as votes of "pairs", on every criterion of gold."""
     sides = with_sides(pairs).select(
-        "prompt_id", *_PAIR, annotator=pl.lit("pairs"), for_a=pl.col("a_chosen").cast(pl.Float64)
+        "prompt_id", *SIDES, annotator=pl.lit("pairs"), for_a=pl.col("a_chosen").cast(pl.Float64)
     )
-    return sides.join(truth.select(*_PAIR, "criterion"), on=_PAIR)
+    return sides.join(truth.select(*SIDES, "criterion"), on=SIDES)
 
 
 def _evidence(pairs: Pairs, scores: Scores, names: Sequence[str]) -> Floats:

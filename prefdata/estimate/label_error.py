@@ -30,7 +30,8 @@ from scipy.special import expit, log_expit
 from prefdata import tables
 from prefdata.errors import RecipeError
 from prefdata.estimate._evidence import Evidence, folds, gather
-from prefdata.estimate.flip_rate import Rate, fit_margins, measures
+from prefdata.estimate._margins import Rate, fit_margins
+from prefdata.estimate.flip_rate import measures
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Measures, Pairs, Prompts, Scores, Votes
 

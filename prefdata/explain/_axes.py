@@ -17,6 +17,7 @@ from scipy import special
 from prefdata.explain._predict import accuracy
 from prefdata.explain._weights import weights_of
 from prefdata.measure._means import COLUMNS, means
+from prefdata.tables import SIDES
 
 SPECIAL: Any = special
 Floats = NDArray[np.float64]
@@ -26,13 +27,12 @@ RIDGE = 0.01
 
 def scores_of(rows: pl.DataFrame, votes: pl.DataFrame, ids: list[str]) -> Floats:
     """1, -1 or 0 of each comparison and axis: the side a or b that both orders name."""
-    both = ["completion_a", "completion_b"]
     up, down = (
         (each.fill_null(value=False).all() & (pl.len() == 2)).cast(pl.Int64)
         for each in (pl.col("preference") > 0.5, pl.col("preference") < 0.5)
     )
-    told = votes.group_by(*both, "principle_id").agg(score=up - down)
-    at = told.join(rows.select(*both).with_row_index("row"), on=both)
+    told = votes.group_by(*SIDES, "principle_id").agg(score=up - down)
+    at = told.join(rows.select(*SIDES).with_row_index("row"), on=SIDES)
     places = dict(zip(ids, range(len(ids)), strict=True))
     made = np.zeros((rows.height, len(ids)))
     column = at["principle_id"].replace_strict(places, return_dtype=pl.Int64)
@@ -115,11 +115,10 @@ def _alike(one: Floats, other: Floats) -> float:
 
 
 def consistency(rows: pl.DataFrame, votes: pl.DataFrame, names: dict[str, str]) -> pl.DataFrame:
-    both = ["completion_a", "completion_b"]
     side = (pl.col("preference") - 0.5).sign()
-    decided = votes.filter(side != 0).join(rows.select(*both, "group"), on=both)
+    decided = votes.filter(side != 0).join(rows.select(*SIDES, "group"), on=SIDES)
     each = (
-        decided.group_by(*both, "group", pl.col("annotator").alias("subject"))
+        decided.group_by(*SIDES, "group", pl.col("annotator").alias("subject"))
         .agg(agree=(side.n_unique() == 1).cast(pl.Float64), n=pl.len())
         .filter(pl.col("n") == 2)
     )

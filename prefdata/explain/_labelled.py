@@ -5,7 +5,7 @@ from typing import Literal
 import polars as pl
 
 from prefdata.measure._means import with_groups
-from prefdata.tables import Completions, Pairs, Prompts, Scores, digest, typed, with_sides
+from prefdata.tables import SIDES, Completions, Pairs, Prompts, Scores, digest, typed, with_sides
 
 # What is kept aside as one: all comparisons of a prompt group, or a single comparison.
 Apart = Literal["group", "comparison"]
@@ -56,7 +56,7 @@ def with_held_out(rows: pl.DataFrame, share: float, apart: Apart, seed: int) -> 
 def marks(pairs: Pairs, rows: pl.DataFrame, score: str) -> pl.DataFrame:
     """A score of each pair that is among the rows: 1 where it is held out, else 0."""
     held_out = rows.select("completion_a", "completion_b", "held_out")
-    marked = with_sides(pairs).join(held_out, on=["completion_a", "completion_b"])
+    marked = with_sides(pairs).join(held_out, on=SIDES)
     return typed(
         Scores,
         marked.select(

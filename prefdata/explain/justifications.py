@@ -13,7 +13,7 @@ import polars as pl
 from prefdata import tables
 from prefdata.explain._places import named, place_in
 from prefdata.explain._wording import CHOSEN, REJECTED
-from prefdata.tables import Dropped, Pairs, Rationales, Votes
+from prefdata.tables import SIDES, Dropped, Pairs, Rationales, Votes
 
 
 def justifications(pairs: Pairs, votes: Votes) -> tuple[Rationales, Dropped]:
@@ -26,7 +26,7 @@ def justifications(pairs: Pairs, votes: Votes) -> tuple[Rationales, Dropped]:
     about = tables.with_sides(pairs).select("pair_id", "completion_a", "completion_b", "a_chosen")
     said = votes.filter(
         pl.col("preference").is_not_null(), pl.col("rationale").str.strip_chars() != ""
-    ).join(about, on=["completion_a", "completion_b"])
+    ).join(about, on=SIDES)
     toward = pl.when("a_chosen").then("preference").otherwise(1 - pl.col("preference"))
     said = said.with_columns(
         toward=toward, chosen_first=pl.col("a_chosen") == pl.col("a_first")

@@ -9,12 +9,12 @@ import polars as pl
 
 from prefdata import tables
 from prefdata.explain._places import place_in
-from prefdata.generate._in_context import TOLD, TWO, Kind
+from prefdata.generate._in_context import TOLD, Kind
 from prefdata.judge import Form, ask
 from prefdata.judge.form import Text
 from prefdata.judge.transcript import asking, fence, transcript
 from prefdata.stage import Asks, Model
-from prefdata.tables import Messages
+from prefdata.tables import SIDES, Messages
 
 _SYSTEM = "You find out for whom, and by what measure, each of two replies is the better one."
 _FORM = Form({"first": Text(300), "second": Text(300)}, "none", 200)
@@ -79,7 +79,7 @@ def found(
     """The two contexts of each row, and what is wrong with either of them."""
     if rows.is_empty():
         return pl.DataFrame(schema=TOLD)
-    asked = rows.select("prompt_id", *TWO, "draw", "a_first")
+    asked = rows.select("prompt_id", *SIDES, "draw", "a_first")
     asked = asked.with_columns(tables.conversations("messages", messages))
     heard = yield from ask([(_FORM, asked)], model, reask=reask)
     unread = pl.concat_str(pl.lit("cannot be read: "), "unscored")
@@ -89,7 +89,7 @@ def found(
         text=pl.col("raw").str.replace_all(r"\s+", " ").str.strip_chars(),
     )
     plain = pl.col("text").str.to_lowercase().str.strip_chars(" .!")
-    equal = plain.n_unique().over(TWO) == 1
+    equal = plain.n_unique().over(SIDES) == 1
     placed = pl.Series("placed", [place_in(text or "") for text in told["text"]], pl.String)
     told = told.with_columns(placed).with_columns(
         fault=pl.when(pl.col("unscored").is_not_null())
@@ -99,18 +99,18 @@ def found(
         .when(pl.col("placed").is_not_null())
         .then(pl.concat_str(pl.lit("says where a reply stood: "), "placed"))
     )
-    return _of_both(told.select(TOLD.keys())).sort(*TWO, "prefers_a")
+    return _of_both(told.select(TOLD.keys())).sort(*SIDES, "prefers_a")
 
 
 def _of_both(told: pl.DataFrame) -> pl.DataFrame:
     """A fault of one context is one of both: alone it would have a label that can be guessed."""
-    first = pl.col("fault").drop_nulls().min().over(*TWO, "kind")
+    first = pl.col("fault").drop_nulls().min().over(*SIDES, "kind")
     return told.with_columns(fault=pl.coalesce("fault", first))
 
 
 def not_naming(scenarios: pl.DataFrame, criteria: pl.DataFrame) -> pl.DataFrame:
-    criterion = criteria.select(*TWO, "prefers_a", criterion="text")
-    told = scenarios.join(criterion, on=[*TWO, "prefers_a"], how="left", maintain_order="left")
+    criterion = criteria.select(*SIDES, "prefers_a", criterion="text")
+    told = scenarios.join(criterion, on=[*SIDES, "prefers_a"], how="left", maintain_order="left")
     low = (pl.col(name).str.to_lowercase() for name in ("text", "criterion"))
     scenario, named = (text.str.strip_chars(" .!") for text in low)
     names = pl.when(scenario.str.contains(named, literal=True)).then(

@@ -12,14 +12,13 @@ from prefdata.annotate.pairwise import votes_on
 from prefdata.judge import Judge
 from prefdata.judge.transcript import harmless
 from prefdata.stage import Asks, Model
-from prefdata.tables import Completions, Messages, Prompts, Votes
+from prefdata.tables import SIDES, Completions, Messages, Prompts, Votes
 
 Kind = Literal["criterion", "scenario", "profile"]
 Place = Literal["system", "before", "after"]
 
-TWO = ["completion_a", "completion_b"]
 TOLD = {
-    **dict.fromkeys(("prompt_id", *TWO, "kind"), pl.String),
+    **dict.fromkeys(("prompt_id", *SIDES, "kind"), pl.String),
     "prefers_a": pl.Boolean,
     **dict.fromkeys(("text", "fault", "request_id"), pl.String),
 }

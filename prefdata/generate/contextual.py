@@ -26,12 +26,12 @@ from prefdata import tables
 from prefdata.annotate._showing import shown
 from prefdata.errors import RecipeError
 from prefdata.generate._contexts_found import about_people, about_replies, found, not_naming
-from prefdata.generate._in_context import TOLD, TWO, Kind, Place, in_context, judged
+from prefdata.generate._in_context import TOLD, Kind, Place, in_context, judged
 from prefdata.generate._profiles import picked
 from prefdata.judge import Judge
 from prefdata.measure._contexts import TAG, holds_context
 from prefdata.stage import Asks, Model
-from prefdata.tables import Completions, Dropped, Pairs, Prompts, Votes
+from prefdata.tables import SIDES, Completions, Dropped, Pairs, Prompts, Votes
 
 
 def contextual(
@@ -101,19 +101,19 @@ def contextual(
         told.append(criteria)
     if "scenario" in kinds:
         sound = criteria.filter(pl.col("fault").is_null())
-        both = sound.group_by(TWO).agg(
+        both = sound.group_by(SIDES).agg(
             a=pl.col("text").filter("prefers_a").first(),
             b=pl.col("text").filter(~pl.col("prefers_a")).first(),
         )
-        again = rows.join(both, on=TWO, maintain_order="left")
+        again = rows.join(both, on=SIDES, maintain_order="left")
         scenarios = yield from found(again, "scenario", about_people(again), model, reask)
         told.append(not_naming(scenarios, sound))
     named = pl.concat(told)
     made = in_context(named.filter(pl.col("fault").is_null()), seeds, completions, place)
     verdicts = yield from judged(made, judge, who, reask)
-    named = named.join(_refuted(made, verdicts), on=[*TWO, "kind"], how="left")
+    named = named.join(_refuted(made, verdicts), on=[*SIDES, "kind"], how="left")
     named = named.with_columns(fault=pl.coalesce("fault", "refuted"))
-    kept = made.join(named.filter(pl.col("fault").is_null()), on=[*TWO, "kind"], how="semi")
+    kept = made.join(named.filter(pl.col("fault").is_null()), on=[*SIDES, "kind"], how="semi")
     return (
         Prompts(_with_prompts(prompts, kept)),
         Completions(_with_completions(completions, kept)),
@@ -127,11 +127,11 @@ def _refuted(made: pl.DataFrame, judged: Votes) -> pl.DataFrame:
     votes = judged.select(new_a="completion_a", new_b="completion_b", said="preference")
     rows = made.join(votes, on=["new_a", "new_b"], how="left")
     meant = pl.when(pl.col("preference") == 1).then("said").otherwise(1 - pl.col("said"))
-    counts = rows.group_by(*TWO, "kind").agg(
+    counts = rows.group_by(*SIDES, "kind").agg(
         n=pl.len(), silent=pl.col("said").null_count(), confirmed=(meant > 0.5).sum()
     )
     return counts.select(
-        *TWO,
+        *SIDES,
         "kind",
         refuted=pl.when(pl.col("confirmed") < pl.col("n")).then(
             pl.format(
@@ -182,16 +182,16 @@ def _votes(kept: pl.DataFrame, judged: Votes, model: Model, judge: Judge) -> pl.
         criterion=pl.lit(judge.criteria[0].name),
         draw=pl.lit(0, pl.Int64),
     )
-    confirming = judged.join(labels, on=TWO, how="semi")
+    confirming = judged.join(labels, on=SIDES, how="semi")
     return tables.union("votes", labels, confirming, where="generate.contextual")
 
 
 def _dropped(named: pl.DataFrame) -> pl.DataFrame:
     gone = named.filter(pl.col("fault").is_not_null())
-    reasons = gone.group_by(*TWO, "kind").agg(reason=pl.col("fault").min())
+    reasons = gone.group_by(*SIDES, "kind").agg(reason=pl.col("fault").min())
     rows = reasons.select(
         pl.lit("prompts").alias("table"),
-        pl.concat_str(*TWO, "kind", separator=" ").alias("key"),
+        pl.concat_str(*SIDES, "kind", separator=" ").alias("key"),
         pl.lit("generate.contextual").alias("stage"),
         "reason",
     )

@@ -4,11 +4,10 @@ import polars as pl
 
 from prefdata.errors import RecipeError, nearest
 from prefdata.measure._means import with_groups
-from prefdata.tables import Completions, Prompts, Scores, Votes
+from prefdata.tables import SIDES, Completions, Prompts, Scores, Votes
 
 # What a tag of a prompt begins with whose prompt holds a context.
 TAG = "context:"
-SIDES = ["completion_a", "completion_b"]
 # Two texts under all contexts of a prompt group.
 UNIT = ["group", "texts"]
 

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from prefdata.explain._tally import UNASKED, Cells, Combine, cells_of, combined
-from prefdata.tables import Principles
+from prefdata.tables import SIDES, Principles
 
 Floats = NDArray[np.float64]
 SUBJECT = "constitution"
@@ -21,9 +21,8 @@ def principle_cells(
     rows: pl.DataFrame, votes: pl.DataFrame, names: list[str], combine: Combine
 ) -> Cells:
     """What each principle says of each comparison, draws and orders combined."""
-    both = ["completion_a", "completion_b"]
     places = dict(zip(names, range(len(names)), strict=True))
-    at = votes.join(rows.select(*both).with_row_index("row"), on=both).with_columns(
+    at = votes.join(rows.select(*SIDES).with_row_index("row"), on=SIDES).with_columns(
         column=pl.col("annotator").replace_strict(places, return_dtype=pl.Int64)
     )
     shape = (rows.height, len(names))

@@ -27,7 +27,7 @@ from prefdata import tables
 from prefdata.errors import RecipeError, nearest
 from prefdata.measure._bootstrap import Statistic, intervals, stated
 from prefdata.measure._means import means, side, unheard, with_groups
-from prefdata.tables import Measures, Prompts, Scores, Votes
+from prefdata.tables import SIDES, Measures, Prompts, Scores, Votes
 
 SCOPE = "all"
 
@@ -94,7 +94,7 @@ def calibration(
     said = [
         votes.filter(pl.col("annotator") != annotator)
         .drop_nulls("preference")
-        .join(truth, on=["completion_a", "completion_b"])
+        .join(truth, on=SIDES)
         .group_by(subject="annotator", one="completion_a", other="completion_b")
         .agg(pl.col("group").first(), pl.col("y").first(), p=pl.col("preference").sort().mean())
     ]

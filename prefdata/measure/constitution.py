@@ -34,7 +34,7 @@ from prefdata.explain._labelled import Apart, labels
 from prefdata.explain._tally import Combine
 from prefdata.measure._means import means
 from prefdata.measure._principles import against_null, principle_cells
-from prefdata.tables import Measures, Pairs, Principles, Prompts, Scores, Votes
+from prefdata.tables import SIDES, Measures, Pairs, Principles, Prompts, Scores, Votes
 
 SCOPE = "all"
 
@@ -84,10 +84,9 @@ def constitution(
     if draws < 19:
         raise RecipeError(f"measure.constitution: draws = {draws}; p < 0.05 needs at least 19")
     rows = _with_held_out(labels(pairs, prompts), pairs, scores, held_out)
-    both = ["completion_a", "completion_b"]
     if apart == "comparison":
-        rows = rows.with_columns(group=pl.concat_str(both, separator=" "))
-    told = votes.join(rows.select(*both, "group", "a_chosen", "held_out"), on=both)
+        rows = rows.with_columns(group=pl.concat_str(SIDES, separator=" "))
+    told = votes.join(rows.select(*SIDES, "group", "a_chosen", "held_out"), on=SIDES)
     by_principle = pl.col("annotator").str.starts_with("principle:")
     search = against_null(
         rows, told.filter(by_principle), principles, min_relevance, combine, draws, seed
@@ -113,10 +112,9 @@ def _with_held_out(
         )
     name = score or "".join(marks)
     marked = scores.filter(pl.col("score") == name, pl.col("value") == 1)
-    both = ["completion_a", "completion_b"]
     aside = pairs.join(marked, left_on="pair_id", right_on="subject_id", how="semi")
-    known = tables.with_sides(aside).select(both).unique().with_columns(held_out=True)
-    return rows.join(known, on=both, how="left", maintain_order="left").with_columns(
+    known = tables.with_sides(aside).select(SIDES).unique().with_columns(held_out=True)
+    return rows.join(known, on=SIDES, how="left", maintain_order="left").with_columns(
         pl.col("held_out").fill_null(False)
     )
 

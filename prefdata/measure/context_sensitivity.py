@@ -18,9 +18,9 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from prefdata.measure._contexts import SIDES, heard
+from prefdata.measure._contexts import heard
 from prefdata.measure._means import means, unheard
-from prefdata.tables import Completions, Measures, Prompts, Votes
+from prefdata.tables import SIDES, Completions, Measures, Prompts, Votes
 
 SCOPE = "all"
 

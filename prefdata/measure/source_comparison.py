@@ -18,7 +18,7 @@ from prefdata.measure._likelihoods import averages, number
 from prefdata.measure._means import COLUMNS, means, two_names, with_groups
 from prefdata.measure._texts import log_length
 from prefdata.select.size_matched import of_sources
-from prefdata.tables import Completions, Measures, Pairs, Prompts, Votes, text_of, with_sides
+from prefdata.tables import SIDES, Completions, Measures, Pairs, Prompts, Votes, text_of, with_sides
 
 SCOPE = "all"
 
@@ -143,6 +143,6 @@ def _against(rows: pl.DataFrame, votes: Votes | None) -> pl.DataFrame:
         return pl.DataFrame(schema={"pair_id": pl.String, "against": pl.Float64})
     sided = with_sides(rows).select("pair_id", "a_chosen", "completion_a", "completion_b")
     scored = votes.drop_nulls("preference")
-    said = sided.join(scored, on=["completion_a", "completion_b"])
+    said = sided.join(scored, on=SIDES)
     toward = pl.when("a_chosen").then(1 - pl.col("preference")).otherwise("preference")
     return said.group_by("pair_id").agg(against=toward.sort().mean())

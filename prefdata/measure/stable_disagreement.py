@@ -27,7 +27,7 @@ from prefdata.aggregate._annotators import is_by
 from prefdata.aggregate._criteria import weigh
 from prefdata.errors import RecipeError
 from prefdata.measure._wilson import Z95
-from prefdata.tables import Measures, Ratings, Scores, Votes, pair_ids
+from prefdata.tables import SIDES, Measures, Ratings, Scores, Votes, pair_ids
 
 SCOPE = "all"
 
@@ -186,7 +186,7 @@ def _panels(
     their labels."""
     kinds: list[tuple[str, pl.DataFrame | None, list[str], str]] = [
         ("ratings", ratings, ["completion_id"], "rating"),
-        ("votes", votes, ["completion_a", "completion_b"], "preference"),
+        ("votes", votes, SIDES, "preference"),
     ]
     for table, frame, key, value in kinds:
         if frame is None:

@@ -11,7 +11,7 @@ import polars as pl
 
 from prefdata.errors import RecipeError
 from prefdata.order._scored import scored
-from prefdata.tables import Pairs, Scores, Votes, with_sides
+from prefdata.tables import SIDES, Pairs, Scores, Votes, with_sides
 
 
 def stated_strength(
@@ -38,9 +38,8 @@ def stated_strength(
     """
     if degrees < 1:
         raise RecipeError(f"order.stated_strength: degrees = {degrees}; at least 1")
-    both = ["completion_a", "completion_b"]
-    means = votes.drop_nulls("preference").sort(*both, "preference").group_by(both)
-    rows = with_sides(pairs).join(means.agg(pl.col("preference").mean()), on=both)
+    means = votes.drop_nulls("preference").sort(*SIDES, "preference").group_by(SIDES)
+    rows = with_sides(pairs).join(means.agg(pl.col("preference").mean()), on=SIDES)
     towards_a = degrees * (2 * pl.col("preference") - 1)
     towards = pl.when("a_chosen").then(towards_a).otherwise(-towards_a)
     if rounded:

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from prefdata.tables import Dropped, Pairs, Scores, Strengths, Votes, one_estimator, pair_ids
+from prefdata.tables import SIDES, Dropped, Pairs, Scores, Strengths, Votes, one_estimator, pair_ids
 
 # Strengths as close as this are equal: estimates of equal strengths differ in their last bits.
 TIE = 1e-9
@@ -80,13 +80,12 @@ def _with_evidence(
         completion_a=pl.min_horizontal(first, second),
         completion_b=pl.max_horizontal(first, second),
     )
-    both = ["completion_a", "completion_b"]
     if votes is None:
         made = made.with_columns(n_votes=pl.lit(0))
     else:
         scored = votes.filter(pl.col("preference").is_not_null())
-        counted = scored.group_by(both).agg(n_votes=pl.len())
-        made = made.join(counted, on=both, how="left", maintain_order="left")
+        counted = scored.group_by(SIDES).agg(n_votes=pl.len())
+        made = made.join(counted, on=SIDES, how="left", maintain_order="left")
     if scores is None:
         return made.with_columns(preference=pl.lit(None, pl.Float64))
     # The estimator's own score goes before one that names no model.

@@ -19,7 +19,7 @@ import polars as pl
 
 from prefdata.errors import RecipeError, nearest
 from prefdata.people.form import Form
-from prefdata.tables import digest, with_sides, written
+from prefdata.tables import SIDES, digest, with_sides, written
 
 READ = ("prompts", "completions", "assignments", "pairs", "votes", "ratings")
 PEOPLE = r"^human(:|$)"
@@ -114,18 +114,17 @@ def _refuse(choice: Choice) -> None:
 
 
 def _queue(tables: Tables) -> pl.DataFrame:
-    two = ["completion_a", "completion_b"]
     assigned = tables["assignments"].filter(pl.col("annotator").str.contains(PEOPLE))
     if assigned.height:
-        ordered = assigned.sort("priority", *two)
+        ordered = assigned.sort("priority", *SIDES)
     else:
-        ordered = with_sides(tables["pairs"]).sort("soft_label", *two)
+        ordered = with_sides(tables["pairs"]).sort("soft_label", *SIDES)
     if ordered.is_empty():
         raise RecipeError(
             "this version has no assignments for people and no pairs: give its recipe a route.* "
             "stage, or a pair.* one"
         )
-    return ordered.select(two).unique(maintain_order=True)
+    return ordered.select(SIDES).unique(maintain_order=True)
 
 
 def _pairs(queue: pl.DataFrame) -> list[Unit]:
@@ -142,7 +141,7 @@ def _known(tables: Tables, form: Form, gold_by: str | None) -> dict[Unit, float]
         return {}
     pairwise = form.layout == "pairwise"
     frame = tables["votes" if pairwise else "ratings"]
-    key = ["completion_a", "completion_b"] if pairwise else ["completion_id"]
+    key = SIDES if pairwise else ["completion_id"]
     value = pl.col("preference" if pairwise else "rating")
     if gold_by not in frame["annotator"]:
         there = frame["annotator"].unique().to_list()

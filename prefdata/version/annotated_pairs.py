@@ -23,7 +23,7 @@ import polars as pl
 from prefdata.errors import RecipeError, TableError, nearest
 from prefdata.explain._labelled import labels
 from prefdata.explain._standing import COUNTS
-from prefdata.tables import Pairs, Prompts, pair_ids, schema
+from prefdata.tables import SIDES, Pairs, Prompts, pair_ids, schema
 from prefdata.whole import writing
 
 VERSION = "2.0"
@@ -168,12 +168,11 @@ def _comparisons(
     tables: Mapping[str, pl.DataFrame],
     ids: Mapping[tuple[str, str], str],
 ) -> Iterator[dict[str, Any]]:
-    two = ["completion_a", "completion_b"]
     annotations: dict[tuple[str, str], dict[str, Any]] = {}
-    for a, b, better in told.join(some, on=two, how="semi").select(*two, "a_chosen").rows():
+    for a, b, better in told.join(some, on=SIDES, how="semi").select(*SIDES, "a_chosen").rows():
         annotations.setdefault((a, b), {})[DEFAULT_ID] = {"pref": "a" if better else "b"}
-    mine = votes.join(some, on=two, how="semi").sort(*schema("votes").key)
-    by = mine.group_by(*two, "annotator", "criterion", maintain_order=True).agg(
+    mine = votes.join(some, on=SIDES, how="semi").sort(*schema("votes").key)
+    by = mine.group_by(*SIDES, "annotator", "criterion", maintain_order=True).agg(
         votes=pl.struct(VOTE),
         mean=pl.col("preference").mean().round(12),
         why=pl.col("unscored").drop_nulls().first(),
@@ -182,11 +181,11 @@ def _comparisons(
         annotations.setdefault((a, b), {})[ids[who, what]] = _annotation(said, mean, why)
     rows = some.join(_filled("prompts", tables), on="prompt_id")
     texts = _texts(_filled("completions", tables), _filled("samples", tables))
-    for side in two:
+    for side in SIDES:
         named = texts.rename({"completion_id": side, "completion": f"said_{side}"})
         rows = rows.join(named.rename({"generators": f"by_{side}"}), on=side)
-    rows = rows.sort(two)
-    rows = rows.with_columns(pair_ids(rows[two[0]], rows[two[1]]).alias("id"))
+    rows = rows.sort(SIDES)
+    rows = rows.with_columns(pair_ids(rows["completion_a"], rows["completion_b"]).alias("id"))
     for row in rows.iter_rows(named=True):
         about = {name: row[name] for name in ABOUT if row[name] is not None}
         shown = {name: value for name, value in about.items() if name != "reference"}
@@ -196,7 +195,7 @@ def _comparisons(
         made: dict[str, Any] = {"id": row["id"], "prompt": asked.pop("text")}
         if asked:
             made["prompt_messages"] = asked["messages"]
-        for side, column in zip("ab", two, strict=True):
+        for side, column in zip("ab", SIDES, strict=True):
             made[f"response_{side}"] = _response(
                 row[f"said_{column}"], "assistant", row[f"by_{column}"]
             )

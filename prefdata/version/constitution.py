@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from prefdata.tables import with_sides
+from prefdata.tables import SIDES, with_sides
 from prefdata.version.markdown import interval, number, share
 
 FIGURES = ("for", "against", "accuracy", "relevance", "on pairs not seen")
@@ -56,19 +56,18 @@ def _examples(frames: Mapping[str, pl.DataFrame]) -> dict[str, dict[str, tuple[s
     """Of each principle the shortest comparison that it is for, and that it is against."""
     if not {"votes", "pairs", "completions"} <= frames.keys():
         return {}
-    two = ["completion_a", "completion_b"]
     side = (pl.col("preference").mean() - 0.5).round(9).sign()
     said = (
         frames["votes"]
         .with_columns(principle_id=pl.col("annotator").str.extract("^principle:([^/]+)"))
         .filter(pl.col("principle_id").is_not_null())
-        .group_by("principle_id", *two)
+        .group_by("principle_id", *SIDES)
         .agg(side=side)
         .filter(pl.col("side") != 0)
     )
     text = pl.col("completion").list.eval(pl.element().struct["content"]).list.join(" ")
     texts = frames["completions"].select("completion_id", text=text)
-    labelled = with_sides(frames["pairs"]).unique(two, keep="none")
+    labelled = with_sides(frames["pairs"]).unique(SIDES, keep="none")
     for name in ("chosen", "rejected"):
         of = texts.rename({"completion_id": f"{name}_id", "text": name})
         labelled = labelled.join(of, on=f"{name}_id")
@@ -76,9 +75,9 @@ def _examples(frames: Mapping[str, pl.DataFrame]) -> dict[str, dict[str, tuple[s
     is_for = (pl.col("side") > 0) == pl.col("a_chosen")
     kind = pl.when(is_for).then(pl.lit("for")).otherwise(pl.lit("against"))
     first = (
-        said.join(labelled, on=two)
+        said.join(labelled, on=SIDES)
         .with_columns(length=length, kind=kind)
-        .sort("length", *two)
+        .sort("length", *SIDES)
         .unique(["principle_id", "kind"], keep="first")
         .sort("principle_id", "kind", descending=[False, True])
     )

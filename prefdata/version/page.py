@@ -10,25 +10,24 @@ from typing import Any
 
 import polars as pl
 
-from prefdata.tables import written
 from prefdata.version import charts
 from prefdata.version.charts import named, number, said
 from prefdata.version.constitution import ABOUT, FIGURES, Standing, standing
 from prefdata.version.distributions import Distribution, Floats, distributions
 from prefdata.version.glance import agreement, first_preferred, longer_preferred
 from prefdata.version.licences import conflicts
+from prefdata.version.pager import pager
 from prefdata.version.rationales import ABOUT as ABOUT_REASONS
 from prefdata.version.rationales import FIGURES as OF_REASONS
 from prefdata.version.rationales import Kept, kept
-from prefdata.version.samples import sample_pairs, tally
+from prefdata.version.samples import counted, sample_pairs, shown
 
 Frames = Mapping[str, pl.DataFrame]
 Manifest = Mapping[str, Any]
 
 MOST_SCORES = 24
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-PAIRS, VOTES = 24, 40  # pairs, and votes on each, that are shown
-TEXT, REASON = 4000, 600  # characters of a text and of a reason that are shown
+PAIRS = 24  # that are shown
 REASONS = 12
 HEAD = (
     '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -55,7 +54,7 @@ def page(manifest: Manifest, frames: Frames) -> str:
         _rationales(kept(frames)),
         _scores(found),
         _cost(manifest),
-        _pairs(frames),
+        _pairs(manifest, frames),
     ]
     return (
         f"{HEAD}<title>{name}</title>\n<style>{charts.STYLE}</style>\n</head>\n<body>\n<main>\n"
@@ -79,10 +78,13 @@ def _opening(manifest: Manifest, frames: Frames) -> str:
         described += (
             f'<p class="note">Partial: {said(partial["reason"])}; not asked: {said(missing)}.</p>'
         )
+    if sampled := shown(manifest):
+        described += f'<p class="note">{said(sampled)}</p>'
     for each in conflicts(manifest) if "licenses" in manifest else ():
         described += f'<p class="note">Licences conflict: {said(each)}.</p>'
     kinds = ("prompts", "completions", "votes", "ratings", "pairs")
-    facts = [(name, f"{frames[name].height:,}") for name in kinds if name in frames]
+    rows = counted(manifest, frames)
+    facts = [(name, f"{rows[name]:,}") for name in kinds if name in rows]
     if "votes" in frames:
         voted = frames["votes"]["annotator"].unique()
         principles = voted.str.starts_with("principle:").sum()
@@ -98,11 +100,8 @@ def _funnel(manifest: Manifest, frames: Frames) -> str:
     """Rows from prompts to pairs, as each stage found and left them, and why rows went."""
     flows: Sequence[Mapping[str, Any]] = manifest.get("counts", {}).get("stages", ())
     kept = ("prompts", "completions", "votes", "ratings", "pairs")
-    rows = (
-        [("prompts", frames["prompts"].height, 0, f"{frames['prompts'].height:,}")]
-        if "prompts" in frames
-        else []
-    )
+    n = counted(manifest, frames).get("prompts")
+    rows = [] if n is None else [("prompts", n, 0, f"{n:,}")]
     rows += [
         (
             f"{each.get('stage', each['use'])}: {each['table']}",
@@ -312,70 +311,16 @@ def _cost(manifest: Manifest) -> str:
     )
 
 
-def _pairs(frames: Frames) -> str:
-    """Pairs to page through: a radio button each, of which only the chosen one's pair is shown."""
+def _pairs(manifest: Manifest, frames: Frames) -> str:
     pairs = sample_pairs(frames, PAIRS)
     if not pairs:
         return ""
-    shown = "\n".join(_pair(pair, at, len(pairs)) for at, pair in enumerate(pairs))
+    n = counted(manifest, frames)["pairs"]
     note = (
-        f"{len(pairs)} of {frames['pairs'].height:,}, from the surest to the least sure; page by "
+        f"{len(pairs)} of {n:,}, from the surest to the least sure; page by "
         "the buttons, or by the arrow keys once one is chosen."
     )
-    return _section("Pairs", f'<div class="pager">{shown}</div>', note)
-
-
-def _pair(pair: Mapping[str, Any], at: int, n: int) -> str:
-    margin = "" if pair["margin"] is None else f"margin {pair['margin']:.3g}, "
-    fell = ", ".join(f"{side} {k}" for side, k in tally(pair["votes"]).items())
-    label = f"{margin}soft label {pair['soft_label']:.3f}, {pair['n_votes']} scored votes"
-    label += f" ({fell})" if fell else ""
-    before = f'<label for="pair{at - 1}">previous</label>' if at else "<span></span>"
-    after = f'<label for="pair{at + 1}">next</label>' if at + 1 < n else "<span></span>"
-    votes = "".join(_vote(vote) for vote in pair["votes"][:VOTES])
-    if (more := len(pair["votes"]) - VOTES) > 0:
-        votes += f'<li class="faint">{more:,} more are in <code>votes.parquet</code></li>'
-    told = f'<ul class="votes">{votes}</ul>' if votes else "<p>none</p>"
-    reasons = "".join(_reason(each) for each in pair["rationales"])
-    why = f'<h3>Why</h3><ul class="votes">{reasons}</ul>' if reasons else ""
-    joint = "The two answer different prompts."
-    prompt = joint if pair["prompt"] is None else _text(pair["prompt"])
-    sides = "".join(
-        f"<div><h3>{side.capitalize()}</h3>"
-        f'<div class="text {side}" dir="auto">{_text(pair[side])}</div></div>'
-        for side in ("chosen", "rejected")
-    )
-    checked = "" if at else " checked"
-    named = f'id="pair{at}" aria-label="pair {at + 1} of {n}"{checked}'
-    return (
-        f'<input type="radio" name="pair" {named}>\n'
-        f'<article><div class="turn">{before}<span>{at + 1} of {n}</span>{after}</div>'
-        f'<p class="faint small">pair {said(pair["pair_id"])}: {said(label)}</p>'
-        f'<h3>Prompt</h3><div class="text" dir="auto">{prompt}</div>'
-        f'<div class="sides">{sides}</div>{why}<h3>Votes</h3>{told}</article>'
-    )
-
-
-def _vote(vote: Mapping[str, Any]) -> str:
-    """Who said what, and why; a reason is a text of a model or a person."""
-    why = said(_cut(vote["rationale"] or vote["unscored"] or "", REASON))
-    reason = f'<div class="small" dir="auto">{why}</div>' if why else ""
-    whose = named(f"{vote['annotator']} on {vote['criterion']}")
-    return f"<li><b>{said(vote['says'])}</b> by {whose}{reason}</li>"
-
-
-def _reason(rationale: Mapping[str, Any]) -> str:
-    whose = said(f"{rationale['kind']}, by {rationale['annotator']}")
-    text = said(_cut(rationale["rationale"], REASON))
-    return f'<li><b>{whose}</b><div class="small">{text}</div></li>'
-
-
-def _text(messages: Sequence[Mapping[str, str]] | None) -> str:
-    return said(_cut(written(messages or ()), TEXT))
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[:most]}… ({len(text) - most:,} more characters)"
+    return _section("Pairs", pager(pairs), note)
 
 
 def _section(title: str, drawn: str, note: str = "") -> str:

@@ -21,8 +21,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from prefdata import tables as t
+from prefdata.estimate._margins import fit_margins
 from prefdata.estimate.em_groups import fit_groups
-from prefdata.estimate.flip_rate import fit_margins, fit_repeats
+from prefdata.estimate.flip_rate import fit_repeats
 from prefdata.estimate.label_error import fit_errors, label_error
 from prefdata.stage import Model, drive
 from tests.conftest import larger

@@ -10,7 +10,8 @@ from scipy.special import expit
 
 from prefdata import tables as t
 from prefdata.errors import RecipeError
-from prefdata.estimate.flip_rate import fit_margins, fit_repeats, fit_share, flip_rate
+from prefdata.estimate._margins import fit_margins
+from prefdata.estimate.flip_rate import fit_repeats, fit_share, flip_rate
 from prefdata.tables import Pairs, Scores, Votes
 
 Floats = NDArray[np.float64]

@@ -4,7 +4,7 @@ hands them to a model, text for text, with no column mapped by hand.
 Each trainer has an environment of its own with what its data code imports, without engines: `make
 test-trainers` makes them all (2 GB each) and runs this. PREFDATA_OPENRLHF, PREFDATA_LLAMAFACTORY,
 PREFDATA_AXOLOTL, PREFDATA_NEMO_RL, PREFDATA_VERL and PREFDATA_TRL name other interpreters. With TRL
-training is tried too, by hand: see `test_trl.py`.
+training is tried too: see `test_trl.py`.
 """
 
 import json
@@ -16,6 +16,7 @@ import polars as pl
 import pytest
 
 import prefdata
+from tests.export.trainers import QUIET, interpreter
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 SCRIPT = Path(__file__).with_name("with_trainers.py")
@@ -89,22 +90,13 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def understood(trainer: str, versions: dict[str, Path], work: Path) -> dict:
-    name = f"PREFDATA_{trainer.upper()}"
-    own = Path(__file__).parents[2] / f".venv-{trainer}" / "bin" / "python"
-    python = Path(os.environ.get(name) or own)
-    if not python.exists():
-        pytest.skip(f"{name} names no interpreter that has {trainer}; make test-trainers makes one")
-    offline = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "CUDA_VISIBLE_DEVICES": "", **QUIET}
-    command = [python, SCRIPT, trainer, versions["chat"], versions["plain"], work]
+    command = [interpreter(trainer), SCRIPT, trainer, versions["chat"], versions["plain"], work]
     ran = subprocess.run(
         [str(each) for each in command], capture_output=True, text=True,
-        env={**os.environ, **offline, "HF_HOME": str(work / "hf")},
+        env={**os.environ, **QUIET, "HF_HOME": str(work / "hf")},
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr[-4000:]
     return json.loads(ran.stdout.strip().splitlines()[-1])
-
-
-QUIET = {"AXOLOTL_DO_NOT_TRACK": "1", "DO_NOT_TRACK": "1", "WANDB_MODE": "disabled"}
 
 
 def chatml(turns, *, asks: bool = False) -> str:

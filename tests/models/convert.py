@@ -15,14 +15,14 @@ from pathlib import Path
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
-def converted(folder: Path) -> Path:
+def converted(folder: Path, python: str = sys.executable) -> Path:
     """The folder with the converted model, made if it is absent.
 
-    In a process of its own: where other models were loaded before, transformers reads a GGUF file
-    into tensors without data.
+    In a process of its own, of a `python` that has what it needs: where other models were loaded
+    before, transformers reads a GGUF file into tensors without data.
     """
     if not folder.exists():
-        subprocess.run([sys.executable, __file__, str(folder)], check=True)
+        subprocess.run([python, __file__, str(folder)], check=True)
     return folder
 
 

@@ -72,7 +72,7 @@ class Holding(Protocol):
         ...
 
     def write(self, data: Path, name: str, **said: Any) -> version.Written:
-        """Write the version; what is `said` of it is that of `version.write`."""
+        """Write the version, after which the tables may be gone; see `version.write`."""
         ...
 
 

@@ -80,6 +80,14 @@ class Shards:
             if old is not None:
                 old.unlink()
 
+    def take(self, at: int, name: str) -> pl.DataFrame:
+        """A shard's own rows of a table, which need no room on the disk from then on."""
+        frame = self._read(name, at)
+        path = self._files.pop((name, at), None)
+        if path is not None:
+            path.unlink()
+        return frame
+
     def own(self, at: int, names: Iterable[str]) -> Tables:
         """A shard's own rows of the tables that are there."""
         return {name: self._read(name, at) for name in names if name in self._rows}

@@ -36,7 +36,8 @@ class Spill:
             " bin", as_dict=True, include_key=False
         )
         for (at,), rows in parts.items():
-            table = rows.to_arrow(compat_level=pl.CompatLevel.newest())
+            # of the oldest level, since views would take the texts of all bins along into each
+            table = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
             with (
                 self._path(kind, cast(int, at)).open("ab") as file,
                 pa.ipc.new_stream(file, table.schema, options=_FAST) as stream,

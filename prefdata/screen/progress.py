@@ -199,7 +199,6 @@ class Lines:
         self._pace = Pace(clock)
         self._next = 0.0
         self._since = clock()
-        self._what = ""
         self._ill: set[str] = set()
 
     def __call__(self, event: Event) -> None:
@@ -215,13 +214,13 @@ class Lines:
             case Spilling():
                 yield f"sources: {spilling(event)}"
             case Advanced():
-                if event.what != self._what:
-                    self._what, self._since = event.what, self._clock()
-                if self._clock() >= self._next:
+                if not event.done:
+                    self._since = self._clock()
+                elif self._clock() >= self._next:
                     self._next = self._clock() + EVERY
                     yield f"{self._label}: {advanced(event, self._clock() - self._since)}"
             case Started():
-                self._stage, self._last, self._what = event, None, ""
+                self._stage, self._last = event, None
                 self._pace = Pace(self._clock)
                 self._next = self._clock() + EVERY
             case Asking():
@@ -285,8 +284,7 @@ class Live:
             case Spilling():
                 self.console.print(write.text(f"  {spilling(event)}", "dim"))
             case Advanced():
-                known = self._how_far is not None and self._how_far[0].what == event.what
-                since = self._how_far[1] if self._how_far and known else self._clock()
+                since = self._how_far[1] if self._how_far and event.done else self._clock()
                 self._how_far = event, since
             case Started():
                 self._stage, self._last, self._doing = event, None, event.stage

@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from prefdata import tables as t
+from prefdata.whole import writable
 
 Tables = dict[str, pl.DataFrame]
 
@@ -75,7 +76,8 @@ class Shards:
             if frame.height or name not in t.TABLES:
                 self._written += 1
                 path = self.folder / f"{name}-{at}-{self._written}.parquet"
-                frame.write_parquet(path, compression="lz4", statistics=False)
+                with writable(self.folder):
+                    frame.write_parquet(path, compression="lz4", statistics=False)
                 self._files[name, at] = path
             if old is not None:
                 old.unlink()

@@ -14,7 +14,7 @@ STUDIO = .venv-annotate
 TRAINERS = openrlhf llamafactory axolotl nemo_rl verl trl
 NEMO_RL = 7ea279abfbeb698b092856d0dab61e7cf39bc909
 
-.PHONY: quickstart test test-slow test-annotate test-trainers label-studio check format benchmarks audit fuzz clean
+.PHONY: quickstart test test-slow test-annotate test-trainers label-studio check format benchmarks audit fuzz chaos clean
 
 quickstart: $(VENV)/.core
 	$(BIN)/prefdata build quickstart
@@ -59,6 +59,12 @@ benchmarks: $(VENV)/.dev
 # 100,000 inputs over the borders, drawn anew: some minutes.
 fuzz: $(VENV)/.dev
 	$(BIN)/python -m pytest -s tests/fuzz
+
+# Faults at random moments, each ROUNDS times; SEED has the same ones again.
+SEED ?= $(shell date +%s)
+ROUNDS ?= 10
+chaos: $(VENV)/.dev
+	PREFDATA_CHAOS_SEED=$(SEED) PREFDATA_CHAOS_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/chaos
 
 # Known vulnerabilities of the pins; needs the network. ADVISORIES=osv asks another service.
 ADVISORIES = pypi

@@ -14,6 +14,9 @@ scheduling, logs, a view of what runs, and limits. What it is not asked for, and
   task as Parquet files, in a folder of the run that is removed when it succeeds.
 """
 
+# pyright: basic, reportCallIssue=false
+# Of the type that Prefect's decorator of flows gives it makes nothing.
+
 import os
 import shutil
 from collections.abc import Generator, Sequence
@@ -32,6 +35,7 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
+import httpx  # noqa: E402
 import polars as pl  # noqa: E402
 from prefect import flow, get_run_logger, task  # noqa: E402
 from prefect.artifacts import (  # noqa: E402
@@ -56,6 +60,7 @@ from prefdata.stage import Ask, Model  # noqa: E402
 from prefdata.tables import Requests, Responses, digest  # noqa: E402
 from prefdata.version import data_folder, find  # noqa: E402
 from prefdata.watch import Event, Made, Watch, silent  # noqa: E402
+from prefdata.way import without_login  # noqa: E402
 
 THREADS = 8  # shards of a stage at a time; their requests go on together in the client
 
@@ -90,12 +95,17 @@ def reach_api() -> None:
     """`PrefdataError` where an API is set up and does not answer."""
     url = PREFECT_API_URL.value()
     if url:
-        with get_client(sync_client=True) as client:
-            error = client.api_healthcheck()
+        try:
+            with get_client(sync_client=True) as client:
+                error = client.api_healthcheck()
+        except (ValueError, httpx.InvalidURL) as wrong:
+            error = wrong
         if error is not None:
+            # What an error says of an address that is none may be the password in it.
             raise PrefdataError(
-                f"the Prefect API at {url} does not answer ({type(error).__name__}: {error}); "
-                "start it with `prefect server start`, or build without it: --plain"
+                f"the Prefect API at {without_login(url)} does not answer "
+                f"({type(error).__name__}); `prefdata doctor` says more; start it with `prefect "
+                "server start`, or build without it: --plain"
             )
 
 

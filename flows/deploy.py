@@ -12,10 +12,17 @@ The pool's workers need what a build needs: this Python environment, the recipe'
 folder, and the keys of the models in their own environment. No key is ever a parameter.
 """
 
+# pyright: basic, reportMissingImports=false
+# It cannot see that flows/ is installed as prefdata.flows.
+
+import asyncio
+import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,11 +32,13 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectNotFound
+from prefect.server.schemas.schedules import CronSchedule as Firing
 from prefect.settings import PREFECT_API_URL
 from pydantic import ValidationError
 from ruamel.yaml import YAML, YAMLError
 
 from prefdata.errors import PrefdataError, RecipeError
+from prefdata.hub.repository import Repository
 from prefdata.plan import plan
 from prefdata.recipe import Recipe
 from prefdata.version import data_folder
@@ -39,6 +48,9 @@ ENTRYPOINT = "prefdata.flows.build.build_flow"
 # Seconds before a failed run is tried again: what failed for all of a client's own retries needs
 # more than a moment. What was answered is in the ledger by then.
 RETRY_AFTER = 60
+LONGEST = 366 * 86_400  # seconds between two runs
+# What the command line of Prefect reads as a pattern, an option or two names, or its API refuses.
+NAME = re.compile(r"\w[\w .()+-]*")
 HEAD = """\
 What runs when. `prefdata deploy` writes it and `prefect deploy --all` deploys it again.
 Parameters are those of prefdata.build; keys of models stay in the workers' environment.
@@ -58,17 +70,28 @@ class Schedule:
         if (self.cron is None) == (self.every is None):
             raise RecipeError("a deployment needs one of a cron expression and an interval")
         if self.every is not None:
+            if self.timezone:
+                raise RecipeError("a time zone is of a cron expression; an interval has none")
+            if not 0 < self.every <= LONGEST:
+                raise RecipeError(f"an interval of {self.every} seconds; expected up to a year")
             return {"interval": self.every}
         try:
             CronSchedule(cron=str(self.cron), timezone=self.timezone)
-        except ValidationError as error:
-            said = "; ".join(str(each["msg"]) for each in error.errors())
+            firing = Firing(cron=str(self.cron), timezone=self.timezone or "UTC")
+            asyncio.run(firing.get_dates(n=1))
+        except ValueError as error:  # of pydantic too
             raise RecipeError(
                 f"no schedule can be made of cron {self.cron!r} in time zone {self.timezone!r}: "
-                f"{said}. Expected are five fields (minute hour day month weekday), such as "
-                "'0 3 * * *' for 3 o'clock every night, and a zone such as Europe/Berlin"
+                f"{_said(error)}. Expected are five fields (minute hour day month weekday), such "
+                "as '0 3 * * *' for 3 o'clock every night, and a zone such as Europe/Berlin"
             ) from error
         return {"cron": self.cron, "timezone": self.timezone or "UTC"}
+
+
+def _said(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(str(each["msg"]) for each in error.errors())
+    return str(error)
 
 
 @dataclass(frozen=True)
@@ -107,10 +130,15 @@ def deploy(
     model's role in the recipe.
 
     Raises a `PrefdataError` for whatever would make every run fail: a recipe that cannot be
-    planned, a schedule that is none, an API that does not answer.
+    planned, a schedule that is none, a repository that is none, an API that does not answer. The
+    file is then as it was.
     """
     loaded = Recipe.load(recipe, changes=changes or [])
     planned = plan(loaded)
+    when = schedule.to_yaml()
+    _refuse_names(deployment=name, pool=pool)
+    if options.get("push") is not None:
+        Repository(options["push"])
     reach_api()
     if not PREFECT_API_URL.value():
         raise PrefdataError(
@@ -130,11 +158,14 @@ def deploy(
         **({"changes": changes} if changes else {}),
         **{option: value for option, value in options.items() if value is not None},
     }
+    _refuse_templates(parameters)
+    told = "" if "{{" in loaded.description else loaded.description
+    name = name or loaded.name
     described = {
-        "name": name or loaded.name,
-        "description": loaded.description or f"Builds the recipe {loaded.name}.",
+        "name": name,
+        "description": told or f"Builds the recipe {loaded.name}.",
         "entrypoint": ENTRYPOINT,
-        "schedules": [schedule.to_yaml()],
+        "schedules": [when],
         "parameters": parameters,
         # A run that is due while the last one is at work is left out: the next takes its prompts.
         "concurrency_limit": {"limit": 1, "collision_strategy": "CANCEL_NEW"},
@@ -155,17 +186,56 @@ def deploy(
             }
         ],
     }
-    _write(file, described)
-    _prepare(pool, limits)
-    _deploy(file, described["name"])
+    with _put_back(file):
+        _write(file, described)
+        _prepare(pool, limits)
+        _deploy(file, name)
     return Deployed(
-        name=f"{build_flow.name}/{described['name']}",
+        name=f"{build_flow.name}/{name}",
         file=str(file.resolve()),
         pool=pool,
-        schedule=schedule.to_yaml(),
+        schedule=when,
         parameters=parameters,
         limits=limits,
     )
+
+
+def _refuse_names(**names: str | None) -> None:
+    for what, name in names.items():
+        if name is not None and not NAME.fullmatch(name):
+            raise PrefdataError(
+                f"{name!r} can be no {what}'s name: expected are letters, digits, blanks and "
+                "._+-(), with a letter or digit first"
+            )
+
+
+def _refuse_templates(parameters: Mapping[str, Any]) -> None:
+    """Prefect would put something in the place of braces, such as what the environment holds."""
+    for name, value in parameters.items():
+        if "{{" in json.dumps(value, ensure_ascii=False):
+            raise PrefdataError(
+                f"the parameter {name} of a deployment holds '{{{{', which Prefect takes for a "
+                "place to be filled; put it into the recipe's file, which stays as it is"
+            )
+
+
+@contextmanager
+def _put_back(file: Path) -> Generator[None]:
+    """What the file held, should the deployment fail."""
+    try:
+        held = file.read_bytes() if file.exists() else None
+    except OSError as error:
+        raise PrefdataError(f"{file} cannot be read: {error.strerror}") from error
+    if not file.parent.is_dir():
+        raise PrefdataError(f"{file} cannot be written, for there is no folder {file.parent}")
+    try:
+        yield
+    except BaseException:
+        if held is None:
+            file.unlink(missing_ok=True)
+        elif file.read_bytes() != held:
+            file.write_bytes(held)
+        raise
 
 
 def _write(file: Path, described: dict[str, Any]) -> None:
@@ -175,7 +245,7 @@ def _write(file: Path, described: dict[str, Any]) -> None:
     yaml.width = 1000
     try:
         whole = yaml.load(file) if file.exists() else None
-    except YAMLError as error:
+    except (YAMLError, UnicodeDecodeError) as error:
         raise PrefdataError(
             f"{file} cannot be read as YAML, and is left as it is: {error}"
         ) from None
@@ -183,10 +253,14 @@ def _write(file: Path, described: dict[str, Any]) -> None:
         whole = yaml.load("deployments: []")
         whole.yaml_set_start_comment(HEAD)
     standing = whole.get("deployments") if isinstance(whole, dict) else None
-    if not isinstance(whole, dict) or not isinstance(standing, list | None):
+    if (
+        not isinstance(whole, dict)
+        or not isinstance(standing, list | None)
+        or not all(isinstance(each, dict) for each in standing or ())
+    ):
         raise PrefdataError(
-            f"{file} is no prefect.yaml: expected is a mapping with a list `deployments`; name "
-            "another file with --file"
+            f"{file} is no prefect.yaml: expected is a mapping with a list `deployments` of "
+            "mappings; name another file with --file"
         )
     if standing is None:
         standing = whole["deployments"] = []

@@ -142,6 +142,7 @@ def build(
         requests = edge.counts.requests
         partial = _partial(count.missing, edge.limit, edge.advice)
         tokens = {"in": edge.counts.tokens_in, "out": edge.counts.tokens_out}
+        tables, gone = held.heights(), held.dropped()
         written = held.write(
             folder,
             recipe.name,
@@ -175,9 +176,9 @@ def build(
             id=written.id,
             path=str(written.path),
             is_new=written.is_new,
-            tables=held.heights(),
+            tables=tables,
             exports=rows,
-            dropped=held.dropped(),
+            dropped=gone,
             unscored=count.unscored,
             quarantined=imported.quarantined.height,
             requests=requests,

@@ -30,8 +30,8 @@ from prefdata.watch import Advanced, Spilling, Watch, silent
 
 # Bytes of sources, as they lie there, above which tables are held on disk, and that make a shard.
 LARGE, SHARD = 256 << 20, 96 << 20
-# Bytes of disk that a byte of sources needs at the most, at one time, until the version stands.
-ROOM = 4.0
+# Bytes of disk for each byte of sources until the version stands, for tables and for an export.
+ROOM, ROOM_OF_EXPORT = 1.2, 1.2
 
 
 class Holding(Protocol):
@@ -72,7 +72,7 @@ class Holding(Protocol):
         ...
 
     def write(self, data: Path, name: str, **said: Any) -> version.Written:
-        """Write the version; what is `said` of it is that of `version.write`."""
+        """Write the version, after which the tables may be gone; see `version.write`."""
         ...
 
 
@@ -235,16 +235,16 @@ def hold(
         return
     shards = Shards(aside(data / "versions"), max(n_shards, math.ceil(size / SHARD)))
     try:
-        watch(_spilling(shards, size))
+        watch(_spilling(shards, size, len(planned.exports)))
         yield OnDisk(planned, data, shards, strict=strict, limit=limit, watch=watch)
     finally:
         shards.remove()
 
 
-def _spilling(shards: Shards, size: int) -> Spilling:
+def _spilling(shards: Shards, size: int, n_exports: int) -> Spilling:
     """What the disk has to hold; `PrefdataError` where it cannot."""
     free = shutil.disk_usage(shards.folder).free
-    needed = round(ROOM * size)
+    needed = round((ROOM + ROOM_OF_EXPORT * n_exports) * size)
     if needed > free:
         raise PrefdataError(
             f"{shards.folder.parent}: a build of sources of {size / 1e9:.1f} GB holds its tables "

@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from prefdata import tables as t
+from prefdata.whole import writable
 
 Tables = dict[str, pl.DataFrame]
 
@@ -75,10 +76,19 @@ class Shards:
             if frame.height or name not in t.TABLES:
                 self._written += 1
                 path = self.folder / f"{name}-{at}-{self._written}.parquet"
-                frame.write_parquet(path, compression="lz4", statistics=False)
+                with writable(self.folder):
+                    frame.write_parquet(path, compression="lz4", statistics=False)
                 self._files[name, at] = path
             if old is not None:
                 old.unlink()
+
+    def take(self, at: int, name: str) -> pl.DataFrame:
+        """A shard's own rows of a table, which need no room on the disk from then on."""
+        frame = self._read(name, at)
+        path = self._files.pop((name, at), None)
+        if path is not None:
+            path.unlink()
+        return frame
 
     def own(self, at: int, names: Iterable[str]) -> Tables:
         """A shard's own rows of the tables that are there."""

@@ -13,6 +13,8 @@ from typing import cast
 import polars as pl
 import pyarrow as pa
 
+from prefdata.whole import writable
+
 _FAST = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
@@ -36,8 +38,10 @@ class Spill:
             " bin", as_dict=True, include_key=False
         )
         for (at,), rows in parts.items():
-            table = rows.to_arrow(compat_level=pl.CompatLevel.newest())
+            # of the oldest level, since views would take the texts of all bins along into each
+            table = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
             with (
+                writable(self._folder),
                 self._path(kind, cast(int, at)).open("ab") as file,
                 pa.ipc.new_stream(file, table.schema, options=_FAST) as stream,
             ):

@@ -90,6 +90,7 @@ def _settle_each(
         names = list(dict.fromkeys([*names, *(set(stage.contract.sees) & t.VALUES.keys())]))
     shared: dict[str, list[pl.DataFrame]] = {}
     was_shared = shards.own(shards.common, names)
+    tell("shards", 0, shards.n)
     for at in range(shards.n):
         each = next(made)
         before = shards.get(at, names)

@@ -7,48 +7,121 @@ span and in it each stage one; the counters `prefdata.requests` (by stage and ou
 text of a prompt or completion is in any of them.
 """
 
+import importlib
 import importlib.util
+import logging
 import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from threading import Lock
+from threading import Lock, Thread
+from time import monotonic
 from typing import Any
 
 from prefdata.errors import RecipeError
-from prefdata.watch import Asking, Event, Made, Started, Watch
+from prefdata.watch import Asking, Event, Made, Started, Warned, Watch
 
 VARIABLES = tuple(f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT" for signal in ("", "TRACES_", "METRICS_"))
+# Seconds that the end of a build waits for what is left to be taken.
+PATIENCE = 5.0
+UNSENT = (
+    f"some traces or metrics were not taken by the collector that {VARIABLES[0]} names within "
+    f"{PATIENCE:.0f} seconds; the build is whole without. `prefdata doctor` looks if it answers"
+)
+_ours: list[Any] = []  # the providers of this process, where it set them
+
+
+def wanted() -> bool:
+    """Whether the environment asks for traces and metrics."""
+    off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    return not off and any(os.environ.get(variable) for variable in VARIABLES)
+
+
+def is_installed() -> bool:
+    """Whether what sends them is."""
+    try:
+        names = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+        return all(importlib.util.find_spec(name) for name in names)
+    except ModuleNotFoundError:  # of what one of them is a part of
+        return False
 
 
 @contextmanager
 def traced(name: str, watch: Watch) -> Generator[Watch]:
-    """A watch that tells OpenTelemetry too; `watch` itself where nothing is set up."""
-    wanted = any(os.environ.get(variable) for variable in VARIABLES)
-    if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
-        wanted = False
-    elif wanted and importlib.util.find_spec("opentelemetry.exporter") is None:
+    """A watch that tells OpenTelemetry too; `watch` itself where nothing is set up.
+
+    Nothing that a collector does or omits ends a build or holds it up for more than `PATIENCE`.
+    """
+    sends = wanted()
+    if sends and not is_installed():
         raise RecipeError(
             "OTEL_EXPORTER_OTLP_ENDPOINT asks for traces and metrics, and what sends them is not "
             "installed: pip install 'prefdata[telemetry]', or set OTEL_SDK_DISABLED=true"
         )
-    if not wanted and "opentelemetry.sdk" not in sys.modules:
+    if not sends and "opentelemetry.sdk" not in sys.modules:
         yield watch
         return
     from opentelemetry import metrics, trace
 
-    sending = _providers() if wanted and _is_unset(trace) else []
-    tracer, meter = trace.get_tracer("prefdata"), metrics.get_meter("prefdata")
+    with _heard() as complaints:
+        if sends and not _ours and _is_unset(trace):
+            _ours.extend(_providers())
+        tracer, meter = trace.get_tracer("prefdata"), metrics.get_meter("prefdata")
+        try:
+            with _spanned(trace, tracer, name):
+                telling = _Telling(watch, tracer, meter)
+                try:
+                    yield telling
+                finally:
+                    telling.close()
+        finally:
+            if sends and (not _flushed() or complaints):
+                watch(Warned(UNSENT))
+
+
+@contextmanager
+def _spanned(trace: Any, tracer: Any, name: str) -> Generator[None]:
+    """The span of a build. Of an error its type is told: what it says may be a prompt's text."""
+    how = {"record_exception": False, "set_status_on_exception": False}
+    with tracer.start_as_current_span(
+        "prefdata.build", attributes={"prefdata.recipe": name}, **how
+    ) as span:
+        try:
+            yield
+        except BaseException as error:
+            span.set_status(trace.Status(trace.StatusCode.ERROR, type(error).__name__))
+            raise
+
+
+@contextmanager
+def _heard() -> Generator[list[str]]:
+    """What OpenTelemetry complains of, which else would be written to standard error."""
+    complaints: list[str] = []
+
+    class Hearing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            complaints.append(record.name)
+
+    logger, hearing = logging.getLogger("opentelemetry"), Hearing(logging.WARNING)
+    logger.addHandler(hearing)
+    before, logger.propagate = logger.propagate, False
     try:
-        with tracer.start_as_current_span("prefdata.build", attributes={"prefdata.recipe": name}):
-            telling = _Telling(watch, tracer, meter)
-            try:
-                yield telling
-            finally:
-                telling.close()
+        yield complaints
     finally:
-        for provider in sending:
-            provider.force_flush()
+        logger.propagate = before
+        if not _ours:  # what still sends complains to nobody
+            logger.removeHandler(hearing)
+
+
+def _flushed() -> bool:
+    """Whether all that is left was sent in time; what is not is given up."""
+    sending = [Thread(target=each.force_flush, daemon=True) for each in _ours]
+    until = monotonic() + PATIENCE
+    for each in sending:
+        each.start()
+    for each in sending:
+        each.join(max(0.0, until - monotonic()))
+    return not any(each.is_alive() for each in sending)
 
 
 def _is_unset(trace: Any) -> bool:
@@ -66,13 +139,40 @@ def _providers() -> list[Any]:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    resource = Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", "prefdata")})
-    traces = TracerProvider(resource=resource)
-    traces.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    meters = MeterProvider([PeriodicExportingMetricReader(OTLPMetricExporter())], resource)
+    name = {"service.name": os.environ.get("OTEL_SERVICE_NAME", "prefdata")}
+    resource = Resource.create(name)
+    try:
+        spans = BatchSpanProcessor(OTLPSpanExporter(session=_session()))
+        counts = PeriodicExportingMetricReader(OTLPMetricExporter(session=_session()))
+    except (ValueError, OSError) as error:
+        raise RecipeError(
+            f"OpenTelemetry is not set up by its variables OTEL_*: {error}; mend them, or set "
+            "OTEL_SDK_DISABLED=true"
+        ) from error
+    # Neither waits for its collector when the process ends.
+    traces = TracerProvider(resource=resource, shutdown_on_exit=False)
+    traces.add_span_processor(spans)
+    meters = MeterProvider([counts], resource, shutdown_on_exit=False)
     trace.set_tracer_provider(traces)
     metrics.set_meter_provider(meters)
     return [traces, meters]
+
+
+def _session() -> Any:
+    """How the exporters send: nothing to where a collector redirects, and no answer is read."""
+    requests: Any = importlib.import_module("requests")
+
+    class Session(requests.Session):
+        def send(self, request: Any, **how: Any) -> Any:
+            bounded = {**how, "stream": True, "allow_redirects": False}
+            answer: Any = requests.Session.send(self, request, **bounded)
+            answer.close()
+            answer._content = b""
+            if answer.is_redirect:
+                raise requests.RequestException("the collector redirects")
+            return answer
+
+    return Session()
 
 
 class _Telling:

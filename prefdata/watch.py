@@ -118,7 +118,14 @@ class Stopping:
     seconds: float
 
 
-Event = Imported | Started | Asking | Spilling | Advanced | Made | Pulse | Stuck | Stopping
+@dataclass(frozen=True)
+class Warned:
+    """Something beside the build did not go well, in a sentence; the build goes on."""
+
+    says: str
+
+
+Event = Imported | Started | Asking | Spilling | Advanced | Made | Pulse | Stuck | Stopping | Warned
 Watch = Callable[[Event], None]
 
 

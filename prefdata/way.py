@@ -40,25 +40,30 @@ def choose(*, plain: bool, prefect: bool) -> tuple[Builds, str]:
 
 
 def prefect_api() -> str:
-    """The Prefect API that is set up in the environment or the active profile; empty if none.
+    """The Prefect API that is set up in the environment or the active profile; empty if none."""
+    return prefect_setting("PREFECT_API_URL")
+
+
+def prefect_setting(name: str) -> str:
+    """What the environment or Prefect's active profile says; empty if nothing.
 
     Read without Prefect, whose import takes seconds.
     """
-    if "PREFECT_API_URL" in os.environ:
-        return os.environ["PREFECT_API_URL"]
+    if name in os.environ:
+        return os.environ[name]
     home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
     path = Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml")).expanduser()
     try:
         said = tomllib.loads(path.read_text(encoding="utf-8"))
         active = os.environ.get("PREFECT_PROFILE") or said.get("active", "")
-        return str(said["profiles"][active].get("PREFECT_API_URL", ""))
-    except (OSError, ValueError, KeyError):
-        return ""
+        return str(said["profiles"][active].get(name, ""))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""  # what is wrong with the file, Prefect says better
 
 
 def without_login(url: str) -> str:
-    """A URL as it may be shown."""
-    return re.sub(r"//[^/@]*@", "//", url)
+    """A URL as it may be shown: a query may hold a key too."""
+    return re.sub(r"//.*@", "//", url, flags=re.DOTALL).partition("?")[0]
 
 
 def need_prefect(command: str) -> None:

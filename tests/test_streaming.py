@@ -2,15 +2,20 @@
 
 import json
 import random
+import shutil
 
 import polars as pl
 import pytest
 
-from prefdata import build, sources, version
+from prefdata import build, holding, sources, version
 from prefdata import tables as t
+from prefdata.dataset import estimate
+from prefdata.errors import PrefdataError
+from prefdata.screen.progress import Lines
 from prefdata.shards import Shards
 from prefdata.sources import Sources
 from prefdata.spill import Spill
+from prefdata.watch import Advanced, Event, Spilling, Started
 
 
 def test_what_is_spilled_is_taken_up_by_bins(tmp_path):
@@ -161,3 +166,53 @@ def test_a_build_on_disk_is_that_in_memory(tmp_path, files, of: str, n: int):
     }
     assert version.verify(now.path)
     assert [path.name for path in (tmp_path / "other" / "versions").iterdir()] == ["streamed"]
+
+
+def test_what_has_no_room_is_not_begun(tmp_path, files, monkeypatch):
+    recipe = files / "recipe.toml"
+    recipe.write_text(RECIPE.format(splits="", stages="", columns=""))
+    size = (files / "pairs.jsonl").stat().st_size + (files / "votes.jsonl").stat().st_size
+    free = shutil.disk_usage(tmp_path)._replace(free=size * 4)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    with pytest.raises(PrefdataError, match=r"about .* GB in all; free are .* Make room, or"):
+        build(recipe, data=tmp_path, on_disk=True)
+    assert not list((tmp_path / "versions").iterdir())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free._replace(free=size * 5))
+    told: list[Event] = []
+    build(recipe, data=tmp_path, on_disk=True, n_shards=3, watch=told.append)
+    [spilling] = [event for event in told if isinstance(event, Spilling)]
+    assert spilling.shards == 3
+    assert size * 4 < spilling.needed < spilling.free == size * 5
+    advanced = [event for event in told if isinstance(event, Advanced)]
+    assert [event.done for event in advanced if event.what == "rows"][-1] == 800
+    assert [event.done for event in advanced if event.what == "shards"] == [0, 1, 2, 3]
+
+
+def test_large_sources_are_held_on_disk_without_being_asked(tmp_path, files, monkeypatch):
+    recipe = files / "recipe.toml"
+    recipe.write_text(RECIPE.format(splits="", stages=MADE, columns=""))
+    told: list[Event] = []
+    build(recipe, data=tmp_path / "small", watch=told.append)
+    assert not any(isinstance(event, Spilling) for event in told)
+    monkeypatch.setattr(holding, "LARGE", 1000)
+    monkeypatch.setattr(holding, "SHARD", 30_000)
+    build(recipe, data=tmp_path / "large", watch=told.append)
+    [spilling] = [event for event in told if isinstance(event, Spilling)]
+    assert spilling.shards > 2
+    _, rows, _ = estimate(recipe, data=tmp_path / "plan")
+    assert rows["prompts"] > 100
+    assert not list((tmp_path / "plan" / "versions").iterdir())
+
+
+def test_how_far_it_is_is_said_in_lines():
+    now, said = [0.0], []
+    lines = Lines(said.append, clock=lambda: now[0])
+    lines(Spilling(4, 3 * 10**9, 8 * 10**9))
+    for at, event in ((10, Advanced("rows", 0, 0)), (20, Advanced("rows", 5000, 0)),
+                      (40, Started("select.margin", 1, 2)), (41, Advanced("shards", 0, 4)),
+                      (50, Advanced("shards", 1, 4)), (51, Advanced("shards", 2, 4))):  # fmt: skip
+        now[0] = at
+        lines(event)
+    assert "held on disk in 4 shards: about" in said[0]
+    assert said[1] == "sources: 5,000 rows, 500/s"
+    assert said[-1] == "[1/2] select.margin: 1 of 4 shards, 27s left"

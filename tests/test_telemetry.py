@@ -1,17 +1,24 @@
 """Traces and metrics: what a real exporter sends to a collector of ours over HTTP, and no texts."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
 import threading
+import time
+import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from prefdata import telemetry
+from prefdata.errors import RecipeError
+from prefdata.watch import silent
 from tests.chain import CHAIN
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
@@ -124,11 +131,124 @@ def test_a_build_sends_spans_and_counts(recipe: Path, collector: Any):
         assert (("annotate.pairwise", "in") in counts) is not known
 
 
-def test_a_collector_that_is_not_there_ends_no_build(recipe: Path):
-    quick = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
-    ran = build(recipe, **quick)
+class Nasty(BaseHTTPRequestHandler):
+    """A collector that does what its path says, to whoever sends."""
+
+    def do_POST(self) -> None:
+        how, said = self.path.split("/")[1], b"HTTP/1.1 200 OK\r\n"
+        with suppress(OSError):
+            if how == "redirects":
+                self.wfile.write(
+                    b"HTTP/1.1 307 x\r\nLocation: /stolen/v1\r\nConnection: close\r\n\r\n"
+                )
+            elif how == "stolen":
+                self.server.stolen = True  # type: ignore[attr-defined]
+            elif how == "refuses":
+                self.wfile.write(b"HTTP/1.1 401 \x1b[2J sk-planted0123456789abcdef\r\n\r\n")
+            elif how == "later":
+                self.wfile.write(
+                    b"HTTP/1.1 503 x\r\nRetry-After: 86400\r\nConnection: close\r\n\r\n"
+                )
+            elif how == "floods":
+                self.wfile.write(said + b"\r\n")
+                while True:
+                    self.wfile.write(bytes(1 << 16))
+            while how in ("hangs", "drips"):
+                self.wfile.write(b"" if how == "hangs" else said[:1] or b"x")
+                time.sleep(0.2)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "how",
+    [
+        *("gone", "hangs", "floods", "redirects"),
+        *(pytest.param(how, marks=pytest.mark.long) for how in ("drips", "refuses", "later")),
+    ],
+)
+def test_no_collector_ends_a_build_or_holds_it_up(how: str, recipe: Path):
+    """One that hangs or drips would hold it for ever, were it waited for."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Nasty)
+    server.daemon_threads, stolen = True, []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{9 if how == 'gone' else server.server_port}/{how}"
+    told = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_EXPORTER_OTLP_HEADERS": "api-key=planted"}
+    try:
+        ran = build(recipe, "--log-format", "json", **told)
+    finally:
+        server.shutdown()
+        stolen = getattr(server, "stolen", False)
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout.splitlines()[-1])["is_new"]
+    records = [json.loads(line) for line in ran.stderr.splitlines()]
+    warned = [each["says"] for each in records if each["event"] == "warned"]
+    assert len(warned) == (how != "floods")  # what it says is not read: it may say what it likes
+    assert all("OTEL_EXPORTER_OTLP_ENDPOINT" in each for each in warned)
+    assert not stolen
+    assert "planted0123456789" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"), ("OTEL_EXPORTER_OTLP_COMPRESSION", "zip")],
+)
+def test_variables_that_are_wrong_are_told_or_do_no_harm(name: str, value: str, recipe: Path):
+    ran = build(recipe, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9", **{name: value})
+    assert "not foreseen" not in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_what_is_not_installed_is_told(recipe: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+
+    def lacks(name: str) -> None:
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(telemetry.importlib.util, "find_spec", lacks)
+    assert not telemetry.is_installed()
+    with (
+        pytest.raises(RecipeError, match=r"prefdata\[telemetry\]"),
+        telemetry.traced("told", silent),
+    ):
+        pass
+
+
+def test_what_an_error_says_is_in_no_span():
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    kept = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    with (
+        pytest.raises(RecipeError),
+        telemetry._spanned(trace, provider.get_tracer("prefdata"), "told"),
+    ):
+        raise RecipeError(SECRET)
+    (span,) = kept.get_finished_spans()
+    assert SECRET not in span.to_json()
+    assert (span.status.is_ok, span.status.description) == (False, "RecipeError")
+
+
+def test_what_libraries_say_is_in_records_without_keys():
+    from prefdata.screen import records
+
+    lines: list[str] = []
+    with records.heard(lines.append):
+        logging.getLogger("some.library").warning("a\n\x1b[2Jb %s", "sk-planted0123456789abcdef")
+        warnings.warn("old\n" + "x" * 10**6, stacklevel=1)
+        logging.getLogger("some.library").info("chatter")
+    first, second = (json.loads(line) for line in lines)
+    assert (first["event"], first["level"], first["logger"]) == ("log", "warning", "some.library")
+    assert first["message"] == "a\n\x1b[2Jb ***"
+    assert len(second["message"]) <= records.LONGEST
+    assert all(line.isascii() and line.isprintable() for line in lines)
 
 
 def test_records_are_lines_of_json_without_texts(recipe: Path):

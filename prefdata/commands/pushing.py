@@ -25,7 +25,7 @@ def push(
     personal_level: Annotated[
         float,
         typer.Option(
-            min=0, max=1, metavar="SHARE", help="Of its texts, how many may hold personal data."
+            min=0, max=1, metavar="SHARE", help="Of its rows, how many may hold personal data."
         ),
     ] = 0.0,
     region: Annotated[

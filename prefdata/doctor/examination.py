@@ -1,13 +1,17 @@
 """The whole examination: the installation, the data folder, the services, a recipe's models."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from prefdata.doctor import installation, models, place, services
 from prefdata.finding import Finding
 from prefdata.version import data_folder
+
+UNFORESEEN = "set PREFDATA_TRACEBACK=1 to see where it comes from, and please report it"
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,12 @@ def examine(
     """
 
     def found() -> Iterator[Finding]:
-        folder = data_folder(data)
-        yield from installation.findings()
-        yield from place.findings(folder, repair=repair)
-        yield from services.findings()
+        yield from _looked("installation", installation.findings)
+        look = partial(place.findings, data_folder(data), repair=repair)
+        yield from _looked("data folder", look)
+        yield from _looked("services", services.findings)
         if recipe is not None:
-            yield from models.findings(recipe, changes, ask=ask)
+            yield from _looked("models", partial(models.findings, recipe, changes, ask=ask))
 
     told: list[Finding] = []
     for each in found():
@@ -58,3 +62,17 @@ def examine(
             tell(each)
         told.append(each)
     return Examination(tuple(told))
+
+
+def _looked(part: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """What is found of a part; that one cannot be looked at hides nothing of the others.
+
+    What an error says may hold a key, so that only its type is told.
+    """
+    try:
+        yield from look()
+    except Exception as error:
+        if os.environ.get("PREFDATA_TRACEBACK"):
+            raise
+        said = f"it could not be looked at to the end: {type(error).__name__}"
+        yield Finding(part, "error", said, UNFORESEEN, part=part)

@@ -84,7 +84,9 @@ def _gpu() -> Finding:
         return _found("GPU", "absent", "no NVIDIA driver; models run on the CPU")
     query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
     try:
-        ran = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+        ran = subprocess.run(
+            query, capture_output=True, text=True, errors="replace", timeout=30, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return _found("GPU", "warning", f"nvidia-smi does not answer: {error}")
     if ran.returncode or not ran.stdout.strip():
@@ -104,7 +106,7 @@ def _gpu() -> Finding:
 def _sandbox() -> Finding:
     from prefdata import sandbox
 
-    why = sandbox.available()
+    why = sandbox.unavailable()
     if why is None:
         return _found("sandbox", "ok", "programs of models can be run in isolation")
     return _found("sandbox", "absent", "judges cannot run programs of models here", why)

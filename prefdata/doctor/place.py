@@ -10,48 +10,60 @@ from pathlib import Path
 from prefdata.errors import PrefdataError, VersionError
 from prefdata.finding import Finding
 from prefdata.models import upkeep
-from prefdata.version.garbage import garbage
+from prefdata.version.garbage import left_over
 from prefdata.version.stored import MANIFEST, set_aside, verify
 from prefdata.version.tags import FOLDER
 
 _found = partial(Finding, part="data folder")
+ELSEWHERE = "give a folder of your own with --data or PREFDATA_DATA"
+PARTS = ("ledger", "versions", "builds")  # to which a build writes
 LITTLE, SCARCE = 10 * 2**30, 2**30  # bytes free, below which to warn and to stop
 
 
 def findings(folder: Path, *, repair: bool) -> Iterator[Finding]:
-    yield _writable(folder)
-    yield _room(folder)
+    try:
+        there = _there(folder)
+    except OSError as error:
+        yield _found("write access", "error", f"{folder}: {error.strerror}", ELSEWHERE)
+        return
+    yield _writable(folder, there)
+    yield _room(there)
     if (folder / "ledger").is_dir():
         yield _ledger(folder / "ledger", repair=repair)
     if (folder / "versions").is_dir():
         yield from _versions(folder / "versions", repair=repair)
-        left = garbage(folder).left_over
-        if left:
-            said = f"{len(left)} folders that killed or repaired builds left"
-            yield _found("left over", "warning", said, "prefdata gc")
+    if left := left_over(folder):
+        said = f"{len(left):,} files or folders that killed or repaired builds left"
+        yield _found("left over", "warning", said, "prefdata gc")
 
 
 def _there(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists, in which it would be made."""
-    return next(up for up in (folder.absolute(), *folder.absolute().parents) if up.exists())
+    """The folder, or the nearest one above it that exists, in which it would be made.
+
+    A link that leads nowhere exists: nothing can be made in its place.
+    """
+    above = (folder.absolute(), *folder.absolute().parents)
+    return next(up for up in above if os.path.lexists(up) or up.exists())
 
 
-def _writable(folder: Path) -> Finding:
-    there = _there(folder)
-    try:
-        with tempfile.NamedTemporaryFile(dir=there, prefix=".prefdata-doctor-") as probe:
-            probe.write(b"can this be written?")
-            probe.flush()
-            os.fsync(probe.fileno())
-    except OSError as error:
-        do = "give a folder of your own with --data or PREFDATA_DATA"
-        return _found("write access", "error", f"{there}: {error.strerror}", do)
+def _writable(folder: Path, there: Path) -> Finding:
+    for each in (there, *(folder / part for part in PARTS if os.path.lexists(folder / part))):
+        try:
+            with tempfile.NamedTemporaryFile(dir=each, prefix=".prefdata-doctor-") as probe:
+                probe.write(b"can this be written?")
+                probe.flush()
+                os.fsync(probe.fileno())
+        except OSError as error:
+            return _found("write access", "error", f"{each}: {error.strerror}", ELSEWHERE)
     made = "" if folder.exists() else ", to be made by the first build"
     return _found("write access", "ok", f"{folder}{made}")
 
 
-def _room(folder: Path) -> Finding:
-    free = shutil.disk_usage(_there(folder)).free
+def _room(there: Path) -> Finding:
+    try:
+        free = shutil.disk_usage(there).free
+    except OSError as error:
+        return _found("room", "error", f"{there}: {error.strerror}", ELSEWHERE)
     said = f"{free / 2**30:,.1f} GiB free"
     if free >= LITTLE:
         return _found("room", "ok", said)
@@ -64,7 +76,7 @@ def _ledger(folder: Path, *, repair: bool) -> Finding:
     try:
         found = upkeep.verify(folder, repair=repair)
     except (PrefdataError, OSError) as error:
-        return _found(about, "error", str(error), "see that the folder can be read")
+        return _found(about, "error", str(error), f"see that {folder} has readable files only")
     said = f"{found.responses:,} answers in {found.segments:,} segments"
     if not found.n_faults:
         return _found(about, "ok", said)

@@ -1,12 +1,14 @@
 """What is reached over the network for all recipes: Prefect's API, the Hub."""
 
+import base64
 import os
-import urllib.request
 from collections.abc import Iterator
 from functools import partial
 
+from prefdata import telemetry
 from prefdata.finding import Finding
-from prefdata.way import prefect_api, without_login
+from prefdata.models.knock import Unanswered, knock
+from prefdata.way import prefect_api, prefect_setting, without_login
 
 _found = partial(Finding, part="services")
 PATIENCE = 10.0
@@ -15,6 +17,8 @@ PATIENCE = 10.0
 def findings() -> Iterator[Finding]:
     yield _prefect()
     yield _hub()
+    if telemetry.wanted():
+        yield _telemetry()
 
 
 def _prefect() -> Finding:
@@ -23,23 +27,63 @@ def _prefect() -> Finding:
         do = "for schedules: `prefect server start`, and PREFECT_API_URL in the environment"
         return _found(about, "absent", "no API is set up; builds run directly", do)
     shown = without_login(url)
+    why = _unsendable() or _unhealthy(url)
+    if why is None:
+        return _found(about, "ok", f"the API at {shown} answers")
+    do = "see PREFECT_API_URL; `prefect server start` starts one, --plain builds without it"
+    return _found(about, "error", f"the API at {shown} does not answer: {why}", do)
+
+
+def _unhealthy(url: str) -> str | None:
+    """Why an API is none that works; None if it does."""
     try:
-        health = urllib.request.Request(f"{url.rstrip('/')}/health", headers=_bearer())
-        with urllib.request.urlopen(health, timeout=PATIENCE):
-            return _found(about, "ok", f"the API at {shown} answers")
-    except (OSError, ValueError) as error:
-        why = getattr(error, "reason", None) or error
-        do = "start it with `prefect server start`, or build without it: --plain"
-        return _found(about, "error", f"the API at {shown} does not answer: {why}", do)
+        said = knock(f"{url.rstrip('/')}/health", _headers(), patience=PATIENCE)
+    except Unanswered as why:
+        return str(why)
+    if said.status in (401, 403):
+        wanted = "PREFECT_API_KEY or PREFECT_API_AUTH_STRING"
+        return f"it refuses who asks ({said.status}); it wants {wanted}"
+    if 300 <= said.status < 400:
+        return f"it redirects to {without_login(said.location) or 'nowhere'}"
+    if said.status != 200:
+        return f"it says {said.status}"
+    if said.beginning.strip() != b"true":
+        return "what answers is not Prefect's API, whose address ends in /api"
+    return None
 
 
-def _bearer() -> dict[str, str]:
-    key = os.environ.get("PREFECT_API_KEY", "")
-    return {"Authorization": f"Bearer {key}"} if key else {}
+def _unsendable() -> str | None:
+    for name in ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING"):
+        if not prefect_setting(name).strip().isprintable():
+            return f"{name} holds a line break, as no key does; set it to the key alone"
+    return None
+
+
+def _headers() -> dict[str, str]:
+    if key := prefect_setting("PREFECT_API_KEY").strip():
+        return {"Authorization": f"Bearer {key}"}
+    if login := prefect_setting("PREFECT_API_AUTH_STRING").strip():
+        return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
+    return {}
+
+
+def _telemetry() -> Finding:
+    """Where traces and metrics go; that they do not get there is in the way of no build."""
+    about, do = "OpenTelemetry", "see OTEL_EXPORTER_OTLP_ENDPOINT, or set OTEL_SDK_DISABLED=true"
+    if not telemetry.is_installed():
+        lacking = "what sends traces and metrics is not installed"
+        return _found(about, "error", lacking, "pip install 'prefdata[telemetry]'")
+    url = next(url for each in telemetry.VARIABLES if (url := os.environ.get(each)))
+    try:
+        knock(url, {}, patience=PATIENCE)
+    except Unanswered as why:
+        says = f"the collector at {without_login(url)} does not answer: {why}"
+        return _found(about, "warning", says, do)
+    return _found(about, "ok", f"something answers at {without_login(url)}")
 
 
 def _hub() -> Finding:
-    if os.environ.get("HF_TOKEN"):
+    if os.environ.get("HF_TOKEN", "").strip():
         return _found("Hugging Face Hub", "ok", "HF_TOKEN is set")
-    do = "set HF_TOKEN, or log in with `hf auth login`, to push and to read private datasets"
+    do = "set HF_TOKEN to push; to read private datasets, that or `hf auth login`"
     return _found("Hugging Face Hub", "absent", "HF_TOKEN is not set", do)

@@ -7,20 +7,30 @@ scale: traits of the texts, their spelling, embeddings, scores of pairs and vote
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from prefdata import tables
-from prefdata.errors import RecipeError, nearest
+from prefdata.estimate._given import Floats, by_completion, given, named, refuse_unknown
 from prefdata.estimate._spelling import spelling
 from prefdata.stage import Asks, Model, requests
-from prefdata.tables import SIDES, Completions, Pairs, Prompts, Scores, Votes, text_of, with_sides
+from prefdata.tables import (
+    Completions,
+    Pairs,
+    Prompts,
+    Ratings,
+    Scores,
+    Votes,
+    text_of,
+    with_sides,
+)
 
-Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
+
+
+Seen = Literal["all", "lengths", "none"]  # of the texts
 
 
 @dataclass(frozen=True)
@@ -54,27 +64,31 @@ def gather(
     with_prompt: bool,
     margins: Sequence[str],
     annotators: Sequence[str],
-    traits: bool = True,
+    ratings: Ratings | None = None,
+    raters: Sequence[str] = (),
+    texts: Seen = "all",
 ) -> Asks[Evidence]:
     """The evidence about pairs. A pair of which some part is unknown has 0 there: no difference.
 
     `model` embeds the completions (`with_prompt`: below their prompts); `margins` are scores of
-    pairs that are higher where the chosen side is better; `annotators` are those whose votes count.
+    pairs that are higher where the chosen side is better; `annotators` are those whose votes count,
+    `raters` those whose ratings do; `texts` is what of the texts is evidence.
     """
+    refuse_unknown(named(scores, votes, ratings), margins, annotators, raters)
     rows = oriented(pairs, prompts)
     parts: list[Floats] = []
-    if traits:
-        texts = _texts(rows, completions)
-        parts.append(scaled(_by_completion(rows, counted(texts)), each_column=True))
-        parts.append(scaled(_by_completion(rows, spelling(texts)), each_column=False))
+    if texts == "all":
+        said = texts_in(rows, completions)
+        parts.append(scaled(by_completion(rows, counted(said)), each_column=True))
+        parts.append(scaled(by_completion(rows, spelling(said)), each_column=False))
+    elif texts == "lengths":
+        parts.append(scaled(lengths(rows, completions), each_column=True))
     if model is not None:
         vectors = yield from _embedded(rows, prompts, completions, model, with_prompt)
-        apart = _by_completion(rows, vectors)
+        apart = by_completion(rows, vectors)
         parts.append(scaled(apart, each_column=apart.shape[1] < 64))
-    if margins:
-        parts.append(scaled(_scored(rows, scores, margins), each_column=True))
-    if annotators:
-        parts.append(scaled(_voted(rows, votes, annotators), each_column=True))
+    blocks = given(rows, scores, votes, ratings, margins, annotators, raters)
+    parts += [scaled(part, each_column=True) for part in blocks.values()]
     parts = [part for part in parts if part.size]
     x = np.hstack(parts) if parts else np.zeros((rows.height, 0))
     block = np.repeat(np.arange(len(parts)), [part.shape[1] for part in parts]).astype(np.int64)
@@ -107,8 +121,17 @@ def _wanted(rows: pl.DataFrame, completions: Completions) -> pl.DataFrame:
     return wanted.sort("completion_id")
 
 
-def _texts(rows: pl.DataFrame, completions: Completions) -> pl.DataFrame:
+def texts_in(rows: pl.DataFrame, completions: Completions) -> pl.DataFrame:
     return _wanted(rows, completions).select("completion_id", text=text_of("completion"))
+
+
+def lengths(rows: pl.DataFrame, completions: Completions) -> Floats:
+    """How many characters and words a has more than b, as differences of logarithms."""
+    words = pl.col("text").str.count_matches(r"[\p{L}\p{N}']+")
+    counts = texts_in(rows, completions).select(
+        "completion_id", n=pl.col("text").str.len_chars().log1p(), words=words.log1p()
+    )
+    return by_completion(rows, counts)
 
 
 def counted(texts: pl.DataFrame) -> pl.DataFrame:
@@ -175,55 +198,6 @@ def embed(shown: pl.DataFrame, model: Model) -> Asks[pl.DataFrame]:
     width = int(known["vector"].list.len().min() or 0)  # pyright: ignore[reportArgumentType]
     columns = (pl.col("vector").list.get(at).alias(f"e{at}") for at in range(width))
     return known.select(pl.exclude("request_id", "vector"), *columns)
-
-
-def _by_completion(rows: pl.DataFrame, values: pl.DataFrame) -> Floats:
-    """a less b of each column about completions; 0 where one of them is not known."""
-    place = values.select("completion_id").with_row_index("at")
-    sides = [
-        rows.select(pl.col(side).alias("completion_id"))
-        .join(place, on="completion_id", how="left", maintain_order="left")["at"]
-        .to_numpy()
-        for side in ("completion_a", "completion_b")
-    ]
-    known = np.isfinite(sides[0].astype(float)) & np.isfinite(sides[1].astype(float))
-    table = values.drop("completion_id").to_numpy().astype(float)
-    made = np.zeros((rows.height, table.shape[1]))
-    a, b = (np.asarray(side[known], dtype=np.int64) for side in sides)
-    made[known] = table[a] - table[b]
-    return np.nan_to_num(made)
-
-
-def _scored(rows: pl.DataFrame, scores: Scores | None, names: Sequence[str]) -> Floats:
-    """Scores about pairs, which are oriented to the chosen side, turned to a less b."""
-    there = tables.empty("scores") if scores is None else pl.DataFrame(scores)
-    there = there.filter(pl.col("subject") == "pair")
-    known = there["score"].unique().to_list()
-    made: list[Floats] = []
-    for name in names:
-        if known and name not in known:
-            raise RecipeError(f"no pair has a score {name!r}; {nearest(name, known)}")
-        one = there.filter(pl.col("score") == name).group_by("subject_id").agg(pl.mean("value"))
-        values = rows.join(
-            one, left_on="pair_id", right_on="subject_id", how="left", maintain_order="left"
-        )["value"].fill_null(0.0)
-        made.append(values.to_numpy())
-    return np.stack(made, 1) * np.where(rows["chose_a"].to_numpy(), 1.0, -1.0)[:, None]
-
-
-def _voted(rows: pl.DataFrame, votes: Votes | None, annotators: Sequence[str]) -> Floats:
-    """The mean preference for a of each annotator, less a half."""
-    there = tables.empty("votes") if votes is None else pl.DataFrame(votes)
-    known = there["annotator"].unique().to_list()
-    made: list[Floats] = []
-    for name in annotators:
-        if known and name not in known:
-            raise RecipeError(f"no votes of {name!r}; {nearest(name, known)}")
-        one = there.filter(pl.col("annotator") == name).sort(*SIDES, "preference")
-        means = one.group_by(SIDES, maintain_order=True).agg(pl.mean("preference"))
-        said = rows.join(means, on=SIDES, how="left", maintain_order="left")["preference"]
-        made.append(said.fill_null(0.5).to_numpy() - 0.5)
-    return np.stack(made, 1)
 
 
 def scaled(part: Floats, *, each_column: bool) -> Floats:

@@ -23,6 +23,7 @@ from scipy.special import expit, log_expit
 
 from prefdata import tables
 from prefdata.errors import ConvergenceError, RecipeError
+from prefdata.estimate._held_out import fit_ridge
 from prefdata.estimate._people import (
     FOLDS,
     Choices,
@@ -32,7 +33,6 @@ from prefdata.estimate._people import (
     rewards,
     scores,
 )
-from prefdata.estimate.label_error import fit_ridge
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Measures, Scores, Votes
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from prefdata import tables
 from prefdata.errors import RecipeError
 from prefdata.estimate._evidence import Evidence, gather
-from prefdata.estimate.label_error import fit_held_out, fit_ridge
+from prefdata.estimate._held_out import fit_held_out, fit_ridge
 from prefdata.stage import Asks, Model
 from prefdata.tables import Completions, Pairs, Prompts, Scores, Votes
 

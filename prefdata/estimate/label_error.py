@@ -18,8 +18,9 @@ over-fitted scorer hides flips is shown by Wang et al. (2024), Secrets of RLHF i
 Models Part II. The model of e is that of flip_rate; the combination is own.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import polars as pl
@@ -28,12 +29,15 @@ from scipy import optimize
 from scipy.special import expit, log_expit
 
 from prefdata import tables
-from prefdata.errors import RecipeError
-from prefdata.estimate._evidence import Evidence, folds, gather
+from prefdata.errors import RecipeError, nearest
+from prefdata.estimate._evidence import Evidence, Seen, gather
+from prefdata.estimate._given import named, refuse_unknown
+from prefdata.estimate._held_out import drawn, fit_held_out
 from prefdata.estimate._margins import Rate, fit_margins
+from prefdata.estimate._narrow import evidence_of, narrow
 from prefdata.estimate.flip_rate import measures
-from prefdata.stage import Asks, Model
-from prefdata.tables import Completions, Measures, Pairs, Prompts, Scores, Votes
+from prefdata.stage import Asks, Model, Parts, keys, whole
+from prefdata.tables import Completions, Measures, Pairs, Prompts, Ratings, Scores, Votes
 
 SCOPE = "all"
 
@@ -41,8 +45,6 @@ Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 OPTIMIZE: Any = optimize
 
-# Precisions of the prior on the coefficients of a block; infinity leaves the block out.
-PRECISIONS = (1e5, 1e4, 3e3, 1e3, 300.0, 100.0, 30.0, 10.0, 1.0)
 # A rate of 0 would tell no two pairs apart.
 LEAST = 1e-4
 
@@ -53,11 +55,14 @@ def label_error(
     completions: Completions,
     scores: Scores | None = None,
     votes: Votes | None = None,
+    ratings: Ratings | None = None,
     *,
     model: Model | None = None,
     with_prompt: bool = False,
+    texts: Seen = "all",
     margins: Sequence[str] = (),
     annotators: Sequence[str] = (),
+    raters: Sequence[str] = (),
     n_folds: int = 10,
     seed: int = 0,
 ) -> Asks[tuple[Scores, Measures]]:
@@ -70,97 +75,119 @@ def label_error(
     guess: their order is still right, their level is not to be trusted.
 
     The pairs of one prompt, or of prompts that share a `group`, are in one fold. With a single
-    group nothing can be held out: no score, and measures that say so.
+    group nothing can be held out: no score, and measures that say so. Of more than 200,000 pairs
+    the models and the rate are fitted on so many, drawn by lot, and all are scored.
 
     Options:
     - `model`: one that embeds; without it only the texts are seen, their traits and spelling.
     - `with_prompt`: embed prompt and completion together, not the completion alone.
+    - `texts`: what of the texts is evidence beside that: all, their lengths, or nothing. Without a
+      model and with lengths or nothing a few numbers of each pair are held, however many there are.
     - `margins`: scores of pairs, higher where the chosen side is better, to use as evidence.
     - `annotators`: those whose votes are evidence; not those whose votes made the labels.
+    - `raters`: those whose ratings are evidence.
     - `n_folds`: parts of which each is judged by a model of the others.
     - `seed`: of the folds.
 
     Raises `RecipeError` for fewer than 2 folds and for a score or annotator that is not there.
     """
+    steps = in_parts(
+        model=model, with_prompt=with_prompt, texts=texts, margins=margins,
+        annotators=annotators, raters=raters, n_folds=n_folds, seed=seed,
+    )  # fmt: skip
+    if steps is not None:
+        return whole(steps, pairs, prompts, completions, scores, votes, ratings)
+    seen = yield from gather(
+        pairs, prompts, completions, scores, votes, ratings=ratings, raters=raters,
+        model=model, with_prompt=with_prompt, margins=margins, annotators=annotators,
+        texts=texts,
+    )  # fmt: skip
+    found, told = _found(seen, n_folds, seed)
+    if found is None:
+        return Scores(tables.union("scores", scores, where="estimate.label_error")), told
+    made = _scores(seen.pairs["pair_id"], found.flipped, model)
+    both = tables.union("scores", scores, made, where="estimate.label_error")
+    return Scores(both), told
+
+
+def in_parts(
+    *,
+    model: Model | None = None,
+    with_prompt: bool = False,
+    texts: Seen = "all",
+    margins: Sequence[str] = (),
+    annotators: Sequence[str] = (),
+    raters: Sequence[str] = (),
+    n_folds: int = 10,
+    seed: int = 0,
+) -> Parts[tuple[Scores, Measures]] | None:
+    """The same in parts, where no model is asked and of texts no more is seen than lengths."""
     if n_folds < 2:
         raise RecipeError(f"estimate.label_error: n_folds = {n_folds}; it is at least 2")
-    seen = yield from gather(
-        pairs, prompts, completions, scores, votes,
-        model=model, with_prompt=with_prompt, margins=margins, annotators=annotators,
-    )  # fmt: skip
+    if texts not in get_args(Seen):
+        raise RecipeError(
+            f"estimate.label_error: texts = {texts!r}; {nearest(texts, get_args(Seen))}"
+        )
+    if model is not None or texts == "all":
+        return None
+    how = {"margins": margins, "annotators": annotators, "raters": raters}
+    return _parts(how, with_lengths=texts == "lengths", n_folds=n_folds, seed=seed)
+
+
+def _parts(
+    how: Mapping[str, Sequence[str]], *, with_lengths: bool, n_folds: int, seed: int
+) -> Parts[tuple[Scores, Measures]]:
+    if any(how.values()):
+        refuse_unknown((yield _named), **how)
+    rows = yield partial(narrow, with_lengths=with_lengths, **how)
+    seen = evidence_of(rows)
+    del rows
+    found, told = _found(seen, n_folds, seed)
+    flipped = None if found is None else seen.pairs.with_columns(value=pl.Series(found.flipped))
+    return partial(_of_shard, flipped=flipped, told=told)
+
+
+def _named(
+    pairs: Pairs,
+    prompts: Prompts,
+    completions: Completions,
+    scores: Scores | None,
+    votes: Votes | None,
+    ratings: Ratings | None,
+) -> pl.DataFrame:
+    return named(scores, votes, ratings)
+
+
+def _of_shard(
+    pairs: Pairs,
+    prompts: Prompts,
+    completions: Completions,
+    scores: Scores | None,
+    votes: Votes | None,
+    ratings: Ratings | None,
+    *,
+    flipped: pl.DataFrame | None,
+    told: Measures,
+) -> tuple[Scores, Measures]:
+    where = "estimate.label_error"
+    if flipped is None:
+        return Scores(tables.union("scores", scores, where=where)), told
+    own = pairs.select("pair_id", key=keys(pairs["pair_id"])).sort("pair_id")
+    own = own.join(flipped, on="key", how="left", maintain_order="left")
+    made = _scores(own["pair_id"], own["value"].to_numpy(), None)
+    return Scores(tables.union("scores", scores, made, where=where)), told
+
+
+def _found(seen: Evidence, n_folds: int, seed: int) -> "tuple[Errors | None, Measures]":
+    """What is known of each label, and the measures; None where nothing can be held out."""
     n_groups = len(np.unique(seen.groups))
     if n_groups < 2:
         note = f"{n_groups} prompt groups: nothing can be held out"
         nothing = Rate(np.nan, 0.0, 0.5, len(seen.x), note)
-        told = measures("flip_rate", [("label_error", nothing)])
-        return Scores(tables.union("scores", scores, where="estimate.label_error")), told
+        return None, Measures(measures("flip_rate", [("label_error", nothing)]))
     z = fit_held_out(seen, n_folds=min(n_folds, n_groups), seed=seed).z
-    found = fit_errors(z)
-    made = _scores(seen, found.flipped, model)
-    both = tables.union("scores", scores, made, where="estimate.label_error")
-    return Scores(both), _measures(z, found)
-
-
-class HeldOut(NamedTuple):
-    """`z`: the log-odds that the labelled side is the better one, each by a model of other
-    groups; `fold`: the part that each pair was held out in; `precision`: of each column's prior,
-    the one with the least loss on what was held out."""
-
-    z: Floats
-    fold: Ints
-    precision: Floats
-
-
-def fit_held_out(seen: Evidence, *, n_folds: int, seed: int) -> HeldOut:
-    """Log-odds of the labels, each by a model of other groups; see `HeldOut`."""
-    fold = folds(seen.groups, n_folds, seed)
-    d = seen.x * seen.sign[:, None]
-    n_blocks = int(seen.block.max(initial=-1)) + 1
-    precision = np.full(n_blocks, np.inf)
-    best, z = len(d) * np.log(2), np.zeros(len(d))
-
-    def attempt(block: int, tried: float, starts: list[Floats]) -> None:
-        nonlocal best, z, precision
-        candidate = precision.copy()
-        candidate[block] = tried
-        guess = _held_out(d, fold, candidate[seen.block], starts)
-        loss = -float(log_expit(guess).sum())
-        if loss < best:
-            best, z, precision = loss, guess, candidate
-
-    for block in range(n_blocks):
-        starts: list[Floats] = [np.zeros(d.shape[1]) for _ in range(n_folds)]
-        for tried in PRECISIONS:
-            attempt(block, tried, starts)
-    for block in np.flatnonzero(np.isfinite(precision)):
-        # What was of use alone may be of none beside what came after it.
-        attempt(int(block), np.inf, [np.zeros(d.shape[1]) for _ in range(n_folds)])
-    return HeldOut(z, fold, precision[seen.block])
-
-
-def _held_out(d: Floats, fold: Ints, precision: Floats, starts: list[Floats]) -> Floats:
-    z, used = np.zeros(len(d)), np.isfinite(precision)
-    for part in range(len(starts)):
-        inside = fold != part
-        fitted = fit_ridge(d[np.ix_(inside, used)], precision[used], starts[part][used])
-        starts[part][used] = fitted
-        z[~inside] = d[np.ix_(~inside, used)] @ fitted
-    return z
-
-
-def fit_ridge(d: Floats, precision: Floats, start: Floats, weight: Floats | None = None) -> Floats:
-    """Maximise sum weight log sigmoid(d w) - sum precision w^2 / 2 over w.
-
-    There is no intercept: swapping a and b changes the sign of z and nothing else.
-    """
-    of = np.ones(len(d)) if weight is None else weight
-
-    def loss(w: Floats) -> tuple[float, Floats]:
-        z = d @ w
-        value = -(of * log_expit(z)).sum() + (precision * w * w).sum() / 2
-        return float(value), precision * w - d.T @ (of * expit(-z))
-
-    return OPTIMIZE.minimize(loss, start, jac=True, method="L-BFGS-B").x
+    found = fit_errors(z, seed=seed)
+    return found, _measures(z, found)
 
 
 class Errors(NamedTuple):
@@ -175,19 +202,18 @@ class Errors(NamedTuple):
     rate: Rate
 
 
-def fit_errors(z: Floats) -> Errors:
+def fit_errors(z: Floats, *, seed: int = 0) -> Errors:
     """From held-out log-odds, oriented to the labels, to the probability of each label's flip."""
-    rate, guess, u = fit_margins(z[:, None])
+    rate, guess, u = fit_margins(z[drawn(len(z), seed)][:, None])
     e = max(guess, LEAST)
     right, wrong = expit(u * z), expit(-u * z)
     observed = (1 - e) * right + e * wrong
     return Errors(e * wrong / observed, np.minimum(observed, 1 - observed), rate)
 
 
-def _scores(seen: Evidence, flipped: Floats, model: Model | None) -> Scores:
+def _scores(ids: pl.Series, flipped: Floats, model: Model | None) -> Scores:
     return Scores(
-        seen.pairs.select(
-            subject_id="pair_id",
+        pl.DataFrame({"subject_id": ids}).with_columns(
             subject=pl.lit("pair"),
             score=pl.lit("label_error"),
             model=pl.lit(model.name if model else None, pl.String),

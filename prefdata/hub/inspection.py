@@ -13,6 +13,8 @@ from prefdata.hub.texts import texts
 from prefdata.version import Version
 from prefdata.version.licences import conflicts, unstated
 
+# Where a text is a line of the card, the recipe, a judge or the manifest, and none of a row.
+LINE = r"^(?:manifest\.json|[^ ]+\.(?:md|toml)), line \d+$"
 CORE = ("pairwise", "listwise", "binary")
 
 
@@ -24,7 +26,8 @@ def inspected(
 ) -> tuple[list[Finding], list[str]]:
     """What was found, whether it is allowed or not, and for what is not, a sentence that says so.
 
-    Personal data is refused where more than the share `personal_level` of the texts hold some.
+    Personal data is refused where more than the share `personal_level` of the rows that hold texts
+    have some.
     """
     for each in allow:
         if each not in tuple(Concern):
@@ -44,13 +47,13 @@ def inspected(
             f"there are keys or passwords in {_texts(keys)}; take them out, or push with "
             "--allow secrets"
         )
-    places = held["place"].n_unique()
-    share = data["place"].n_unique() / max(places, 1)
+    rows = _rows(held.filter(~pl.col("place").str.contains(LINE)))
+    share = _rows(data) / max(rows, 1)
     if share > personal_level and Concern.PERSONAL not in allow:
         refusals.append(
-            f"there is personal data in {_texts(data)} of {places:,}, {share:.2%}, and the level "
-            f"is {personal_level:.2%}; take it out, raise --personal-level, or push with "
-            "--allow personal"
+            f"there is personal data in {counted(_rows(data), 'row')}, {share:.2%} of the "
+            f"{rows:,} that hold texts, and the level is {personal_level:.2%}; take it out, raise "
+            "--personal-level, or push with --allow personal"
         )
     if clashes and Concern.LICENCE not in allow:
         refusals.append(
@@ -88,6 +91,11 @@ def filled(version: Version) -> list[str]:
 
 def _texts(found: pl.DataFrame) -> str:
     return counted(found["place"].n_unique(), "text")
+
+
+def _rows(found: pl.DataFrame) -> int:
+    """How many rows texts stand in: a place is a row and its column."""
+    return found["place"].str.replace(r", [^,]*$", "").n_unique()
 
 
 def _people(version: Version) -> int:

@@ -17,6 +17,8 @@ Source: Google, libphonenumber; de Jong, python-stdnum; RFC 2606 and RFC 6761 (r
 
 import importlib
 import ipaddress
+import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -38,8 +40,15 @@ class Form:
     holds: str | Callable[[str], bool]
 
 
+# As people write it who hide an address from machines, or by whose keyboard it is wide.
+AT = r"(?:[@＠﹫]| ?[\[({<] ?at ?[\])}>] ?)"
+DOT = r"(?:[.．]| ?[\[({<] ?dot ?[\])}>] ?)"
+LABEL = r"[\p{L}\p{N}](?:[\p{L}\p{N}-]*[\p{L}\p{N}])?"
+
+
 def _mails(text: str) -> bool:
-    domain = text.rpartition("@")[2].lower()
+    plain = re.sub(DOT, ".", re.sub(AT, "@", text, flags=re.IGNORECASE), flags=re.IGNORECASE)
+    domain = unicodedata.normalize("NFKC", plain).rpartition("@")[2].lower()
     return not any(domain == each or domain.endswith(f".{each}") for each in RESERVED)
 
 
@@ -56,9 +65,7 @@ def _is_card(text: str) -> bool:
 
 
 FORMS: dict[str, Form] = {
-    "email address": Form(
-        r"\b[\w.+%-]+@(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,24}\b", _mails
-    ),
+    "email address": Form(rf"(?i)\b[\w.+%-]+{AT}(?:{LABEL}{DOT})+\p{{L}}{{2,24}}\b", _mails),
     "IP address": Form(r"\b(?:\d{1,3}\.){3}\d{1,3}\b", _is_global),
     "card number": Form(r"\b\d(?:[ -]?\d){12,18}\b", _is_card),
     "bank account (IBAN)": Form(

@@ -28,7 +28,7 @@ def unavailable() -> str | None:
         python()
     except SandboxError as error:
         return str(error)
-    return sandbox.available()
+    return sandbox.unavailable()
 
 
 def printed(programs: Iterable[str], seconds: float) -> dict[str, str | Refused]:

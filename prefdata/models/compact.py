@@ -27,6 +27,7 @@ from prefdata.errors import ModelError
 from prefdata.models import segment
 from prefdata.models.index import ID, Array
 from prefdata.models.segment import FOREIGN_IDLE, IDLE, Segment
+from prefdata.whole import writable
 
 LOCK = "compact.lock"
 COPY = 1 << 22
@@ -211,10 +212,8 @@ def alone(folder: Path) -> Generator[float]:
     Where a file system has no locks, two at once do the work twice and lose nothing.
     """
     path = folder / LOCK
-    try:
+    with writable(f"the ledger {folder}", ModelError):
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise ModelError(f"the ledger {folder} cannot be written: {error.strerror}") from error
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -227,9 +226,10 @@ def alone(folder: Path) -> Generator[float]:
         except OSError as error:
             if error.errno not in (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK):
                 raise
-        os.ftruncate(file, 0)
-        os.pwrite(file, f"process {os.getpid()} on {segment.host()}\n".encode(), 0)
-        _recover(folder)
+        with writable(f"the ledger {folder}", ModelError):
+            os.ftruncate(file, 0)
+            os.pwrite(file, f"process {os.getpid()} on {segment.host()}\n".encode(), 0)
+            _recover(folder)
         yield os.fstat(file).st_mtime
     finally:
         os.close(file)
@@ -243,5 +243,5 @@ def _recover(folder: Path) -> None:
     for part in folder.glob("*.part"):
         part.unlink(missing_ok=True)
     for index in folder.glob("*.index*"):
-        if not (folder / index.name.partition(".")[0]).with_suffix(".jsonl").exists():
+        if not (folder / index.name.partition(".")[0]).with_suffix(".jsonl").is_file():
             index.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ from prefdata.errors import ModelError
 from prefdata.models.chat import UNREACHED, Trouble
 from prefdata.models.client import Health
 from prefdata.models.lane import Lane, retry_after
-from prefdata.models.spec import ModelSpec
+from prefdata.models.spec import ModelSpec, is_address
 
 DEFAULT_URL = "https://api.openai.com/v1"
 # Who asks for a longer wait than this cannot be used now.
@@ -46,6 +46,11 @@ class Endpoint:
 
     def __init__(self, spec: ModelSpec, url: str | None, key_env: str | None) -> None:
         given = url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
+        if not is_address(given):
+            raise ModelError(
+                f"the model {spec.model!r} is asked at OPENAI_BASE_URL, which holds no address "
+                "such as http://127.0.0.1:8000/v1"
+            )
         self.url, login, self._query = _parted(given)
         self.lane = Lane(spec.concurrency, rpm=spec.rpm, tpm=spec.tpm)
         self.answered = self.refused = self.failed = 0

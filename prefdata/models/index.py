@@ -5,6 +5,7 @@ is rebuilt from the segment wherever it is absent, damaged or of another layout.
 """
 
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +100,12 @@ class Index:
             stored = np.fromfile(self._file, LAYOUT)
         except OSError:
             return
-        # The first record holds what the rest covers; anything else was not written by us.
+        # The first record holds what the rest covers and its checksum; else it is not as it was.
         if not len(stored) or stored["key"][0] != len(stored) - 1:
             return
         covered, lines = int(stored["offset"][0]), stored[1:]
+        if stored["time"][0] != zlib.crc32(lines.data):
+            return
         if covered <= self.segment.stat().st_size and self._still_fits(lines, covered):
             self.covered = self._kept = covered
             self.lines = lines
@@ -119,7 +122,8 @@ class Index:
         return line.endswith(b"\n") and len(begun) > 0 and keys(begun)[0] == last["key"]
 
     def _keep(self) -> None:
-        head = np.array([(len(self.lines), 0, self.covered, 0)], LAYOUT)
+        checksum = zlib.crc32(self.lines.data)
+        head = np.array([(len(self.lines), checksum, self.covered, 0)], LAYOUT)
         aside = self._file.with_suffix(f".index-{os.getpid()}-{os.urandom(2).hex()}")
         try:
             np.concatenate([head, self.lines]).tofile(aside)

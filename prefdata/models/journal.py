@@ -26,9 +26,11 @@ from typing import Any
 import polars as pl
 
 from prefdata import tables
+from prefdata.errors import ModelError
 from prefdata.models.ledger import write
 from prefdata.models.segment import host, sync_folder
 from prefdata.tables import Requests
+from prefdata.whole import writable
 
 # Locks of other hosts may not be seen: for so long their submission is taken to be under way.
 FOREIGN = 3600.0
@@ -80,15 +82,17 @@ class Entry:
         self.held = file
         content = self.path.read_bytes()
         if not content.endswith(b"\n"):
-            os.write(file, b"\n")  # what is noted next must not continue a torn line
+            with writable(self.path, ModelError):
+                write(file, b"\n")  # what is noted next must not continue a torn line
         self.batch = _events(content).get("batch", "")
         return True
 
     def note(self, **event: str) -> None:
         """Have something that happened on disk."""
         assert self.held is not None
-        os.write(self.held, f"{json.dumps(event)}\n".encode())
-        os.fsync(self.held)
+        with writable(self.path, ModelError):
+            write(self.held, f"{json.dumps(event)}\n".encode())
+            os.fsync(self.held)
         self.batch = event.get("batch", self.batch)
 
     def drop(self) -> None:
@@ -118,16 +122,21 @@ class Journal:
         )
         head = {"key": key, "url": url, "path": where, "round": at_round}
         head |= {"host": entry.begun_on, "begun": begun, "n": requests.height}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        part = entry.path.with_suffix(".part")
-        file = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
-        with contextlib.suppress(OSError):  # locked before anybody can find it
-            fcntl.flock(file, fcntl.LOCK_EX)
-        write(file, f"{json.dumps(head)}\n{requests.write_ndjson()}".encode())
-        os.fsync(file)
-        part.rename(entry.path)
-        sync_folder(self.folder)
-        entry.held = file
+        with writable(entry.path, ModelError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            part = entry.path.with_suffix(".part")
+            entry.held = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+            try:
+                with contextlib.suppress(OSError):  # locked before anybody can find it
+                    fcntl.flock(entry.held, fcntl.LOCK_EX)
+                write(entry.held, f"{json.dumps(head)}\n{requests.write_ndjson()}".encode())
+                os.fsync(entry.held)
+                part.rename(entry.path)
+                sync_folder(self.folder)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                entry.release()
+                raise
         return entry
 
     def entries(self) -> list[Entry]:

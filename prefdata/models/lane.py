@@ -156,10 +156,18 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
                 return max(wait, 0.0)
         except (KeyError, ValueError):
             continue
-    date = email.utils.parsedate_tz(headers.get("retry-after", ""))
-    if date is None:
+    until = _moment(headers.get("retry-after", ""))
+    if until is None:
         return None
+    # By the server's clock where it is told: this machine's may be hours off.
+    now = _moment(headers.get("date", ""))
+    return max(until - (time.time() if now is None else now), 0.0)
+
+
+def _moment(date: str) -> float | None:
+    """Seconds since 1970; None of a date of no calendar."""
     try:
-        return max(email.utils.mktime_tz(date) - time.time(), 0.0)
-    except (ValueError, OverflowError):  # a date of no calendar
+        parsed = email.utils.parsedate_tz(date)
+        return None if parsed is None else float(email.utils.mktime_tz(parsed))
+    except (ValueError, OverflowError):
         return None

@@ -235,7 +235,7 @@ class Ledger:
         """See the segments that other writers started or grew since the last look."""
         seen: dict[Path, Index] = {}
         for entry in os.scandir(self.folder) if self.folder.exists() else ():
-            if entry.name.endswith(".jsonl"):
+            if entry.name.endswith(".jsonl") and entry.is_file():
                 path = Path(entry.path)
                 seen[path] = self._segments.get(path) or Index(path)
                 seen[path].extend(entry.stat().st_size)

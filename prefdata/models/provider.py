@@ -16,12 +16,14 @@ from urllib.parse import quote
 
 import aiohttp
 
+from prefdata.errors import ModelError
 from prefdata.models import batch_lines as lines
 from prefdata.models.chat import Trouble, table
 from prefdata.models.endpoint import Endpoint
 from prefdata.models.journal import Entry
 from prefdata.models.lane import pause
 from prefdata.models.spec import ModelSpec
+from prefdata.whole import writable
 
 WINDOW = "24h"
 FIRST_POLL, LONGEST_POLL = 0.25, 60.0
@@ -130,11 +132,13 @@ class Provider:
         async def once() -> IO[bytes]:
             nonlocal tries
             tries += 1
-            file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
+            with writable(self._folder, ModelError):
+                file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
 
             async def save(reply: aiohttp.ClientResponse) -> None:
                 async for chunk in reply.content.iter_chunked(1 << 18):
-                    file.write(chunk)
+                    with writable(self._folder, ModelError):
+                        file.write(chunk)
 
             if not file_id:
                 return file

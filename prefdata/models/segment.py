@@ -19,6 +19,7 @@ import json
 import os
 import re
 import socket
+import stat
 import time
 import zlib
 from collections.abc import Iterator, Mapping
@@ -227,6 +228,8 @@ def segments(
     for path in sorted(folder.glob("*.jsonl")) if folder.is_dir() else ():
         with contextlib.suppress(FileNotFoundError):  # a compaction has just retired it
             at = path.stat()
+            if not stat.S_ISREG(at.st_mode):
+                continue
             age = now - at.st_mtime
             found.append(
                 Segment(path, at.st_size, at.st_mtime, *_state(path, age, idle, foreign_idle))

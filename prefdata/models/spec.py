@@ -5,6 +5,7 @@ Importing this file is cheap: no table library and no client is loaded before a 
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -65,6 +66,15 @@ QUIET_ENGINE = 300.0
 QUIET_BATCH = 3600.0
 # Without a bound a small model may write until its context is full.
 OWN_ENGINE_MAX_TOKENS = 1024
+
+
+def is_address(url: str) -> bool:
+    """Whether a URL is one that can be asked."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 class ModelSpec(BaseModel):
@@ -144,7 +154,11 @@ class ModelSpec(BaseModel):
         doubled = sorted(set(ANSWERING) & self.options.keys())
         if doubled:
             raise ValueError(f"{doubled[0]!r} is a key of the model itself, not of its `options`")
-        self.endpoints()
+        for url, _ in self.endpoints():
+            if url is not None and not is_address(url):
+                raise ValueError(
+                    f"`base_url` is {url!r}; expected an address such as http://127.0.0.1:8000/v1"
+                )
         if self.mode == "batch" and self.client != "openai":
             raise ValueError(f"`mode` = \"batch\" is for the client 'openai', not {self.client!r}")
         if self.adapter and self.client != "vllm":

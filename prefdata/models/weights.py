@@ -1,5 +1,6 @@
 """Where a model's weights lie on this machine, and the digest that names them on any other."""
 
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefdata import tables
-from prefdata.errors import ModelError, RecipeError, nearest
+from prefdata.errors import ModelError, PrefdataError, RecipeError, nearest
 from prefdata.whole import writing
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def digest(path: Path) -> str:
     known = _cache() / f"{key}.json"
     try:
         return str(json.loads(known.read_text())["digest"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         found = _read(path)
     _remember(known, found)
     return found
@@ -106,9 +107,8 @@ def _cache() -> Path:
 
 
 def _remember(known: Path, found: str) -> None:
-    try:
+    # A read-only home costs time, not correctness.
+    with contextlib.suppress(OSError, PrefdataError):
         known.parent.mkdir(parents=True, exist_ok=True)
         with writing(known) as file:
             json.dump({"digest": found}, file)
-    except OSError:
-        pass  # a read-only home costs time, not correctness

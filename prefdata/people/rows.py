@@ -19,7 +19,7 @@ from typing import Any
 from prefdata.people.form import Form
 from prefdata.people.taking import Given
 from prefdata.people.tasks import Task
-from prefdata.whole import writing
+from prefdata.whole import writable, writing
 
 MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 # A formula is told by its first sign, a number, a date or a truth by all of it.
@@ -128,6 +128,7 @@ def write(folder: Path, contents: dict[str, str]) -> None:
     """Write files into a folder."""
     for name, text in contents.items():
         path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with writable(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
         with writing(path) as file:
             file.write(text)

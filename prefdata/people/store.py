@@ -16,7 +16,7 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 
@@ -26,9 +26,18 @@ from prefdata.people.taking import OWN, Given, Taken, take
 from prefdata.people.tasks import Task, seen
 from prefdata.tables import Annotations, check, empty
 from prefdata.version.stored import NAME, data_folder
-from prefdata.whole import writing
+from prefdata.whole import writable, writing
 
 Row = dict[str, Any]
+# What each row of a file has.
+NEEDED = {
+    "tasks": frozenset(
+        "task_id layout judge digest subject completion_a completion_b a_first gold shown questions"
+        " handed_out version".split()
+    ),
+    "annotations": frozenset("task_id annotator criterion value gold source".split()),
+    "quarantine": frozenset[str](),
+}
 
 
 class Store:
@@ -95,10 +104,17 @@ class Store:
         path = self._path(name)
         if not path.exists():
             return []
+        try:
+            lines = path.read_bytes().split(b"\n")
+        except OSError as error:
+            raise SourceError(
+                f"{path} cannot be read: {error.strerror}; get it out of a backup, for what people "
+                "answered is nowhere else"
+            ) from error
         rows: list[Row] = []
-        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        for number, line in enumerate(lines, start=1):
             try:
-                rows += [json.loads(line)] if line else []
+                rows += [_row(line, NEEDED[name])] if line else []
             except ValueError as error:
                 raise SourceError(
                     f"{path}, line {number} is damaged: {error}; mend or remove the line"
@@ -121,10 +137,22 @@ class Store:
 
     @contextmanager
     def _locked(self, name: str = ".lock") -> Generator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / name).open("w") as lock:
+        with writable(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = (self.folder / name).open("w")
+        with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _row(line: bytes, needed: frozenset[str]) -> Row:
+    """A row of a file, or a `ValueError`."""
+    row = json.loads(line)
+    if not isinstance(row, dict):
+        raise ValueError("it is no object")
+    if lacking := sorted(needed - cast(Row, row).keys()):
+        raise ValueError(f"it lacks {', '.join(lacking)}")
+    return cast(Row, row)
 
 
 def record(form: Form, task: Task) -> Row:

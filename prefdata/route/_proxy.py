@@ -22,7 +22,7 @@ from scipy.special import log_expit
 
 from prefdata.errors import RecipeError
 from prefdata.estimate._evidence import folds
-from prefdata.estimate.label_error import fit_ridge
+from prefdata.estimate._held_out import fit_ridge
 from prefdata.estimate.mc_dropout import fit_network
 from prefdata.export._texts import with_texts
 from prefdata.stage import PlugIn

@@ -114,7 +114,7 @@ def performance_predictor(
     seen = yield from gather(
         pairs_of(known, known["person"].to_numpy()), prompts, completions, None, None,
         model=model, with_prompt=False, margins=(), annotators=(),
-        traits=model is None and evaluate is None,
+        texts="all" if model is None and evaluate is None else "none",
     )  # fmt: skip
     known = known.sort("pair_id")
     is_aside = folds(seen.groups, _parts(held_out, seen.groups), seed) == 0

@@ -9,7 +9,8 @@ It has no network, no environment, no home, no sight of another process, no priv
 gain one. What it may use is `Limits`. When it ends, or has gone beyond a limit, whatever it started
 is killed, and what it wrote is gone: it was in memory.
 
-`available` says why there is no sandbox on a machine, and what to do. Nothing is ever run without.
+`unavailable` says why there is no sandbox on a machine, and what to do. Nothing is ever run
+without.
 
 `jail` says what a program sees, `calls` what it may ask the kernel, `running` starts and ends it,
 `watching` sees what it uses.
@@ -18,6 +19,6 @@ Source: bubblewrap (`man bwrap`) and libseccomp, of the distribution.
 """
 
 from prefdata.sandbox.limits import Limits, Outcome, Ran
-from prefdata.sandbox.running import available, run
+from prefdata.sandbox.running import run, unavailable
 
-__all__ = ["Limits", "Outcome", "Ran", "available", "run"]
+__all__ = ["Limits", "Outcome", "Ran", "run", "unavailable"]

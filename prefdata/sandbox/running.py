@@ -63,7 +63,7 @@ def run(
 
 
 @cache
-def available() -> str | None:
+def unavailable() -> str | None:
     """Why programs cannot be run here, and what to do about it; None if they can."""
     try:
         ran = run(["/usr/bin/true"])

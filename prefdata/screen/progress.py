@@ -20,6 +20,7 @@ from rich.table import Table
 
 from prefdata.models.client import Health
 from prefdata.screen import write
+from prefdata.screen.records import Records, heard
 from prefdata.watch import (
     Advanced,
     Asking,
@@ -31,12 +32,12 @@ from prefdata.watch import (
     Started,
     Stopping,
     Stuck,
+    Warned,
     Watch,
 )
 
 Clock = Callable[[], float]
 WINDOW = 30.0  # seconds over which a rate is taken
-EVERY = 5.0  # seconds between two plain lines of one stage
 ENDPOINTS = 4  # that are shown one by one
 
 
@@ -188,7 +189,7 @@ def health(endpoint: Health) -> str:
 
 
 class Lines:
-    """Plain lines, at most one in `EVERY` seconds while a stage asks."""
+    """Plain lines, at most one in `write.EVERY` seconds while a stage asks."""
 
     def __init__(self, say: Callable[[str], None], clock: Clock = time.monotonic) -> None:
         self._say = say
@@ -199,7 +200,6 @@ class Lines:
         self._pace = Pace(clock)
         self._next = 0.0
         self._since = clock()
-        self._what = ""
         self._ill: set[str] = set()
 
     def __call__(self, event: Event) -> None:
@@ -215,20 +215,20 @@ class Lines:
             case Spilling():
                 yield f"sources: {spilling(event)}"
             case Advanced():
-                if event.what != self._what:
-                    self._what, self._since = event.what, self._clock()
-                if self._clock() >= self._next:
-                    self._next = self._clock() + EVERY
+                if not event.done:
+                    self._since = self._clock()
+                elif self._clock() >= self._next:
+                    self._next = self._clock() + write.EVERY
                     yield f"{self._label}: {advanced(event, self._clock() - self._since)}"
             case Started():
-                self._stage, self._last, self._what = event, None, ""
+                self._stage, self._last = event, None
                 self._pace = Pace(self._clock)
-                self._next = self._clock() + EVERY
+                self._next = self._clock() + write.EVERY
             case Asking():
                 self._last = event
                 self._pace.see(event)
                 if self._clock() >= self._next and event.done < event.total:
-                    self._next = self._clock() + EVERY
+                    self._next = self._clock() + write.EVERY
                     done = f"{write.count(event.done)} of {write.count(event.total)} requests"
                     yield f"{self._label}: {', '.join([done, *facts(event, self._pace)])}"
             case Made():
@@ -246,6 +246,8 @@ class Lines:
                 yield f"{self._label}: {stuck(event)}"
             case Stopping():
                 yield stopping(event)
+            case Warned():
+                yield f"warning: {event.says}"
 
     @property
     def _label(self) -> str:
@@ -285,8 +287,7 @@ class Live:
             case Spilling():
                 self.console.print(write.text(f"  {spilling(event)}", "dim"))
             case Advanced():
-                known = self._how_far is not None and self._how_far[0].what == event.what
-                since = self._how_far[1] if self._how_far and known else self._clock()
+                since = self._how_far[1] if self._how_far and event.done else self._clock()
                 self._how_far = event, since
             case Started():
                 self._stage, self._last, self._doing = event, None, event.stage
@@ -313,6 +314,8 @@ class Live:
                 self._stuck = event, self._clock()
             case Stopping():
                 self._stopping = stopping(event)
+            case Warned():
+                self.console.print(write.text(f"warning: {event.says}", "yellow"))
 
     def _line(self, name: str, said: list[str], seconds: float) -> None:
         row = Table.grid(padding=(0, 1), expand=True)
@@ -376,9 +379,12 @@ class Live:
 def watching(console: Console, *, records: bool = False) -> Generator[Watch]:
     """A watch for the console at hand: live on a terminal, lines elsewhere; or lines of JSON."""
     if records:
-        from prefdata.screen.records import Records
 
-        yield Records(lambda line: print(line, file=console.file, flush=True))
+        def say(line: str) -> None:
+            print(line, file=console.file, flush=True)
+
+        with heard(say):
+            yield Records(say)
         return
     if not console.file.isatty() or console.is_dumb_terminal:
         yield Lines(lambda line: console.print(write.text(line), soft_wrap=True))

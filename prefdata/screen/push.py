@@ -22,7 +22,6 @@ from prefdata.hub.inspection import filled
 from prefdata.hub.pushing import Told
 from prefdata.screen import write
 
-EVERY = 5.0  # seconds between two lines where nobody looks at a terminal
 FILES = 8  # files that are named one by one
 
 
@@ -98,12 +97,12 @@ def sending(on: Console) -> Generator[Told]:
 @contextmanager
 def _lines(on: Console) -> Generator[Told]:
     began = time.monotonic()
-    last = -EVERY
+    last = -write.EVERY
 
     def told(sent: int, of: int) -> None:
         nonlocal last
         now = time.monotonic() - began
-        if now - last >= EVERY or sent == of:
+        if now - last >= write.EVERY or sent == of:
             last = now
             rate = f", {write.size(sent / now)}/s" if sent and now else ""
             on.print(write.text(f"sent {write.size(sent)} of {write.size(of)}{rate}"))

@@ -5,18 +5,21 @@
 The fields of an event are those of `prefdata.watch`. No text of a prompt or a completion is in any.
 """
 
+import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from prefdata.screen import write
-from prefdata.screen.progress import EVERY, Clock
-from prefdata.watch import Advanced, Asking, Event, Pulse, Started, Stopping, Stuck
+from prefdata.secrets import TOKEN
+from prefdata.watch import Advanced, Asking, Event, Pulse, Started, Stopping, Stuck, Warned
 
-WARNINGS = (Stuck, Stopping)
+LONGEST = 2000  # characters of what a library says
+WARNINGS = (Stuck, Stopping, Warned)
 
 
 def record(event: str, level: str = "info", **said: Any) -> str:
@@ -25,10 +28,33 @@ def record(event: str, level: str = "info", **said: Any) -> str:
     return write.one_line({"time": at, "level": level, "event": event, **said})
 
 
-class Records:
-    """Lines of JSON; while a stage asks, or only its endpoints are told, one in `EVERY` seconds."""
+@contextmanager
+def heard(say: Callable[[str], None]) -> Generator[None]:
+    """What libraries log and warn of meanwhile, as records too, and without keys."""
 
-    def __init__(self, say: Callable[[str], None], clock: Clock = time.monotonic) -> None:
+    line = record
+
+    class Hearing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said = TOKEN.sub("***", record.getMessage())[:LONGEST]
+            say(line("log", record.levelname.lower(), logger=record.name, message=said))
+
+    root, hearing = logging.getLogger(), Hearing(logging.WARNING)
+    root.addHandler(hearing)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.removeHandler(hearing)
+
+
+class Records:
+    """Lines of JSON, of what goes on at most one in `write.EVERY` seconds."""
+
+    def __init__(
+        self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._say = say
         self._clock = clock
         self._lock = threading.Lock()
@@ -50,5 +76,5 @@ class Records:
         now = self._clock()
         if now < self._next.get(type(event), 0.0):
             return True
-        self._next[type(event)] = now + EVERY
+        self._next[type(event)] = now + write.EVERY
         return False

@@ -23,6 +23,7 @@ from prefdata.finding import Level
 LEVELS: Mapping[Level, str] = {
     "ok": "green", "absent": "dim", "skipped": "dim", "warning": "yellow", "error": "bold red",
 }  # fmt: skip
+EVERY = 5.0  # seconds between two lines of what goes on, where nobody looks at a terminal
 WIDE = 160  # where nobody looks at a terminal, lines are folded late: for grep, not for eyes
 _JOINERS = "\u200c\u200d"  # scripts and emoji need them; they reorder and hide nothing
 _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}

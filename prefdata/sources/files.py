@@ -16,6 +16,7 @@ from prefdata.sources.arrow_rows import (
     file_batches,
     hub_batches,
     hub_names,
+    parquet_bytes,
 )
 from prefdata.sources.chunk import Chunk
 from prefdata.sources.csv_rows import csv_chunks, csv_names
@@ -99,5 +100,10 @@ def locate(spec: SourceSpec, folder: Path) -> tuple[Path, str]:
 
 def size(specs: Iterable[SourceSpec], folder: Path) -> int:
     """The bytes of the sources' files, unpacked; of what is on the Hub nothing is known."""
-    found = (locate(spec, folder)[0] for spec in specs if spec.hub is None)
-    return sum(path.stat().st_size * (UNPACKED if path.suffix == ".gz" else 1) for path in found)
+    return sum(_unpacked(spec, *locate(spec, folder)) for spec in specs if spec.hub is None)
+
+
+def _unpacked(spec: SourceSpec, path: Path, suffix: str) -> int:
+    if suffix in PARQUET:
+        return parquet_bytes(spec, path)
+    return path.stat().st_size * (UNPACKED if path.suffix == ".gz" else 1)

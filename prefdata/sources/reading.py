@@ -194,6 +194,7 @@ def read_into(
     """
     reading = _Reading(resolved(sources, folder), folder, strict)
     spill, said = Spill(shards.folder / "import"), [merge.SAID_HOW]
+    tell("rows", 0, 0)
     for each in reading.parts(limit):
         said.append(merge.said_how(each))
         for kind, frame in each.frames().items():
@@ -206,6 +207,7 @@ def read_into(
         shards.common, {"principles": reading.rules} if "principles" in reading.tables else {}
     )
     mixed, disputed = merge.mixed(said), [merge.NO_PLACES]
+    tell("shards", 0, shards.n)
     for at in range(shards.n):
         if len(said) > 1:
             whole = Part(**{kind: spill.take(kind, at) for kind in Part.kinds()})

@@ -157,10 +157,10 @@ def _sifted(spec: SourceSpec, chunk: Chunk) -> Chunk:
     )
     meant = pl.repeat(True, n, dtype=pl.Boolean, eager=True)
     if spec.only:
-        meant = _evaluated(spec, frame, "only", spec.only, n).fill_null(False)
+        meant = _condition(spec, frame, "only", spec.only, n)
     broken: dict[int, str] = {}
     for rule, sql in spec.holds.items():
-        held = _evaluated(spec, frame, f"holds.{rule}", sql, n).fill_null(False)
+        held = _condition(spec, frame, f"holds.{rule}", sql, n)
         wrong = (meant & ~held).arg_true().to_list()
         broken |= {i: broken.get(i, not_so(rule)) for i in wrong}
     bad = [(chunk.line[i], reason, chunk.row(i)) for i, reason in sorted(broken.items())]
@@ -224,6 +224,19 @@ def _scalars(cells: Cells) -> pl.Series:
     if kinds <= {int, float}:
         return pl.Series(cells, dtype=pl.Float64, strict=False)
     return texts(cells).value
+
+
+def _condition(spec: SourceSpec, frame: pl.DataFrame, key: str, sql: str, n: int) -> pl.Series:
+    """Of which rows something is so; of one that does not say so it is not."""
+    value = _evaluated(spec, frame, key, sql, n)
+    if value.null_count() == n:  # of a column that is not there
+        value = value.cast(pl.Boolean)
+    if value.dtype != pl.Boolean:
+        raise SourceError(
+            f"{spec.where}: {key} = {sql!r} must be true or false of a row, and is "
+            f"{value.dtype}; compare it with something, as in 'draw = 0'"
+        )
+    return value.fill_null(False)
 
 
 def _evaluated(spec: SourceSpec, frame: pl.DataFrame, key: str, sql: str, n: int) -> pl.Series:

@@ -97,7 +97,9 @@ def _lengths(version: Version, pairs: pl.DataFrame) -> dict[tuple[str, str], flo
 
 def _scores(version: Version, pairs: pl.DataFrame) -> dict[tuple[str, str], float]:
     """The mean of each score over pairs, and over chosen sides."""
-    scores = version.table("scores").with_columns(
+    # A preference is for the side of the smaller id, whichever that is; soft labels say the same.
+    scores = version.table("scores").filter(pl.col("score") != "preference")
+    scores = scores.with_columns(
         of=pl.when(pl.col("model").is_null())
         .then("score")
         .otherwise(pl.format("{}@{}", "score", "model"))

@@ -5,6 +5,7 @@ partial nor damaged.
 Whatever is removed can be built again: answered requests are in the ledger, which is not touched.
 """
 
+import contextlib
 import shutil
 import time
 import uuid
@@ -18,11 +19,23 @@ from prefdata.errors import VersionError, nearest
 from prefdata.version.stored import Version, data_folder, is_whole, listed
 from prefdata.version.tags import tags
 from prefdata.version.writing import ABANDONED
+from prefdata.whole import ASIDE, writable
+
+# Seconds after which whoever wrote it is gone. A run of Prefect may wait for batches for days.
+LEFT = {
+    "versions/.tmp-*": ABANDONED,
+    f"versions/*/tags/.*{ASIDE}": ABANDONED,
+    f"annotations/*/.*{ASIDE}": ABANDONED,
+    "ledger/*.index-*": ABANDONED,
+    "ledger/batches/*.part": 2 * ABANDONED,
+    "ledger/asking/*.ids": 7 * ABANDONED,
+    "builds/*": 7 * ABANDONED,
+}
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """What can go, what stays and why, and folders that killed or repaired builds left."""
+    """What can go, what stays and why, and what killed or repaired builds left."""
 
     removable: tuple[Version, ...]
     kept: tuple[tuple[Version, str], ...]
@@ -58,10 +71,18 @@ def garbage(
                 kept.append((version, reason))
             else:
                 removable.append(version)
-    home = data_folder(data) / "versions"
-    old = time.time() - ABANDONED
-    left = [path for path in home.glob(".tmp-*") if path.stat().st_mtime < old]
-    return Garbage(tuple(removable), tuple(kept), (*sorted(left), *sorted(home.glob(".damaged-*"))))
+    return Garbage(tuple(removable), tuple(kept), tuple(left_over(data_folder(data))))
+
+
+def left_over(data: Path) -> list[Path]:
+    """What killed processes began to write and nobody goes on with, and versions set aside."""
+    now, left = time.time(), sorted(data.glob("versions/.damaged-*"))
+    for pattern, seconds in LEFT.items():
+        for path in sorted(data.glob(pattern)):
+            with contextlib.suppress(FileNotFoundError):  # it was being written
+                if now - path.stat().st_mtime > seconds:
+                    left.append(path)
+    return left
 
 
 def _reasons(versions: Sequence[Version], keep: int, days: float) -> list[tuple[Version, str]]:
@@ -73,14 +94,14 @@ def _reasons(versions: Sequence[Version], keep: int, days: float) -> list[tuple[
     whole = [version for version in sound if not version.partial] or sound
     said: list[tuple[Version, str]] = []
     for at, version in enumerate(versions):
-        age = datetime.now(UTC) - datetime.fromisoformat(version.created)
+        age = max((datetime.now(UTC) - version.moment).total_seconds(), 0.0)
         if version.id in named:
             reason = f"tagged {', '.join(named[version.id])}"
         elif at >= len(versions) - keep:
             reason = "the newest" if at == len(versions) - 1 else f"one of the {keep} newest"
         elif whole and version is whole[-1]:
             reason = "the newest that is whole and not partial"
-        elif age.total_seconds() < days * 86400:
+        elif age < days * 86400:
             reason = f"younger than {days:g} days"
         else:
             reason = ""
@@ -95,18 +116,23 @@ def remove(found: Garbage) -> list[Version]:
     meantime stays.
     """
     gone: list[Version] = []
-    for version in found.removable:
-        if version.id in tags(version.path.parent).values():
-            continue
-        aside = version.path.parents[1] / f".tmp-{uuid.uuid4().hex}"
-        version.path.rename(aside)
-        shutil.rmtree(aside)
-        gone.append(version)
-    for path in found.left_over:
-        shutil.rmtree(path, ignore_errors=True)
+    with writable("what can go", VersionError):
+        for version in found.removable:
+            if version.id in tags(version.path.parent).values():
+                continue
+            aside = version.path.parents[1] / f".tmp-{uuid.uuid4().hex}"
+            version.path.rename(aside)
+            shutil.rmtree(aside)
+            gone.append(version)
+        for path in found.left_over:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
     return gone
 
 
 def size(path: Path) -> int:
-    """The bytes of a folder's files."""
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    """The bytes of a file, or of a folder's files."""
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(file.stat().st_size for file in files if file.is_file())

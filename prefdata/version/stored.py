@@ -8,6 +8,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -54,6 +55,10 @@ class Version:
     def created(self) -> str:
         """When it was first written, in UTC."""
         return self.manifest["created"]
+
+    @property
+    def moment(self) -> datetime:
+        return datetime.fromisoformat(self.created)
 
     @property
     def ref(self) -> str:
@@ -172,10 +177,10 @@ def data_folder(data: Path | str | None = None) -> Path:
     return next(homes, here) / "data"
 
 
-def listed(data: Path | str | None = None) -> list[Version]:
-    """Every version whose manifest can be read, by name and then by time."""
+def listed(data: Path | str | None = None, name: str = "*") -> list[Version]:
+    """Every version whose manifest can be read, by name and then by time; or those of a dataset."""
     found: list[Version] = []
-    for path in _folders(data):
+    for path in _folders(data, name):
         with contextlib.suppress(VersionError):  # `broken` says what is wrong
             found.append(at_path(path))
     return sorted(found, key=_age)
@@ -195,9 +200,9 @@ def broken(data: Path | str | None = None, name: str | None = None) -> dict[Path
     return wrong
 
 
-def _folders(data: Path | str | None) -> list[Path]:
+def _folders(data: Path | str | None, name: str = "*") -> list[Path]:
     """Where a version can be: folders named by an id in folders named as datasets are."""
-    every = (data_folder(data) / "versions").glob("*/*/")
+    every = (data_folder(data) / "versions").glob(f"{name}/*/")
     return sorted(
         path for path in every if NAME.fullmatch(path.parts[-2]) and ID.fullmatch(path.name)
     )
@@ -263,6 +268,15 @@ def at_path(path: Path) -> Version:
             f"{path / MANIFEST} is not a version's manifest: {odd[0]!r} is "
             f"{'not as expected' if odd[0] in manifest else 'missing'}; {_REPAIR}"
         )
+    if not _is_moment(manifest["created"]):
+        raise VersionError(f"{path / MANIFEST} is damaged: 'created' is no time; {_REPAIR}")
     if manifest["format"] > FORMAT:
         raise VersionError(f"{path} was written by prefdata {manifest['prefdata']}; upgrade to it")
     return Version(path, manifest)
+
+
+def _is_moment(said: str) -> bool:
+    try:
+        return datetime.fromisoformat(said).tzinfo is not None
+    except ValueError:
+        return False

@@ -54,6 +54,8 @@ class Streamed:
         self._folder = shards.folder / "version"
         self._folder.mkdir()
         self._is_whole = False
+        self._shown: Frames = {}
+        self._noise: dict[str, Any] = {}
         self._digests: dict[str, tuple[int, str]] = {}
 
     @property
@@ -63,15 +65,25 @@ class Streamed:
 
     def digests(self) -> dict[str, tuple[int, str]]:
         self._assign()
-        for name in TABLES:
-            if self._shards.rows(name):
-                self._digests[name] = self._stored(name)
+        names = [name for name in TABLES if self._shards.rows(name)]
+        self._shown, self._noise = self._sample(names), self._noises()
+        self._digests = {name: self._stored(name) for name in names}
         return self._digests
 
     def shapes(self) -> dict[str, Any]:
         return {view: self._written(view) for view in self._savings}
 
     def noise(self) -> dict[str, Any]:
+        return self._noise
+
+    def shown(self) -> Frames:
+        return self._shown
+
+    def fill(self, folder: Path) -> None:
+        for path in self._folder.iterdir():
+            path.rename(folder / path.name)
+
+    def _noises(self) -> dict[str, Any]:
         found = noise(self._shards.whole(["measures"]))
         flipped = sum(
             noise(self._shards.get(at, ["pairs", "scores"])).get("flipped", 0)
@@ -79,10 +91,10 @@ class Streamed:
         )
         return {**found, **({"flipped": flipped} if flipped else {})}
 
-    def shown(self) -> Frames:
-        names = [name for name in self._digests if name != "dropped"]
+    def _sample(self, names: list[str]) -> Frames:
         if self.sampled is None:
-            return self._shards.whole(self._digests)
+            return self._shards.whole(names)
+        names = [name for name in names if name != "dropped"]
         few: list[dict[str, pl.DataFrame]] = []
         n = 0
         for at in range(self._shards.n):
@@ -92,12 +104,10 @@ class Streamed:
                 break
         few.append(self._shards.own(self._shards.common, names))
         frames = {name: pl.concat([each[name] for each in few]) for name in names}
-        gone = self._shards.scan("dropped").select("stage", "table", "reason").collect()
-        return {**{n: f for n, f in frames.items() if f.height}, "dropped": gone}
-
-    def fill(self, folder: Path) -> None:
-        for path in self._folder.iterdir():
-            path.rename(folder / path.name)
+        if self._shards.rows("dropped"):
+            why = self._shards.scan("dropped").select("stage", "table", "reason")
+            frames["dropped"] = why.collect()
+        return {name: frame for name, frame in frames.items() if frame.height}
 
     def _assign(self) -> None:
         """Assign splits and look for rows that refer to none, shard by shard."""
@@ -144,7 +154,9 @@ class Streamed:
         shards, content, rows = self._shards, Content(), 0
         spill, ends = Spill(shards.folder / f"sorted-{name}"), self._ends(name)
         for at in range(shards.n + 1):
-            frame = shards.own(at, [name])[name]
+            # what the rows of exports are split by is wanted again
+            kept = name in ("pairs", "prompts")
+            frame = shards.own(at, [name])[name] if kept else shards.take(at, name)
             spill.add(name, frame, ends.search_sorted(_places(name, frame), side="right"))
         with ExitStack() as stack:
             writer: Any = None
@@ -191,7 +203,7 @@ class Streamed:
             made: dict[str, arrow.Split] = {}
             for at in range(shards.n):
                 frames = shards.own(at, ["pairs", "prompts"])
-                rows = shards.own(at, [view])[view]
+                rows = shards.take(at, view)
                 by_split = saved(part(rows, frames, self._splits, self._seed), saving)
                 for split, each in by_split.items():
                     if split not in made:

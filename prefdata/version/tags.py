@@ -10,6 +10,7 @@ import uuid
 from pathlib import Path
 
 from prefdata.errors import VersionError, nearest
+from prefdata.whole import ASIDE, writable
 
 FOLDER = "tags"
 TAG = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
@@ -51,18 +52,22 @@ def put(version: Path, tag: str, *, move: bool = False) -> str | None:
             f"{tag!r} is no tag: it begins with a letter, has letters, digits, '.', '_' and '-', "
             "and does not look like the start of an id (digits and a to f), such as v3"
         )
-    folder, new = version.parent / FOLDER, version.name
+    with writable(version.parent / FOLDER / tag, VersionError):
+        return _put(version.parent / FOLDER, version.name, tag, move=move)
+
+
+def _put(folder: Path, new: str, tag: str, *, move: bool) -> str | None:
     folder.mkdir(exist_ok=True)
-    aside = folder / f".{uuid.uuid4().hex}"
-    aside.write_text(f"{new}\n", encoding="utf-8")
+    aside = folder / f".{uuid.uuid4().hex}{ASIDE}"
     try:
+        aside.write_text(f"{new}\n", encoding="utf-8")
         os.link(aside, folder / tag)  # the one way to make a file that is whole, if it is not there
     except FileExistsError:
-        old = tags(version.parent).get(tag, "what is no id")
+        old = tags(folder.parent).get(tag, "what is no id")
         if old != new:
             if not move:
                 raise VersionError(
-                    f"{version.parent.name}@{tag} stands for {old}; move it to {new} with --move"
+                    f"{folder.parent.name}@{tag} stands for {old}; move it to {new} with --move"
                 ) from None
             aside.replace(folder / tag)
         return old
@@ -74,5 +79,6 @@ def put(version: Path, tag: str, *, move: bool = False) -> str | None:
 def remove(dataset: Path, tag: str) -> str:
     """Take a tag away; the id that it stood for. The version stays as it is."""
     was = tags(dataset).get(tag) or tagged(dataset, tag)
-    (dataset / FOLDER / tag).unlink()
+    with writable(dataset / FOLDER / tag, VersionError):
+        (dataset / FOLDER / tag).unlink()
     return was

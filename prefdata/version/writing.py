@@ -25,7 +25,7 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -50,10 +50,12 @@ from prefdata.version.stored import (
     TAKEN,
     file_state,
     is_whole,
+    listed,
     manifest_id,
     set_aside,
 )
 from prefdata.version.streamed import Streamed
+from prefdata.whole import writable
 
 ABANDONED = 24 * 3600  # seconds after which whoever wrote a folder aside is gone
 
@@ -111,7 +113,8 @@ def write(
     that of `Said`.
 
     Raises `TableError` if a table breaks its schema or refers to a row that is not there,
-    `RecipeError` if something looks like a secret, `VersionError` if a name is none.
+    `RecipeError` if something looks like a secret, `VersionError` if a name is none or the disk
+    takes no more.
     """
     kept = {view: (savings or {}).get(view, Saving()) for view in exports}
     _refuse(name, exports, said)
@@ -182,7 +185,7 @@ def _write(
         "name": name,
         "id": path.name,
         "description": said.get("description", "").strip(),
-        "created": datetime.now(UTC).isoformat(),
+        "created": _now(data, name).isoformat(),
         "prefdata": _own_version(),
         "licenses": dict(said.get("licenses") or {}),
         "exports": contents.shapes(),
@@ -202,13 +205,14 @@ def _write(
         **{f"juries/{jury}.toml": text for jury, text in juries.items()},
         **({QUARANTINE: "\n".join(quarantine) + "\n"} if quarantine else {}),
     }
-    folder = aside(home)
-    try:
-        contents.fill(folder)
-        _finish(folder, manifest, texts)
-        return Written(path, path.name, is_new=_appear(folder, path))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with writable(path, VersionError):
+        folder = aside(home)
+        try:
+            contents.fill(folder)
+            _finish(folder, manifest, texts)
+            return Written(path, path.name, is_new=_appear(folder, path))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _refuse_names(name: str, exports: Iterable[str], judges: Mapping[str, str]) -> None:
@@ -221,6 +225,12 @@ def _refuse_names(name: str, exports: Iterable[str], judges: Mapping[str, str]) 
                 )
             if what == "export" and each in TAKEN:
                 raise VersionError(f"export {each!r} is the name of a table or file; take another")
+
+
+def _now(data: Path | str, name: str) -> datetime:
+    """The time, later than that of each version of the dataset: a clock may have been put back."""
+    later = (each.moment + timedelta(microseconds=1) for each in listed(data, name))
+    return max([datetime.now(UTC), *later])
 
 
 def _own_version() -> str:

@@ -405,24 +405,29 @@ def test_llmbar_without_gold(strategies, least):
     assert calibration(p, gold) <= calibration(share["preference"].to_numpy(), gold) / 2
 
 
+def with_gold(names, gold, rows, seed):
+    """Votes of which a twentieth of the items has gold too, and the places of these."""
+    told = np.random.default_rng(seed).choice(len(names), len(names) // 20, replace=False)
+    known = pl.DataFrame(
+        {
+            "completion_a": [f"{names[i]}/a" for i in told],
+            "completion_b": [f"{names[i]}/b" for i in told],
+            "prompt_id": [names[i] for i in told],
+            "annotator": ["human:gold"] * len(told),
+            "a_first": pl.Series([None] * len(told), dtype=pl.Boolean),
+            "preference": gold[told].astype(float),
+        }
+    )
+    return table(**pl.concat([rows, known]).to_dict()), told
+
+
 def test_llmbar_with_a_twentieth_of_gold():
     """Mean of draws of 14 gold votes, over the items without gold."""
     names, gold, rows = llmbar()
     rows = rows.drop("strategy")
     right = []
     for seed in range(3):
-        told = np.random.default_rng(seed).choice(len(names), len(names) // 20, replace=False)
-        known = pl.DataFrame(
-            {
-                "completion_a": [f"{names[i]}/a" for i in told],
-                "completion_b": [f"{names[i]}/b" for i in told],
-                "prompt_id": [names[i] for i in told],
-                "annotator": ["human:gold"] * len(told),
-                "a_first": pl.Series([None] * len(told), dtype=pl.Boolean),
-                "preference": gold[told].astype(float),
-            }
-        )
-        votes = table(**pl.concat([rows, known]).to_dict())
+        votes, told = with_gold(names, gold, rows, seed)
         p = preferences_of(reliability(votes, gold="human:gold")[1], names)
         right.append(np.delete((p > 0.5) == gold, told).mean())
     assert np.mean(right) >= 0.85

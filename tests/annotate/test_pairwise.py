@@ -15,30 +15,13 @@ from prefdata.annotate.pairwise import pairwise
 from prefdata.errors import RecipeError
 from prefdata.models.spec import ModelSpec
 from prefdata.stage import Model, drive
-from prefdata.tables import Completions, Prompts, Requests, Responses, Votes
+from prefdata.tables import Completions, Requests, Responses, Votes
+from tests.annotate.replying import world
 
 JUDGE = judges.load("helpfulness")
 REASONED = JUDGE.model_copy(update={"reason": "first"})
 MODEL = Model("grader", identity="m@1")
 Reply = Callable[[dict], dict]
-
-
-def world(n_prompts: int = 3, n: int = 3) -> tuple[Prompts, Completions]:
-    prompt = [[{"role": "user", "content": f"question {i}"}] for i in range(n_prompts)]
-    prompts = pl.DataFrame(
-        {"prompt_id": tables.prompt_ids(prompt), "prompt": prompt, "source": "test"}
-    )
-    rows = [(p, f"answer {k} of {p[:4]}") for p in prompts["prompt_id"] for k in range(n)]
-    said = [[{"role": "assistant", "content": text}] for _, text in rows]
-    ids = [p for p, _ in rows]
-    completions = pl.DataFrame(
-        {
-            "completion_id": tables.completion_ids(ids, said),
-            "prompt_id": ids,
-            "completion": said,
-        }
-    )
-    return tables.typed(Prompts, prompts), tables.typed(Completions, completions)
 
 
 def answers(requests: Requests, reply: Callable[[str], str | None], **fields: object) -> Responses:

@@ -282,10 +282,10 @@ def test_mistakes_are_named(options: dict[str, Any], said: str):
 
 def test_without_a_sandbox_no_program_is_run(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    running.available.cache_clear()
+    running.unavailable.cache_clear()
     with pytest.raises(RecipeError, match=r"outside of a sandbox: .*bubblewrap is not installed"):
         rate([("a?", "b")], lambda *_: [], tools=("code",))
-    running.available.cache_clear()
+    running.unavailable.cache_clear()
 
 
 @pytest.mark.skipif(programs.unavailable() is not None, reason=str(programs.unavailable()))

@@ -21,7 +21,7 @@ from crowdkit.aggregation import MACE, DawidSkene, MajorityVote
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from prefdata.aggregate.reliability import reliability
 from tests.aggregate.planted import preferences_of
-from tests.aggregate.test_reliability import calibration, llmbar, planted, table
+from tests.aggregate.test_reliability import calibration, llmbar, planted, table, with_gold
 
 
 def timed(function):
@@ -62,25 +62,14 @@ def on_llmbar(strategies=None):
     return names, gold, rows
 
 
-def with_gold(names, gold, rows):
+def gain_of_gold(names, gold, rows):
     right, best = [], []
     place = {name: k for k, name in enumerate(names)}
     held = rows.with_columns(
         right=(pl.col("preference") == pl.Series(gold[[place[p] for p in rows["prompt_id"]]]))
     )
     for seed in range(20):
-        told = np.random.default_rng(seed).choice(len(names), len(names) // 20, replace=False)
-        known = pl.DataFrame(
-            {
-                "completion_a": [f"{names[i]}/a" for i in told],
-                "completion_b": [f"{names[i]}/b" for i in told],
-                "prompt_id": [names[i] for i in told],
-                "annotator": ["human:gold"] * len(told),
-                "a_first": pl.Series([None] * len(told), dtype=pl.Boolean),
-                "preference": gold[told].astype(float),
-            }
-        )
-        votes = table(**pl.concat([rows, known]).to_dict())
+        votes, told = with_gold(names, gold, rows, seed)
         p = preferences_of(reliability(votes, gold="human:gold")[1], names)
         right.append(np.delete((p > 0.5) == gold, told).mean())
         shown = pl.col("prompt_id").is_in([names[i] for i in told])
@@ -102,6 +91,6 @@ def a_million():
 
 if __name__ == "__main__":
     print(f"{platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
-    with_gold(*on_llmbar())
+    gain_of_gold(*on_llmbar())
     on_llmbar(["Vanilla"])
     a_million()

@@ -9,8 +9,8 @@ import pytest
 
 from prefdata.errors import RecipeError
 from prefdata.estimate._evidence import gather
+from prefdata.estimate._held_out import fit_ridge
 from prefdata.estimate.ensemble_strength import ensemble_strength
-from prefdata.estimate.label_error import fit_ridge
 from prefdata.stage import Model, drive
 from prefdata.tables import Scores
 from tests.estimate.conftest import Planted
@@ -53,7 +53,7 @@ def test_in_sample_strengths_would_call_every_label_right(world_of_pairs: Callab
     seen = drive(
         gather(
             world.pairs, world.prompts, world.completions, None, None,
-            model=EMBEDS, with_prompt=False, margins=(), annotators=(), traits=False,
+            model=EMBEDS, with_prompt=False, margins=(), annotators=(), texts="none",
         ),
         world.ask,
     )  # fmt: skip

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from prefdata import tables as t
 from prefdata.errors import RecipeError
 from prefdata.estimate._evidence import folds
-from prefdata.estimate.label_error import fit_ridge, label_error
-from prefdata.stage import Model, drive
+from prefdata.estimate._held_out import fit_ridge
+from prefdata.estimate.label_error import in_parts, label_error
+from prefdata.stage import Model, drive, drive_parts
 from prefdata.tables import Completions, Measures, Pairs, Prompts, Scores
 from tests.estimate.conftest import Planted, area_under_roc
 
@@ -247,3 +248,81 @@ def test_flips_planted_in_real_pairs_are_found_with_a_small_real_embedding_model
         found.append((area_under_roc(labels, value), float(precision)))
     assert np.mean(found, 0)[0] >= 0.87
     assert np.mean(found, 0)[1] >= 0.62
+
+
+def rated(world: Planted, noise: float = 1.0, seed: int = 9) -> pl.DataFrame:
+    """Ratings of both sides of each pair whose difference is the true margin and an error."""
+    draw = np.random.default_rng(seed)
+    both = world.pairs.join(world.truth, on="pair_id")
+    apart = both["true_margin"].to_numpy() + draw.normal(0, noise, both.height)
+    middle = draw.normal(0, 1, both.height)
+    sides = [
+        both.select(
+            "prompt_id",
+            completion_id=f"{side}_id",
+            annotator=pl.lit("reward:another"),
+            criterion=pl.lit("overall"),
+            draw=pl.lit(0),
+            rating=pl.Series(1 / (1 + np.exp(-(middle + half * apart)))),
+        )
+        for side, half in (("chosen", 0.5), ("rejected", -0.5))
+    ]
+    return t.check("ratings", pl.concat(sides), where="t")
+
+
+def test_ratings_and_lengths_tell_flips_in_parts_as_at_once(
+    world_of_pairs: Callable[..., Planted], monkeypatch: pytest.MonkeyPatch
+):
+    world = world_of_pairs(2000, seed=7)
+    ratings = rated(world)
+    how: dict[str, Any] = {"texts": "lengths", "raters": ["reward:another"], "n_folds": 5}
+    found = label_error(
+        world.pairs, world.prompts, world.completions, ratings=t.typed(t.Ratings, ratings), **how
+    )
+    scores, measures = drive(found, nobody)
+    truth, value = against(world, scores)
+    assert area_under_roc(truth, value) > 0.9
+    rate = measured(measures, "flip_rate")
+    assert rate["low"] <= truth.mean() <= rate["high"]
+    place = pl.col("prompt_id").str.slice(0, 8).str.to_integer(base=16)
+
+    def shards(n: int = 7):
+        tables = (world.pairs, world.prompts, world.completions, None, None, ratings)
+        for at in reversed(range(n)):
+            yield [None if each is None else each.filter(place % n == at) for each in tables]
+
+    def apart() -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+        steps = in_parts(**how)
+        assert steps is not None
+        made = list(drive_parts(steps, shards))
+        return pl.concat(each[0] for each in made).sort("subject_id"), [each[1] for each in made]
+
+    several, told = apart()
+    assert several.equals(scores.sort("subject_id"))
+    assert all(each.equals(measures) for each in told)
+    # of more pairs than are fitted on all are scored, nearly as well
+    monkeypatch.setattr("prefdata.estimate._held_out.MOST", 1000)
+    fewer, _ = apart()
+    assert fewer.height == several.height
+    assert 0.98 < np.corrcoef(fewer["value"], several["value"])[0, 1] < 1
+
+
+def test_what_is_asked_of_texts_decides_whether_it_is_done_in_parts(
+    world_of_pairs: Callable[..., Planted],
+):
+    assert in_parts() is None
+    assert in_parts(texts="lengths", model=EMBEDS) is None
+    assert in_parts(texts="none") is not None
+    with pytest.raises(RecipeError, match="lengths"):
+        in_parts(texts="length")  # pyright: ignore
+    world = world_of_pairs(300, seed=8)
+    ratings = t.typed(t.Ratings, rated(world))
+    for texts in ("lengths", "all"):
+        with pytest.raises(RecipeError, match="reward:another"):
+            drive(
+                label_error(
+                    world.pairs, world.prompts, world.completions, ratings=ratings,
+                    texts=texts, raters=["reward:other"],
+                ),
+                nobody,
+            )  # fmt: skip

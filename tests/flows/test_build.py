@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import prefdata
-from prefdata.errors import ModelError, RecipeError
+from prefdata.errors import ModelError, PrefdataError, RecipeError
 from prefdata.watch import Event, Made
 from tests.flows.conftest import N_PROMPTS
 
@@ -112,6 +112,20 @@ def test_the_command_line_goes_through_a_prefect_that_is_set_up(
         assert ("through Prefect" in first) == (way != "plain"), first
         assert "prefect." not in ran.stderr  # none of its own log between our lines
     assert len(set(said.values())) == 1
+
+
+@pytest.mark.parametrize("port", ["9", "p4ss-planted"])
+def test_the_login_of_an_api_is_not_shown(
+    port: str, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from prefdata.flows.build import reach_api
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    url = f"http://user:p4ss-planted@127.0.0.1:{port}/api"
+    with temporary_settings({PREFECT_API_URL: url}), pytest.raises(PrefdataError) as error:
+        reach_api()
+    assert "does not answer" in str(error.value)
+    assert "p4ss-planted" not in str(error.value).replace(f"127.0.0.1:{port}", "")
 
 
 def test_an_api_that_does_not_answer_is_named(recipe: Path, tmp_path: Path):

@@ -108,13 +108,78 @@ def test_a_build_is_pushed_and_pushed_again_changes_nothing(
 
 
 @pytest.mark.parametrize(
-    ("cron", "zone"), [("0 3 * *", None), ("61 3 * * *", None), ("0 3 * * *", "Berlin"), ("", None)]
+    ("cron", "zone"),
+    [
+        *[("0 3 * *", None), ("61 3 * * *", None), ("0 3 * * *", "Berlin"), ("", None)],
+        *[("0 3 * * *", "../../etc/passwd"), ("0 3 * * *; reboot", None), ("\n", None)],
+        *[("0 3 31 2 *", None), ("0 0 31 4,6 *", "Europe/Berlin")],  # days that never come
+    ],
 )
 def test_a_schedule_that_is_none_is_told(cron: str, zone: str | None):
     from prefdata.flows.deploy import Schedule
 
     with pytest.raises(RecipeError, match="no schedule can be made of cron"):
         Schedule(cron=cron, timezone=zone).to_yaml()
+
+
+@pytest.mark.parametrize("every", [0, -5, 10**15])
+def test_an_interval_that_is_none_is_told(every: int):
+    from prefdata.flows.deploy import Schedule
+
+    with pytest.raises(RecipeError, match="expected up to a year"):
+        Schedule(every=every).to_yaml()
+    with pytest.raises(RecipeError, match="time zone is of a cron expression"):
+        Schedule(every=60, timezone="Europe/Berlin").to_yaml()
+
+
+ODD = ["a/b", "a*", "-x", "", " ", "a%", "a&b", "<a>", "a\nb", "../x", "{{ $HOME }}", "\x1b[2J"]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_name_that_means_something_else_to_prefect_is_refused(
+    name: str, recipe: Path, tmp_path: Path
+):
+    """As `a/b`, by which it would deploy b, and `a*`, by which it would deploy others too."""
+    from prefdata.flows.deploy import Schedule, deploy
+
+    file = tmp_path / "prefect.yaml"
+    for given in ({"name": name}, {"pool": name}):
+        with pytest.raises(PrefdataError, match=r"can be no (deployment|pool)'s name"):
+            deploy(str(recipe), Schedule(every=60), file=file, **given)
+    assert not file.exists()
+
+
+def test_what_would_fail_every_run_or_be_filled_in_is_refused(recipe: Path, tmp_path: Path):
+    from prefdata.flows.deploy import Schedule, deploy
+
+    file, hourly = tmp_path / "prefect.yaml", Schedule(every=3600)
+    for repo in ("repo", "../x", "a/b/c", "org/re po", "", "https://hf.co/org/repo"):
+        with pytest.raises(PrefdataError, match="names no repository"):
+            deploy(str(recipe), hourly, file=file, push=repo)
+    with pytest.raises(PrefdataError, match=r"changes.*'\{\{'"):
+        deploy(str(recipe), hourly, file=file, changes=['description="{{ $HOME }}"'])
+    assert not file.exists()
+
+
+def test_a_file_is_as_it_was_where_prefect_does_not_deploy_it(
+    server: str, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from prefdata.flows import deploy as deploying
+
+    def fails(*_: Any) -> None:
+        raise PrefdataError("Prefect did not deploy it")
+
+    monkeypatch.setattr(deploying, "_deploy", fails)
+    file, hourly = tmp_path / "prefect.yaml", deploying.Schedule(every=3600)
+    for held in (None, b"# ours\r\ndeployments:\n - {name: other}\n"):
+        if held is not None:
+            file.write_bytes(held)
+        with pytest.raises(PrefdataError, match="did not deploy it"):
+            deploying.deploy(str(recipe), hourly, file=file)
+        assert (file.read_bytes() if file.exists() else None) == held
+    for odd in (tmp_path, tmp_path / "nowhere" / "prefect.yaml"):
+        with pytest.raises(PrefdataError, match=r"cannot be (read|written)"):
+            deploying.deploy(str(recipe), hourly, file=odd)
 
 
 def test_mistakes_are_found_before_anything_is_deployed(
@@ -131,11 +196,14 @@ def test_mistakes_are_found_before_anything_is_deployed(
     with pytest.raises(RecipeError, match="asks no model 'jury'; it asks judge, writer"):
         deploy(str(recipe), nightly, file=file, model_limits={"jury": 1})
     assert not file.exists()
-    for odd in ("deployments: {a: 1}", "- 1", "deployments: [", "just text"):
+    for odd in ("deployments: {a: 1}", "- 1", "deployments: [", "just text", "deployments: [a]"):
         file.write_text(odd)
         with pytest.raises(PrefdataError, match=r"prefect\.yaml"):
             deploy(str(recipe), nightly, file=file)
         assert file.read_text() == odd
+    file.write_bytes(b"deployments: \xff\xfe")
+    with pytest.raises(PrefdataError, match="cannot be read as YAML"):
+        deploy(str(recipe), nightly, file=file)
 
 
 def test_without_a_server_the_command_says_how_to_have_one(

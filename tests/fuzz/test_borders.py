@@ -3,11 +3,15 @@
 The short form is the same in every run; the long one draws anew, 100,000 inputs (`make fuzz`).
 """
 
-import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+import json
+from contextlib import nullcontext
 
-from prefdata.errors import RecipeError
-from tests.fuzz.borders import BORDERS, is_ours, plan_recipe
+import pytest
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as trying
+
+from prefdata.errors import RecipeError, SourceError
+from tests.fuzz.borders import BORDERS, ROW, is_ours, plan_recipe, read_rows
 
 SHORT, LONG = 200, 100_000
 
@@ -16,7 +20,7 @@ def attempts(name: str, n: int, *, is_same: bool) -> int:
     """How many inputs were tried at a border."""
     border, count = BORDERS[name], 0
 
-    @settings(
+    @trying(
         max_examples=n,
         deadline=None,
         derandomize=is_same,
@@ -63,6 +67,17 @@ FOUND = {
         stages = [{use = "generate.sample", model = []}]
     """,
 }
+
+
+@pytest.mark.parametrize("column", ["rating", "annotator", "absent"])
+@pytest.mark.parametrize("key", ["only", "holds"])
+def test_a_column_is_no_condition(key: str, column: str):
+    settings = {key: {"it": column} if key == "holds" else column}
+    content = f"{json.dumps(ROW)}\n".encode() * 2
+    said = "not so" if column == "absent" else "true or false"
+    is_none = (key, column) == ("only", "absent")  # a condition that no row says to meet
+    with nullcontext() if is_none else pytest.raises(SourceError, match=said):
+        read_rows("prompts", "rows.jsonl", content, **settings)
 
 
 @pytest.mark.parametrize("text", FOUND.values(), ids=FOUND)

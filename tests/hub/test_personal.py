@@ -8,6 +8,10 @@ from prefdata.hub.personal import personal
 # Made up, in valid forms: the published examples of those who issue them where there are such.
 HELD = {
     "jane.doe+x@mail.gmail.com": "email address",
+    "jane.doe＠gmail.com": "email address",
+    "jane.doe [at] gmail [dot] com": "email address",
+    "jane(AT)mail.gmail.com": "email address",
+    "jane@müller.de": "email address",
     "+49 30 901820": "phone number",
     "(212) 736-5000": "phone number",
     "8.8.8.8": "IP address",
@@ -28,6 +32,8 @@ HELD = {
 }
 NOBODY = [
     "user@example.com, a@b.test, me@localhost, x@mail.example.org",
+    "user＠example.com, a[at]b(dot)test, x (at) mail.example.org",
+    "see me @ noon. Then f(at) least, [at] most 5.5, @user.name and a[i].at(3).b",
     "192.168.0.1, 10.0.0.1, 127.0.0.1, 300.1.1.1, 203.0.113.7",
     "4539148803436468",  # its last digit is wrong
     "GB29NWBK60161331926818",

@@ -206,7 +206,9 @@ def test_an_index_on_disk_is_only_a_cache(tmp_path: Path, monkeypatch: pytest.Mo
     assert Ledger(tmp_path).find(ids).height == 50
     (index,) = tmp_path.glob("*.index")
     kept = index.read_bytes()
-    for damage in (b"", b"rubbish", kept[: len(kept) // 2], kept[28:], bytes(len(kept))):
+    flipped = (kept[:at] + bytes([kept[at] ^ 4]) + kept[at + 1 :] for at in range(0, len(kept), 9))
+    others = (b"", b"rubbish", kept[: len(kept) // 2], kept[28:], bytes(len(kept)))
+    for damage in (*others, *flipped):
         index.write_bytes(damage)
         assert Ledger(tmp_path).find(ids).height == 50
     index.write_bytes(kept)

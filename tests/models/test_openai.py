@@ -503,3 +503,5 @@ def test_retry_after_is_read_in_all_its_forms():
     assert retry_after({"retry-after-ms": "250", "retry-after": "2"}) == 0.25
     assert retry_after({"retry-after": "86400"}) == 86400
     assert retry_after({"retry-after": soon}) == pytest.approx(20, abs=2)
+    day = "Fri, 27 Nov 2026"  # by the server's clock, whatever is ours
+    assert retry_after({"retry-after": f"{day} 09:00:20 GMT", "date": f"{day} 09:00:00 GMT"}) == 20

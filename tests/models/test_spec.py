@@ -44,10 +44,11 @@ def test_endpoints_and_keys_belong_together():
         return ModelSpec.model_validate(given).endpoints()
 
     assert endpoints(None, None) == [(None, None)]
-    assert endpoints(["u", "v"], "K") == [("u", "K"), ("v", "K")]
-    assert endpoints("u", ["K", "L"]) == [("u", "K"), ("u", "L")]
-    assert endpoints(["u", "v"], ["K", "L"]) == [("u", "K"), ("v", "L")]
-    for url, key in ((["u", "v"], ["K", "L", "M"]), ([], None), (["u", "v"], [])):
+    u, v = "http://u", "http://v"
+    assert endpoints([u, v], "K") == [(u, "K"), (v, "K")]
+    assert endpoints(u, ["K", "L"]) == [(u, "K"), (u, "L")]
+    assert endpoints([u, v], ["K", "L"]) == [(u, "K"), (v, "L")]
+    for url, key in (([u, v], ["K", "L", "M"]), ([], None), ([u, v], [])):
         with pytest.raises(ValidationError, match="a key for each endpoint"):
             endpoints(url, key)
 

@@ -8,7 +8,7 @@ import pytest
 from prefdata.errors import RecipeError
 from prefdata.order.adaptive_margin import adaptive_margin
 from prefdata.pair.flip import flip
-from tests.pair.test_flip import score, some, value_of
+from tests.pair.planted import score, some, value_of
 
 World = Callable[..., dict[str, pl.DataFrame]]
 

@@ -11,7 +11,7 @@ from prefdata import tables as t
 from prefdata.errors import RecipeError
 from prefdata.order.robust_weights import robust_weights as weigh_and_tell
 from prefdata.tables import Measures, Scores
-from tests.pair.test_flip import both, score, some
+from tests.pair.planted import both, score, some
 
 World = Callable[..., dict[str, pl.DataFrame]]
 

@@ -9,7 +9,7 @@ from prefdata import tables as t
 from prefdata.errors import RecipeError
 from prefdata.order.soften import soften as soften_and_tell
 from prefdata.tables import Measures, Pairs
-from tests.pair.test_flip import score, some
+from tests.pair.planted import score, some
 
 World = Callable[..., dict[str, pl.DataFrame]]
 

@@ -14,7 +14,7 @@ from prefdata.export.binary import binary
 from prefdata.export.pairwise import pairwise
 from prefdata.order.weigh import weigh
 from prefdata.tables import Completions, Pairs, Prompts
-from tests.pair.test_flip import both, score, some
+from tests.pair.planted import both, score, some
 
 World = Callable[..., dict[str, pl.DataFrame]]
 

@@ -1,7 +1,7 @@
 import polars as pl
 
 from prefdata.pair.best_vs_random import best_vs_random
-from tests.pair.test_best_vs_worst import random_strengths, strengths_of
+from tests.pair.planted import random_strengths, strengths_of
 
 
 def test_the_best_stands_over_one_that_is_weaker():

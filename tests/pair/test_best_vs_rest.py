@@ -3,7 +3,7 @@ import pytest
 
 from prefdata.errors import RecipeError
 from prefdata.pair.best_vs_rest import best_vs_rest
-from tests.pair.test_best_vs_worst import random_strengths, strengths_of
+from tests.pair.planted import random_strengths, strengths_of
 
 
 def test_the_best_wins_against_each_other():

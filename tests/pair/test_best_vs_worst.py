@@ -7,33 +7,8 @@ import pytest
 from prefdata import tables
 from prefdata.errors import RecipeError
 from prefdata.pair.best_vs_worst import best_vs_worst
-from prefdata.tables import Scores, Strengths, Votes
-
-
-def strengths_of(rows, estimator="bradley_terry"):
-    frame = pl.DataFrame(rows, schema=["prompt_id", "completion_id", "strength"], orient="row")
-    return tables.typed(Strengths, frame.with_columns(pl.lit(estimator).alias("estimator")))
-
-
-def score_of(a, b, value, model="bradley_terry"):
-    row = {
-        "subject_id": tables.pair_ids([a], [b]),
-        "subject": ["pair"],
-        "score": ["preference"],
-        "model": [model],
-        "value": [value],
-    }
-    return tables.typed(Scores, pl.DataFrame(row))
-
-
-def random_strengths(seed, n_prompts=50):
-    draw = np.random.default_rng(seed)
-    rows = [
-        (f"p{p:02}", f"p{p:02}c{c}", float(draw.integers(0, 4)))
-        for p in range(n_prompts)
-        for c in range(draw.integers(1, 6))
-    ]
-    return strengths_of(rows)
+from prefdata.tables import Strengths, Votes
+from tests.pair.planted import random_strengths, score_of, strengths_of
 
 
 def test_chosen_is_the_strongest_and_rejected_the_weakest():

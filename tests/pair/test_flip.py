@@ -10,27 +10,7 @@ from prefdata import tables as t
 from prefdata.errors import RecipeError
 from prefdata.pair.flip import flip
 from prefdata.tables import Pairs, Scores
-
-World = Callable[..., dict[str, pl.DataFrame]]
-
-
-def score(pairs: pl.DataFrame, name: str, values: list[float], model: str | None = None) -> Scores:
-    frame = pl.DataFrame({"subject_id": pairs["pair_id"], "value": values}).with_columns(
-        subject=pl.lit("pair"), score=pl.lit(name), model=pl.lit(model, pl.String)
-    )
-    return t.typed(Scores, frame)
-
-
-def both(*frames: Scores) -> Scores:
-    return t.typed(Scores, pl.concat(frames))
-
-
-def value_of(scores: pl.DataFrame, name: str) -> pl.DataFrame:
-    return scores.filter(pl.col("score") == name).sort("subject_id")
-
-
-def some(world: World, n: int = 6) -> Pairs:
-    return Pairs(world()["pairs"].head(n))
+from tests.pair.planted import World, both, score, some, value_of
 
 
 def test_labels_rather_wrong_than_right_are_turned(world: World):

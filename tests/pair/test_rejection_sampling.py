@@ -5,7 +5,7 @@ from scipy.stats import chisquare
 
 from prefdata.errors import RecipeError
 from prefdata.pair.rejection_sampling import drawn, rejection_sampling
-from tests.pair.test_best_vs_worst import strengths_of
+from tests.pair.planted import strengths_of
 
 RNG = np.random.default_rng
 

@@ -33,7 +33,7 @@ LIMITS = Limits(
     output=1 << 16,
 )  # fmt: skip
 CANARY = "canary-of-the-environment"
-isolated = pytest.mark.skipif(sandbox.available() is not None, reason=str(sandbox.available()))
+isolated = pytest.mark.skipif(sandbox.unavailable() is not None, reason=str(sandbox.unavailable()))
 
 
 @pytest.fixture
@@ -280,9 +280,9 @@ def test_without_a_tool_nothing_is_run(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(SandboxError, match="bubblewrap is not installed; install it"):
         sandbox.run(["/usr/bin/touch", str(tmp_path / "run")])
-    running.available.cache_clear()
-    assert "bubblewrap is not installed" in (sandbox.available() or "")
-    running.available.cache_clear()
+    running.unavailable.cache_clear()
+    assert "bubblewrap is not installed" in (sandbox.unavailable() or "")
+    running.unavailable.cache_clear()
     assert not list(tmp_path.iterdir())
 
 

@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from prefdata.models.client import Health
-from prefdata.screen.progress import EVERY, Lines, Live, Pace, watching
+from prefdata.screen import write
+from prefdata.screen.progress import Lines, Live, Pace, watching
 from prefdata.watch import Asking, Event, Imported, Made, Pulse, Started, Stopping, Stuck
 
 NOTHING = {"cached": 0, "failed": 0, "tokens_in": 0, "tokens_out": 0, "cost": 0.0}
@@ -67,7 +68,7 @@ def test_lines_are_seldom_plain_and_whole(clock: Clock):
     lines(Made("annotate.pairwise", {"votes": 600}, 4, {"no verdict": 3, "refused": 9}, 60.0))
     assert said[0] == "sources: 3 prompts, 1 pair; 2 rows quarantined"
     assert said[1] == "sources: rating: higher is better"
-    assert len(said) - 3 <= 60 / EVERY
+    assert len(said) - 3 <= 60 / write.EVERY
     for wanted in (
         "[2/7] annotate.pairwise", "of 600 requests", "10.0/s", "left", "12.0k tokens in",
         "900 out", "$0.25", "1 failed",
@@ -136,7 +137,7 @@ def test_who_is_waited_for_is_said(clock: Clock):
     said: list[str] = []
     lines = Lines(said.append, clock)
     lines(Started("annotate.pairwise", 2, 7))
-    clock.now += EVERY
+    clock.now += write.EVERY
     lines(replace(asking(1, 2000), **ELSEWHERE))
     assert "waiting for 1,234 asked by another build (process 7 on there)" in said[0]
 

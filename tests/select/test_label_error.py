@@ -6,9 +6,10 @@ import polars as pl
 import pytest
 
 from prefdata.errors import RecipeError
-from prefdata.select.label_error import label_error
+from prefdata.select.label_error import in_parts, label_error
+from prefdata.stage import drive_parts
 from prefdata.tables import Pairs, Scores
-from tests.pair.test_flip import both, score, some
+from tests.pair.planted import both, score, some
 
 World = Callable[..., dict[str, pl.DataFrame]]
 
@@ -59,3 +60,17 @@ def test_a_share_outside_its_range_is_refused(world: World):
     pairs = some(world)
     with pytest.raises(RecipeError, match="share"):
         label_error(pairs, score(pairs, "label_error", [0.5] * 6), share=1.5)
+
+
+@pytest.mark.parametrize("how", [{"share": 0.4}, {"above": 0.45}])
+def test_parts_change_nothing(world: World, how: dict[str, float]):
+    """A part may have no pair with the score, only others; ties go by their ids over all parts."""
+    pairs = Pairs(world()["pairs"])
+    scored = Pairs(pairs[:12])
+    mine = score(scored, "label_error", [0.5, 0.4] * 6)
+    scores = both(mine, score(pairs, "ensemble_margin", [1.0] * pairs.height))
+    shards = [(pairs[at : at + 3], scores) for at in range(0, pairs.height, 3)]
+    kept = pl.concat(drive_parts(in_parts(**how), lambda: reversed(shards)))  # pyright: ignore
+    at_once = label_error(pairs, scores, **how)  # pyright: ignore
+    assert kept.sort("pair_id").equals(at_once.sort("pair_id"))
+    assert 0 < pairs.height - kept.height < 12

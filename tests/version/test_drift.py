@@ -71,6 +71,21 @@ def test_lengths_and_scores_of_what_is_chosen(two: Any, world: Any):
     assert str(moved) == "mean over chosen of reward@rm: 1 → 3"
 
 
+def test_preferences_of_pairs_are_for_either_side_and_no_move(two: Any, world: Any):
+    """Of one half of the pairs the chosen side has the smaller id, of the other half the larger."""
+    one = drawn(world(20))
+    pairs = one["pairs"]
+    scores = pairs.select(
+        subject_id="pair_id", subject=pl.lit("pair"), score=pl.lit("preference"),
+        model=pl.lit("bradley_terry"),
+        value=pl.when(pl.col("chosen_id") < pl.col("rejected_id")).then(0.9).otherwise(0.1),
+    )  # fmt: skip
+    smaller = pairs.filter(pl.col("chosen_id") < pl.col("rejected_id"))
+    assert 0 < smaller.height < pairs.height
+    a, b = two({**one, "scores": scores}, {**one, "scores": scores, "pairs": smaller})
+    assert not [each for each in drift(a, b) if "preference" in each.of]
+
+
 def test_a_version_without_samples_or_pairs_is_no_zero(two: Any, world: Any):
     bare = {name: rows for name, rows in world(20).items() if name != "pairs"}
     a, b = two(drawn(world(20)), bare)

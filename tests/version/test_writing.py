@@ -197,7 +197,7 @@ def test_failing_at_any_step_leaves_nothing(tmp_path, world, monkeypatch):
             real(path)
 
         monkeypatch.setattr(writing, "_sync", sync)
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(VersionError, match="disk full"):
             write(tmp_path / "d", made, exports=exports)
         assert list((tmp_path / "d" / "versions").iterdir()) == []
     monkeypatch.setattr(writing, "_sync", real)

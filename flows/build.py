@@ -14,7 +14,7 @@ scheduling, logs, a view of what runs, and limits. What it is not asked for, and
   task as Parquet files, in a folder of the run that is removed when it succeeds.
 """
 
-# pyright: basic, reportCallIssue=false
+# pyright: basic, reportCallIssue=false, reportMissingImports=false
 # Of the type that Prefect's decorator of flows gives it makes nothing.
 
 import os
@@ -37,6 +37,7 @@ for _name, _value in {
 
 import httpx  # noqa: E402
 import polars as pl  # noqa: E402
+from prefdata.flows.limits import held  # noqa: E402
 from prefect import flow, get_run_logger, task  # noqa: E402
 from prefect.artifacts import (  # noqa: E402
     create_link_artifact,
@@ -222,7 +223,8 @@ def make(stage: str, shard: int, of: int, place: str, seen: Paths) -> Paths:
         wanted = _write({"requests": requests}, at)
         asked = requests["model"].unique().to_list()
         tags = {model_tag(each) for each in running.stage.models if each.role in asked}
-        answered = answer.with_options(tags=tags)(stage, requests.height, place, wanted)
+        with held(tags):
+            answered = answer.with_options(tags=tags)(stage, requests.height, place, wanted)
         return Responses(_read(answered)["responses"])
 
     made = run_stage(running.stage, _read(seen), ask)
@@ -230,7 +232,7 @@ def make(stage: str, shard: int, of: int, place: str, seen: Paths) -> Paths:
 
 
 def model_tag(model: Model) -> str:
-    """The tag of the batches of requests at a model, by which Prefect can limit them."""
+    """The tag of the batches of requests at a model, by which they are limited."""
     return f"model:{model.name}"
 
 

@@ -27,6 +27,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from prefdata.flows import limits as limited
 from prefdata.flows.build import build_flow, model_tag, reach_api
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -280,8 +281,7 @@ def _prepare(pool: str, limits: Mapping[str, int]) -> None:
             client.read_work_pool(pool)
         except ObjectNotFound:
             client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
-        for tag, most in limits.items():
-            client.create_concurrency_limit(tag=tag, concurrency_limit=most)
+    limited.put(limits)
 
 
 def _deploy(file: Path, name: str) -> None:

@@ -40,6 +40,7 @@ client = "scripted"
 use = "export.pairwise"
 """
 )
+TOKEN = "sk-planted0123456789abcdef"
 SECRET = "the zebra of the planted prompt"
 
 
@@ -260,6 +261,16 @@ def test_records_are_lines_of_json_without_texts(recipe: Path):
     assert made["generate.sample"]["tables"]["completions"] == 12
     assert records[0]["event"] == "imported"
     assert SECRET not in ran.stderr
+
+
+def test_a_key_in_a_bad_row_is_in_no_record(recipe: Path):
+    row = {"prompt": [{"role": "user", "content": f"{TOKEN}\n"}, {"role": "x", "content": "y"}]}
+    (recipe.parent / "prompts.jsonl").write_text(json.dumps(row))
+    ran = build(recipe, "--log-format", "json", "--strict")
+    (failed,) = [json.loads(line) for line in ran.stderr.splitlines()]
+    assert "unknown role" in failed["message"]
+    assert TOKEN not in ran.stderr
+    assert "***" in failed["message"]
 
 
 def test_a_failure_is_a_record_too(recipe: Path):

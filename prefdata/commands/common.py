@@ -141,9 +141,10 @@ def _complained(
     from prefdata.screen import write
 
     if log == "json":
-        from prefdata.screen.records import record
+        from prefdata.screen.records import record, without_keys
 
-        print(record(label, "error", message=message, kind=kind), file=sys.stderr, flush=True)
+        said = without_keys(message)
+        print(record(label, "error", message=said, kind=kind), file=sys.stderr, flush=True)
     else:
         write.complain(message, label)
     if as_json:

@@ -2,7 +2,8 @@
 
     {"time": "2026-11-27T12:00:00.123+00:00", "level": "info", "event": "made", "stage": ..., ...}
 
-The fields of an event are those of `prefdata.watch`. No text of a prompt or a completion is in any.
+The fields of an event are those of `prefdata.watch`. No text of a prompt or a completion is in any
+but the error that a bad row is with `--strict`, which shows the row.
 """
 
 import logging
@@ -28,6 +29,11 @@ def record(event: str, level: str = "info", **said: Any) -> str:
     return write.one_line({"time": at, "level": level, "event": event, **said})
 
 
+def without_keys(message: str) -> str:
+    """A message for a log, which goes further than a terminal."""
+    return TOKEN.sub("***", message)
+
+
 @contextmanager
 def heard(say: Callable[[str], None]) -> Generator[None]:
     """What libraries log and warn of meanwhile, as records too, and without keys."""
@@ -36,7 +42,7 @@ def heard(say: Callable[[str], None]) -> Generator[None]:
 
     class Hearing(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            said = TOKEN.sub("***", record.getMessage())[:LONGEST]
+            said = without_keys(record.getMessage())[:LONGEST]
             say(line("log", record.levelname.lower(), logger=record.name, message=said))
 
     root, hearing = logging.getLogger(), Hearing(logging.WARNING)

@@ -60,7 +60,7 @@ def test_what_is_deployed_is_written_and_the_server_has_it(
         assert kept.parameters == wanted
         assert kept.work_pool_name == "prefdata"
         assert client.read_work_pool("prefdata").type == "process"
-        assert client.read_concurrency_limit_by_tag(*done.limits).concurrency_limit == 2
+        assert client.read_global_concurrency_limit_by_name(*done.limits).limit == 2
 
 
 def test_batches_of_requests_have_the_tag_of_their_model(

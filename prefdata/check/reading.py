@@ -7,48 +7,72 @@ from typing import Any, cast
 
 import polars as pl
 import pyarrow
+import pyarrow.parquet
 from polars.io.plugins import register_io_source
 
 from prefdata.errors import SourceError
 from prefdata.sources.arrow_rows import as_objects
 from prefdata.version import arrow
 
-pa = cast(Any, pyarrow)
+pa, pq = cast(Any, pyarrow), cast(Any, pyarrow.parquet)
 
 HUB = re.compile(r"\w[\w.-]*/\w[\w.-]*(:[\w.-]+)?")
 AT_ONCE = 20_000  # rows of an Arrow stream that are converted together
 
 
-def _stream(path: Path) -> pl.LazyFrame:
-    """An Arrow stream, of whose batches polars would read all at once."""
-    with pa.memory_map(str(path)) as data, pa.ipc.open_stream(data) as stream:
-        nothing = cast(pl.DataFrame, pl.from_arrow(stream.schema.empty_table()))
+Batches = Callable[[list[str] | None], Iterator[Any]]
+
+
+def _scan(schema: Any, batches: Batches) -> pl.LazyFrame:
+    """Rows that pyarrow reads, one batch after the other; what polars scans itself runs ahead of
+    whoever takes it in, and is held."""
+    nothing = cast(pl.DataFrame, pl.from_arrow(schema.empty_table()))
 
     def read(
         columns: list[str] | None, wanted: pl.Expr | None, n_rows: int | None, _: int | None
     ) -> Iterator[pl.DataFrame]:
         left = n_rows
-        for frame in _batches(path):
-            part = frame if left is None else frame.head(left)
-            left = None if left is None else left - part.height
-            part = part.select(columns) if columns is not None else part
-            yield part if wanted is None else part.filter(wanted)
+        for part in _together(batches(columns)):
+            frame = part if left is None else part.head(left)
+            left = None if left is None else left - frame.height
+            frame = frame.select(columns) if columns is not None else frame
+            yield frame if wanted is None else frame.filter(wanted)
             if left == 0:
                 return
 
     return register_io_source(read, schema=nothing.schema)
 
 
-def _batches(path: Path) -> Iterator[pl.DataFrame]:
+def _together(batches: Iterator[Any]) -> Iterator[pl.DataFrame]:
+    """Record batches as frames of some thousand rows."""
     held: list[Any] = []
-    with pa.memory_map(str(path)) as data, pa.ipc.open_stream(data) as stream:
-        for batch in stream:
-            held.append(batch)
-            if sum(each.num_rows for each in held) >= AT_ONCE:
-                yield cast(pl.DataFrame, pl.from_arrow(pa.Table.from_batches(held)))
-                held = []
+    for batch in batches:
+        held.append(batch)
+        if sum(each.num_rows for each in held) >= AT_ONCE:
+            yield cast(pl.DataFrame, pl.from_arrow(pa.Table.from_batches(held)))
+            held = []
     if held:
         yield cast(pl.DataFrame, pl.from_arrow(pa.Table.from_batches(held)))
+
+
+def _stream(path: Path) -> pl.LazyFrame:
+    """An Arrow stream."""
+
+    def batches(_: list[str] | None) -> Iterator[Any]:
+        with pa.memory_map(str(path)) as data, pa.ipc.open_stream(data) as stream:
+            yield from stream
+
+    with pa.memory_map(str(path)) as data, pa.ipc.open_stream(data) as stream:
+        return _scan(stream.schema, batches)
+
+
+def _parquet(path: Path) -> pl.LazyFrame:
+    def batches(columns: list[str] | None) -> Iterator[Any]:
+        with pq.ParquetFile(path) as file:
+            yield from file.iter_batches(AT_ONCE, columns=columns)
+
+    with pq.ParquetFile(path) as file:
+        return _scan(file.schema_arrow, batches)
 
 
 READERS: Mapping[str, Callable[[Path], pl.LazyFrame]] = {
@@ -56,7 +80,7 @@ READERS: Mapping[str, Callable[[Path], pl.LazyFrame]] = {
     "ndjson": lambda path: pl.scan_ndjson(path, infer_schema_length=None),
     "json": lambda path: pl.read_json(path, infer_schema_length=None).lazy(),
     "csv": lambda path: pl.scan_csv(path, infer_schema_length=None),
-    "parquet": pl.scan_parquet,
+    "parquet": _parquet,
     "arrow": _stream,
 }
 

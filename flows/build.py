@@ -48,7 +48,11 @@ from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.client.orchestration import get_client  # noqa: E402
 from prefect.futures import as_completed  # noqa: E402
 from prefect.runtime import flow_run  # noqa: E402
-from prefect.settings import PREFECT_API_URL  # noqa: E402
+from prefect.settings import (  # noqa: E402
+    PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
+    temporary_settings,
+)
 from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
 
 from prefdata import dataset  # noqa: E402
@@ -63,6 +67,7 @@ from prefdata.version import data_folder, find  # noqa: E402
 from prefdata.watch import Event, Made, Watch, silent  # noqa: E402
 from prefdata.way import without_login  # noqa: E402
 
+PATIENCE = 10.0  # seconds for the API to say that it is there
 THREADS = 8  # shards of a stage at a time; their requests go on together in the client
 
 Paths = dict[str, str]
@@ -97,9 +102,14 @@ def reach_api() -> None:
     url = PREFECT_API_URL.value()
     if url:
         try:
-            with get_client(sync_client=True) as client:
+            with (
+                temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+                get_client(sync_client=True, httpx_settings={"timeout": PATIENCE}) as client,
+            ):
                 error = client.api_healthcheck()
-        except (ValueError, httpx.InvalidURL) as wrong:
+                if error is None:  # a page that welcomes everybody is no API
+                    client.read_flows(limit=1)
+        except (ValueError, RuntimeError, httpx.HTTPError, httpx.InvalidURL) as wrong:
             error = wrong
         if error is not None:
             # What an error says of an address that is none may be the password in it.

@@ -89,6 +89,7 @@ def build(
 
     Raises a `PrefdataError`: `RecipeError` before anything is spent.
     """
+    refuse_limits(n_shards=n_shards, budget=budget, max_requests=max_requests)
     planned = _planned(recipe, changes, limit)
     recipe, folder = planned.recipe, data_folder(data)
     budget = recipe.budget if budget is None else budget
@@ -247,6 +248,21 @@ def estimate(
             n_prompts=held.read.get("prompts"),
         )
         return planned, held.read, asked
+
+
+def refuse_limits(*, n_shards: Any = 1, budget: Any = None, max_requests: Any = None) -> None:
+    """`RecipeError` for what is none of these, as a deployment's file may hold it."""
+    if not _is_whole(n_shards) or n_shards < 1:
+        raise RecipeError(f"n_shards is {n_shards!r}; it is a number of parts, at least 1")
+    if max_requests is not None and (not _is_whole(max_requests) or max_requests < 0):
+        raise RecipeError(f"max_requests is {max_requests!r}; it is a whole number, at least 0")
+    is_amount = isinstance(budget, float) or _is_whole(budget)
+    if budget is not None and not (is_amount and budget >= 0):  # what is no number is not
+        raise RecipeError(f"budget is {budget!r}; it is an amount of USD, at least 0")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _planned(recipe: Recipe | str | Path, changes: Sequence[str], limit: int | None) -> Plan:

@@ -1,6 +1,7 @@
 """From a recipe to a version and back, with planted models: no server, every effect in place."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -452,3 +453,21 @@ def test_a_missing_key_is_found_before_another_model_is_asked(
     with pytest.raises((ModelError, RecipeError), match="NO_SUCH_KEY"):
         make()
     assert list((folder / "data").rglob("*.jsonl")) == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"n_shards": n} for n in (0, -2, 1.5, "2", True, None)),
+        *({"budget": usd} for usd in (math.nan, -1.0, -math.inf, "5", True)),
+        *({"max_requests": n} for n in (-1, 2.5, "3", True)),
+    ],
+    ids=str,
+)
+def test_limits_that_are_none_are_refused_and_make_no_empty_version(
+    given: dict[str, Any], tmp_path: Path
+):
+    """No shard would hold a prompt; and of a deployment's file these are somebody's typing."""
+    with pytest.raises(RecipeError, match=f"{next(iter(given))} is "):
+        prefdata.build("quickstart", data=tmp_path / "data", **given)
+    assert not (tmp_path / "data").exists()

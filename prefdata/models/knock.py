@@ -29,7 +29,7 @@ async def _knock(url: str, headers: Mapping[str, str], patience: float) -> Answe
     within = aiohttp.ClientTimeout(total=patience)
     try:
         async with (
-            aiohttp.ClientSession(timeout=within, headers=headers) as session,
+            aiohttp.ClientSession(timeout=within, headers=headers, trust_env=True) as session,
             session.get(url, allow_redirects=False) as said,
         ):
             beginning = await said.content.read(MOST_BYTES)

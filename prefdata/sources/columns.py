@@ -15,6 +15,11 @@ from prefdata.sources.spec import CONVERSATIONS, FLAGS, NUMBERS, WHOLE, Value, c
 from prefdata.tool_calls import tools_of
 
 SHOWN = 40
+REPR = r"^\s*\[\s*\{\s*'(?:role|content|name|tool_calls|from|value)'\s*:"
+PRINTED = (
+    "is messages as Python prints them, which are no messages any more; write the dataset as JSON "
+    "Lines or Parquet (`to_json`, `to_parquet`) instead of CSV"
+)
 WORDS = (pl.String, pl.Categorical, pl.Enum)
 
 
@@ -48,7 +53,8 @@ def settle(
 
 def _typed(ours: str, cells: Cells, text: bool, scale: tuple[float, float]) -> Settled:
     if ours in CONVERSATIONS:
-        return conversations(cells, CONVERSATIONS[ours])
+        found = conversations(cells, CONVERSATIONS[ours])
+        return _but_not_repr(found, cells) if text else found
     if ours in NUMBERS:
         return _within(numbers(cells, text=text, flags=ours != "preference"), scale)
     if ours in WHOLE:
@@ -58,6 +64,18 @@ def _typed(ours: str, cells: Cells, text: bool, scale: tuple[float, float]) -> S
     if ours == "tools":
         return _tools(cells)
     return tags(cells) if ours == "tags" else texts(cells)
+
+
+def _but_not_repr(found: Settled, cells: Cells) -> Settled:
+    """Texts, but for messages as Python prints them, which is how `datasets` writes a CSV."""
+    words = cells if isinstance(cells, pl.Series) else pl.Series(cells, strict=False)
+    is_repr = words.cast(pl.String).str.contains(REPR).fill_null(value=False)
+    spoken = pl.DataFrame({"value": found.value, "wrong": found.wrong, "is_repr": is_repr})
+    spoken = spoken.select(
+        pl.when(~pl.col("is_repr")).then("value").alias("value"),
+        pl.when("is_repr").then(pl.lit(PRINTED)).otherwise("wrong").alias("wrong"),
+    )
+    return Settled(spoken["value"], spoken["wrong"])
 
 
 def _translated(cells: Cells, values: Mapping[str, Value]) -> tuple[list[Any], pl.Series]:

@@ -84,9 +84,10 @@ def locate(spec: SourceSpec, folder: Path) -> tuple[Path, str]:
     """The file of a source and its format, or a `RecipeError` with the nearest name."""
     path = folder / Path(str(spec.path)).expanduser()
     if not path.is_file():
+        if path.is_dir():
+            raise RecipeError(f"{spec.where}: {path} is a folder, not a file; {_within(path)}")
         there = [each.name for each in path.parent.glob("*")] if path.parent.is_dir() else []
-        what = "is a folder, not a file" if path.is_dir() else "is not there"
-        raise RecipeError(f"{spec.where}: {path} {what}; {nearest(path.name, there)}")
+        raise RecipeError(f"{spec.where}: {path} is not there; {nearest(path.name, there)}")
     parts = path.name.lower().split(".")
     gzipped = parts[-1] == "gz"
     suffix = parts[-2] if gzipped and len(parts) > 1 else parts[-1]
@@ -96,6 +97,18 @@ def locate(spec: SourceSpec, folder: Path) -> tuple[Path, str]:
             f"{spec.where}: .{suffix} is not a format that can be read; {nearest(suffix, known)}"
         )
     return path, suffix
+
+
+def _within(folder: Path) -> str:
+    """Which file of a folder can be named, such as a split of a view or of a saved dataset."""
+    found = (
+        each for each in sorted(folder.rglob("*"))
+        if each.suffix[1:].lower() in (*ARROW, *DELIMITERS, "jsonl", "ndjson")
+    )  # fmt: skip
+    first = next(found, None)
+    if first is None:
+        return f"no file in it has rows that can be read ({', '.join(SUFFIXES)})"
+    return f"name a file in it, such as {first}"
 
 
 def size(specs: Iterable[SourceSpec], folder: Path) -> int:

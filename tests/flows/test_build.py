@@ -5,7 +5,9 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +128,45 @@ def test_the_login_of_an_api_is_not_shown(
         reach_api()
     assert "does not answer" in str(error.value)
     assert "p4ss-planted" not in str(error.value).replace(f"127.0.0.1:{port}", "")
+
+
+@pytest.mark.parametrize("said", [b"<html>Welcome</html>", None])
+def test_what_is_no_api_is_told_and_not_waited_for(
+    said: bytes | None, monkeypatch: pytest.MonkeyPatch
+):
+    from prefdata.flows import build as flow
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    monkeypatch.setattr(flow, "PATIENCE", 0.5)
+    ended = threading.Event()
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if said is None:
+                ended.wait(60)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(said or b"")))
+            self.end_headers()
+            self.wfile.write(said or b"")
+
+        do_POST = do_GET
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/api"
+    try:
+        with (
+            temporary_settings({PREFECT_API_URL: url}),
+            pytest.raises(PrefdataError, match="does not answer"),
+        ):
+            flow.reach_api()
+        assert not ended.is_set()
+    finally:
+        ended.set()
+        server.shutdown()
 
 
 def test_an_api_that_does_not_answer_is_named(recipe: Path, tmp_path: Path):

@@ -215,6 +215,30 @@ def test_programs_that_mean_no_harm_run():
 
 
 @isolated
+def test_processes_of_one_program_may_share_memory_and_talk():
+    code = (
+        "import asyncio, mmap, multiprocessing as m, tempfile\n"
+        "from multiprocessing.shared_memory import SharedMemory\n"
+        "def more(value, queue): value.value += 1; queue.put('done')\n"
+        "async def said():\n"
+        "    ran = await asyncio.create_subprocess_exec('echo', 'hi', stdout=-1)\n"
+        "    return (await ran.communicate())[0].decode().strip()\n"
+        "if __name__ == '__main__':\n"
+        "    value, queue = m.Value('i', 0), m.Queue()\n"
+        "    m.Process(target=more, args=(value, queue)).start(); print(queue.get(), value.value)\n"
+        "    held = SharedMemory(create=True, size=9); held.buf[0] = 5; print(held.buf[0])\n"
+        "    held.close(); held.unlink()\n"
+        "    with tempfile.TemporaryFile() as file:\n"
+        "        file.truncate(9); print(len(mmap.mmap(file.fileno(), 9)))\n"
+        "    with m.Manager() as manager: print(manager.dict(a=1))\n"
+        "    print(asyncio.run(said()), open('/dev/zero', 'rb').read(2))\n"
+    )
+    ran = sandbox.run([python(), "p.py"], {"p.py": code})
+    said = "done 1\n5\n9\n{'a': 1}\nhi b'\\x00\\x00'\n"
+    assert (ran.outcome, ran.stdout) == ("ok", said), ran
+
+
+@isolated
 @pytest.mark.parametrize("code", [0, 1, 2, 126, 127, 128, 255])
 def test_the_last_words_are_heard_and_the_code_is_told(code: int):
     """More than a pipe holds, by several processes, and the end right after it."""

@@ -5,7 +5,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from prefdata.errors import SourceError
+from prefdata.errors import RecipeError, SourceError
 from prefdata.sources import Sources, chunk, read
 
 OK = {
@@ -147,3 +147,36 @@ def test_a_column_of_another_type_is_all_quarantined(tmp_path: Path, column: lis
     made = read(Sources.model_validate({"prompts": "p.parquet"}), tmp_path)
     assert made.quarantined["line"].to_list() == [1, 2]
     assert made.tables["prompts"].is_empty()
+
+
+def test_messages_that_datasets_wrote_to_a_csv_are_none(tmp_path: Path):
+    """A conversational view by `to_csv` holds what Python prints of its messages."""
+    datasets = pytest.importorskip("datasets")
+    rows = [
+        {
+            "prompt": said(("user", f'Say {i}, it\'s "q"')),
+            "chosen": said(("assistant", f"yes {i}\n")),
+            "rejected": said(("assistant", "'no'")),
+        }
+        for i in range(3)
+    ]
+    datasets.Dataset.from_list(rows).to_csv(str(tmp_path / "p.csv"))
+    with (tmp_path / "p.csv").open("a") as file:
+        file.write("\"[{'role': a list of roles }]\",\"[{'x': 1}]\",\"[{'role': 'user'\"\n")
+        file.write("say [{'role': 'user'}],yes,no\n")
+    found = read(Sources.model_validate({"pairs": "p.csv"}), tmp_path)
+    assert found.tables["prompts"].height == 1  # that speaks of such messages is a text
+    reasons = found.quarantined["reason"].to_list()
+    assert len(reasons) == 4
+    assert all("as Python prints them" in each and "to_parquet" in each for each in reasons)
+
+
+def test_of_a_folder_it_is_told_which_file_of_it_can_be_named(tmp_path: Path):
+    (tmp_path / "view" / "train").mkdir(parents=True)
+    (tmp_path / "view" / "dataset_dict.json").write_text("{}")
+    sources = Sources.model_validate({"pairs": "view"})
+    with pytest.raises(RecipeError, match="is a folder, not a file; no file in it has rows"):
+        read(sources, tmp_path)
+    (tmp_path / "view" / "train" / "data-00000-of-00001.arrow").write_bytes(b"")
+    with pytest.raises(RecipeError, match=r"name a file in it, such as .*view/train/data-0.*arrow"):
+        read(sources, tmp_path)

@@ -13,6 +13,7 @@ from prefdata.forecast import Forecast, forecast
 from prefdata.holding import hold
 from prefdata.loop import Run
 from prefdata.models.account import Counts
+from prefdata.models.clients import Opens
 from prefdata.models.edge import Edge
 from prefdata.models.experience import Experience
 from prefdata.models.ledger import Ledger
@@ -75,6 +76,7 @@ def build(
     max_requests: int | None = None,
     ask: Ask | None = None,
     run: Run | None = None,
+    opens: Opens | None = None,
     watch: Watch = silent,
     on_disk: bool | None = None,
 ) -> Built:
@@ -83,9 +85,10 @@ def build(
     `changes` are "key=value" strings on the recipe, `limit` takes so many prompts, the first,
     `fresh` asks again what the ledger knows, `strict` makes a bad source row an error. `budget` (in
     USD) and `max_requests` are not exceeded, by default the recipe's: what could not be asked is
-    then missing, and the version is marked `partial`. `ask` and `run` replace the models and the
-    way stages are run. Sources of more than 256 MB are held by shards on disk, of which one at a
-    time is in memory, or `on_disk` says so; the version is the same.
+    then missing, and the version is marked `partial`. `ask` replaces the models, `run` the way
+    stages are run, `opens` the way a model's client is opened.
+    Sources of more than 256 MB are held by shards on disk, of which one at a time is in memory, or
+    `on_disk` says so; the version is the same.
 
     Raises a `PrefdataError`: `RecipeError` before anything is spent.
     """
@@ -122,6 +125,7 @@ def build(
                 budget=budget,
                 max_requests=max_requests,
                 watch=count.asking,
+                opens=opens,
             ) as edge,
             _stoppable(edge, ledger, watch),
             watchdog(edge.clients, watch, lambda: count.running),
@@ -271,8 +275,8 @@ def _planned(recipe: Recipe | str | Path, changes: Sequence[str], limit: int | N
         recipe = Recipe.load(recipe, changes=changes)
     elif changes:
         raise RecipeError("changes apply to a recipe's file; change a Recipe in Python itself")
-    if limit is not None and limit < 1:
-        raise RecipeError(f"limit is {limit}; it is a number of prompts, at least 1")
+    if limit is not None and (not _is_whole(limit) or limit < 1):
+        raise RecipeError(f"limit is {limit!r}; it is a number of prompts, at least 1")
     planned = plan(recipe)
     rehearse(planned)
     return planned

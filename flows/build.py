@@ -3,8 +3,8 @@
     build_flow("quickstart", n_shards=4)         # or a deployment of it: its parameters are JSON
 
 The order of stages exists once, in `prefdata.loop`; here are only its effects. A stage on one shard
-is a task, and each batch of requests that it asks is a task within. What Prefect gives is
-scheduling, logs, a view of what runs, and limits. What it is not asked for, and why:
+is a task, and so is each batch of requests that it asks. What Prefect gives is scheduling, logs, a
+view of what runs, and limits. What it is not asked for, and why:
 
 - *Retries* belong to the client of a model, which knows what may be asked again (a time-out, a
   429) and what must not (a wrong key). A task is a pure function of its tables: what fails once
@@ -12,17 +12,24 @@ scheduling, logs, a view of what runs, and limits. What it is not asked for, and
 - *Caching and results*: the ledger is the one notion of "the same call". Two would disagree.
 - *Tables as arguments*: Prefect looks through arguments and copies results. Tables go from task to
   task as Parquet files, in a folder of the run that is removed when it succeeds.
+
+Where a task runs is its engine's (see `flows.machines`): a thread here, or a worker of Ray. Models
+are asked here in either case, by the one edge of the build: one ledger, one budget, one limit of
+rates, one account. A task that is away has no edge. It is a pure function of its tables and of the
+answers so far; where its stage asks for more, the task ends and returns what is asked, and it is
+made again when that is answered. So no worker is held while models answer, one that is lost costs
+the shard it was at, and nobody else writes to the ledger. The price is that a stage of several
+rounds begins anew for each: what it reckons between them is small beside what models take.
 """
 
-# pyright: basic, reportCallIssue=false, reportMissingImports=false
-# Of the type that Prefect's decorator of flows gives it makes nothing.
+# pyright: basic, reportMissingImports=false, reportCallIssue=false, reportArgumentType=false
+# Of the types that Prefect's decorators give it makes nothing.
 
 import os
-import shutil
 from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
+from contextvars import ContextVar, copy_context
 from pathlib import Path
 from typing import Any
 
@@ -36,53 +43,38 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 import httpx  # noqa: E402
-import polars as pl  # noqa: E402
+from prefdata.flows import store as on_store  # noqa: E402
 from prefdata.flows.limits import held  # noqa: E402
+from prefdata.flows.machines import Engine, engine_of  # noqa: E402
+from prefdata.flows.store import Paths  # noqa: E402
+from prefdata.flows.telling import Telling  # noqa: E402
 from prefect import flow, get_run_logger, task  # noqa: E402
-from prefect.artifacts import (  # noqa: E402
-    create_link_artifact,
-    create_markdown_artifact,
-    create_table_artifact,
-)
+from prefect.artifacts import create_link_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.client.orchestration import get_client  # noqa: E402
-from prefect.futures import as_completed  # noqa: E402
 from prefect.runtime import flow_run  # noqa: E402
 from prefect.settings import (  # noqa: E402
     PREFECT_API_URL,
     PREFECT_CLIENT_MAX_RETRIES,
     temporary_settings,
 )
-from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
 
 from prefdata import dataset  # noqa: E402
 from prefdata.errors import PrefdataError  # noqa: E402
 from prefdata.loop import Run, Tables, run_stage  # noqa: E402
-from prefdata.plan import PlannedStage  # noqa: E402
+from prefdata.plan import PlannedStage, plan  # noqa: E402
 from prefdata.recipe import Recipe  # noqa: E402
-from prefdata.screen.progress import Lines  # noqa: E402
 from prefdata.stage import Ask, Model  # noqa: E402
 from prefdata.tables import Requests, Responses, digest  # noqa: E402
 from prefdata.version import data_folder, find  # noqa: E402
-from prefdata.watch import Event, Made, Watch, silent  # noqa: E402
+from prefdata.watch import Watch, silent  # noqa: E402
 from prefdata.way import without_login  # noqa: E402
 
 PATIENCE = 10.0  # seconds for the API to say that it is there
-THREADS = 8  # shards of a stage at a time; their requests go on together in the client
 
-Paths = dict[str, str]
-
-
-@dataclass(frozen=True)
-class Running:
-    """The stage that a flow run is at. Its tasks find it here, by the folder they are given: a
-    function and an open client cannot be the argument of a task."""
-
-    stage: PlannedStage
-    ask: Ask
-
-
-RUNNING: dict[str, Running] = {}
+# How the stage that a flow run is at asks, by the folder that its tasks are given: an open client
+# cannot be the argument of a task. A task that does not find it here is away.
+ASKING: dict[str, Ask] = {}
 
 _watch: ContextVar[Watch] = ContextVar("watch", default=silent)
 
@@ -124,51 +116,65 @@ def _run_name() -> str:
     return f"build {Path(flow_run.get_parameters()['recipe']).stem}"
 
 
-@flow(
-    name="prefdata-build",
-    flow_run_name=_run_name,
-    persist_result=False,
-    task_runner=ThreadPoolTaskRunner(max_workers=THREADS),  # pyright: ignore[reportArgumentType]
-)
-def build_flow(
+def _build_flow(
     recipe: str,
     data: str | None = None,
     changes: list[str] | None = None,
     limit: int | None = None,
-    n_shards: int = 1,
+    n_shards: int | None = None,
+    on_disk: bool | None = None,
     fresh: bool = False,
     strict: bool = False,
     budget: float | None = None,
     max_requests: int | None = None,
     push: str | None = None,
+    engine: str | None = None,
+    store: str | None = None,
 ) -> dict[str, Any]:
     """Build a recipe (a bundled name or a path) and return what `prefdata build --json` prints.
 
     `push` names a repository of the Hub, to which the version is pushed when it is built: there,
     too, what is there already is not sent again.
 
-    The options are those of `prefdata.build`. Fails with the `PrefdataError` that a build raises.
+    `engine` is "ray" (the one that RAY_ADDRESS names, else one started here) or "ray://HOST:PORT",
+    and then tables are handed on by `store`, a folder or URL that all machines reach; by default
+    the folder `builds` of the data.
+
+    The other options are those of `prefdata.build`; by default there are as many shards as the
+    engine works on at a time, without one a single one. Fails with the `PrefdataError` that a build
+    raises.
     """
     asked = Recipe.load(recipe, changes=changes or [])
     home = data_folder(data)
-    log = _Log(_watch.get())
-    with _folder(home, asked, limit) as folder:
+    log = Telling(_watch.get())
+    where = on_store.checked(store or str(home / "builds"))
+    with (
+        _folder(where, asked, limit) as folder,
+        engine_of(engine, plan(asked), folder) as machines,
+    ):
         built = dataset.build(
             asked,
             data=home,
             limit=limit,
-            n_shards=n_shards,
+            n_shards=n_shards or machines.n_shards,
+            on_disk=on_disk,
             fresh=fresh,
             strict=strict,
             budget=budget,
             max_requests=max_requests,
-            run=_in_tasks(folder),
+            run=_in_tasks(folder, machines),
+            opens=machines.opens,
             watch=log,
         )
     log.publish(built)
     if push is not None:
         publish(f"{built.name}@{built.id}", push, str(home))
     return built.to_json()
+
+
+# A flow and a task for other machines are made of plain functions, which go there by their names:
+# what a decorator has put in a function's place goes with all that it can reach, clients among it.
+build_flow = flow(_build_flow, name="prefdata-build", flow_run_name=_run_name, persist_result=False)
 
 
 @task(task_run_name="push {version} to {repo}", persist_result=False, cache_policy=NO_CACHE)
@@ -183,60 +189,124 @@ def publish(version: str, repo: str, data: str) -> None:
 
 
 @contextmanager
-def _folder(home: Path, recipe: Recipe, limit: int | None) -> Generator[Path]:
+def _folder(store: str, recipe: Recipe, limit: int | None) -> Generator[str]:
     """Where the tables of this run are handed on; left to be looked at if it fails."""
     what = digest("build", recipe.model_dump(mode="json"), limit)
-    folder = home / "builds" / what / str(flow_run.get_id())
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that is tried again
-    folder.mkdir(parents=True)
+    folder = f"{store.rstrip('/')}/{what}/{flow_run.get_id()}"
+    on_store.remove(folder)  # of a run that is tried again
     yield folder
-    shutil.rmtree(folder)
-    if not any(folder.parent.iterdir()):
-        folder.parent.rmdir()
+    on_store.remove(folder)
 
 
-def _in_tasks(folder: Path) -> Run:
+def _in_tasks(folder: str, machines: Engine) -> Run:
     """The way to run a stage (see `prefdata.loop`) that makes each of its shards a task."""
 
     def run(stage: PlannedStage, shards: Sequence[Tables], ask: Ask) -> list[Tables]:
-        place = folder / f"{digest(stage.name)[:8]}-{stage.use.replace(':', '.')}"
-        RUNNING[str(place)] = Running(stage, ask)
+        place = f"{folder}/{digest(stage.name)[:8]}-{stage.use.replace(':', '.')}"
+        ASKING[place] = ask
+        # A thread a shard, which mostly waits: no shard's next round waits for another shard.
+        pool = ThreadPoolExecutor(len(shards), thread_name_prefix="prefdata-shard")
         try:
-            futures = [
-                make.submit(
-                    stage.name, i, len(shards), str(place), _write(shard, place / f"{i}-in")
+            running = [
+                pool.submit(
+                    copy_context().run, _finish, machines, stage, at, len(shards), place, shard
                 )
-                for i, shard in enumerate(shards, start=1)
+                for at, shard in enumerate(shards, start=1)
             ]
-            for future in as_completed(futures):
-                future.result()  # the first that fails ends the stage, and with it the flow
-            return [_read(future.result()) for future in futures]
+            for each in as_completed(running):
+                each.result()  # the first that fails ends the stage, and with it the flow
+            return [on_store.read(each.result()) for each in running]
         finally:
             # A shard that still runs after another one failed finds nobody to ask, and stops.
-            del RUNNING[str(place)]
+            del ASKING[place]
+            pool.shutdown(wait=False, cancel_futures=True)
 
     return run
 
 
-@task(task_run_name="{stage} {shard} of {of}", persist_result=False, cache_policy=NO_CACHE)
-def make(stage: str, shard: int, of: int, place: str, seen: Paths) -> Paths:
-    """A stage on one shard: Parquet files in, Parquet files out."""
-    running = RUNNING[place]
-    n_asked = 0
+def _finish(
+    machines: Engine, stage: PlannedStage, shard: int, of: int, place: str, tables: Tables
+) -> Paths:
+    """A stage on one shard, by as many tasks as it takes."""
+    folder = f"{place}/{shard}"
+    given = {"stage": stage.name, "shard": shard, "of": of, "place": place}
+    given |= {"sealed": Sealed(stage), "seen": on_store.write(tables, folder)}
+    answered: list[Paths] = []
+    while True:
+        made = machines.make(make, {**given, "answered": answered}, goes_on=lambda: place in ASKING)
+        if "requests" not in made:
+            return made
+        answered = [*answered, put(stage, made, place, folder)]
+
+
+def _make(
+    stage: str,
+    shard: int,
+    of: int,
+    place: str,
+    sealed: "Sealed",
+    seen: Paths,
+    answered: Sequence[Paths],
+) -> Paths:
+    """A stage on one shard: Parquet files in, Parquet files out.
+
+    Away from the edge only `answered` are answers, the first for the first that the stage asks;
+    beyond them the requests are what is returned.
+    """
+    folder = f"{place}/{shard}"
+    left = iter(answered)
 
     def ask(requests: Requests) -> Responses:
-        nonlocal n_asked
-        n_asked += 1
-        at = Path(place) / f"{shard}-asked-{n_asked}"
-        wanted = _write({"requests": requests}, at)
-        asked = requests["model"].unique().to_list()
-        tags = {model_tag(each) for each in running.stage.models if each.role in asked}
-        with held(tags):
-            answered = answer.with_options(tags=tags)(stage, requests.height, place, wanted)
-        return Responses(_read(answered)["responses"])
+        if place in ASKING:
+            wanted = on_store.write({"requests": requests}, folder)
+            return Responses(on_store.read(put(sealed.stage, wanted, place, folder))["responses"])
+        if (paths := next(left, None)) is None:
+            raise Wanted(requests)
+        responses = Responses(on_store.read(paths)["responses"])
+        if not responses["request_id"].equals(requests["request_id"]):
+            raise PrefdataError(
+                "it asked something else when it was made again. A stage is a function of its "
+                "tables and answers: it may read no clock, and takes randomness from its seed only"
+            )
+        return responses
 
-    made = run_stage(running.stage, _read(seen), ask)
-    return _write(made, Path(place) / f"{shard}-out")
+    try:
+        made = run_stage(sealed.stage, on_store.read(seen), ask)
+    except Wanted as wanted:
+        made = {"requests": wanted.requests}
+    return on_store.write(made, folder)
+
+
+make = task(
+    _make,
+    name="make",
+    task_run_name="{stage} {shard} of {of}",
+    persist_result=False,
+    cache_policy=NO_CACHE,
+)
+
+
+class Sealed:
+    """A stage as an argument: Prefect looks through dataclasses, not into this."""
+
+    def __init__(self, stage: PlannedStage) -> None:
+        self.stage = stage
+
+
+class Wanted(BaseException):
+    """A stage asks what is not answered yet. It is no error, so that nobody takes it for one."""
+
+    def __init__(self, requests: Requests) -> None:
+        super().__init__()
+        self.requests = requests
+
+
+def put(stage: PlannedStage, wanted: Paths, place: str, folder: str) -> Paths:
+    """Put requests of a stage to the models, in a task that bears their tags."""
+    asked = on_store.read(wanted, columns=["model"])["requests"]["model"]
+    tags = {model_tag(each) for each in stage.models if each.role in asked.unique()}
+    with held(tags):
+        return answer.with_options(tags=tags)(stage.name, len(asked), place, wanted, folder)
 
 
 def model_tag(model: Model) -> str:
@@ -245,69 +315,7 @@ def model_tag(model: Model) -> str:
 
 
 @task(task_run_name="{stage}: {n} requests", persist_result=False, cache_policy=NO_CACHE)
-def answer(stage: str, n: int, place: str, wanted: Paths) -> Paths:
+def answer(stage: str, n: int, place: str, wanted: Paths, folder: str) -> Paths:
     """One batch of requests, put to the models by the edge of the running build."""
-    responses = RUNNING[place].ask(Requests(_read(wanted)["requests"]))
-    return _write({"responses": responses}, Path(wanted["requests"]).parent)
-
-
-def _write(tables: Tables, folder: Path) -> Paths:
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = {name: str(folder / f"{name}.parquet") for name in tables}
-    for name, frame in tables.items():
-        frame.write_parquet(paths[name], compression="lz4")
-    return paths
-
-
-def _read(paths: Paths) -> Tables:
-    return {name: pl.read_parquet(path) for name, path in paths.items()}
-
-
-class _Log:
-    """Tells the flow's log, and whoever else watches, what happens; keeps the counts of stages."""
-
-    def __init__(self, watch: Watch) -> None:
-        self._lines = Lines(get_run_logger().info)
-        self._watch = watch
-        self._stages: list[dict[str, Any]] = []
-
-    def __call__(self, event: Event) -> None:
-        self._lines(event)
-        self._watch(event)
-        if isinstance(event, Made):
-            said = {"stage": event.stage, "seconds": round(event.seconds, 1)}
-            lost = {"dropped": event.dropped, "unscored": sum(event.unscored.values())}
-            rows = ", ".join(f"{n} {name}" for name, n in event.tables.items())
-            self._stages.append({**said, "rows": rows, **lost})
-
-    def publish(self, built: dataset.Built) -> None:
-        """What came of it, as artifacts of the flow run: the funnel, what it cost, the report."""
-        key = f"prefdata-{built.name}".replace(".", "-").replace("_", "-").lower()
-        version = f"{built.name}@{built.id}"
-        create_table_artifact(
-            self._stages, key=key, description=f"Rows by stage of {version} in {built.path}"
-        )
-        create_markdown_artifact(_told(built), key=f"{key}-cost", description=f"Cost of {version}")
-        report = Path(built.path) / "report.html"
-        if report.exists():
-            create_link_artifact(
-                report.as_uri(),
-                link_text="report.html",
-                key=f"{key}-report",
-                description=f"Report of {version}, on the machine that built it",
-            )
-
-
-def _told(built: dataset.Built) -> str:
-    """What a build came to, in Markdown."""
-    what = "a new version" if built.is_new else "nothing new: this version was there already"
-    asked = built.requests
-    said = [
-        f"**{built.name}@{built.id}**, {what}",
-        f"- {built.cost:.4f} USD, {built.tokens['in']:,} tokens in, {built.tokens['out']:,} out",
-        f"- requests: {', '.join(f'{n:,} {name}' for name, n in asked.items())}",
-        f"- rows: {', '.join(f'{n:,} {name}' for name, n in built.tables.items())}",
-    ]
-    if built.partial:
-        said.append(f"- partial: {built.partial['reason']}; {built.partial['go_on']}")
-    return "\n".join(said)
+    responses = ASKING[place](Requests(on_store.read(wanted)["requests"]))
+    return on_store.write({"responses": responses}, folder)

@@ -18,9 +18,16 @@ if TYPE_CHECKING:
 Builds = Callable[..., "Built"]
 
 
-def choose(*, plain: bool, prefect: bool) -> tuple[Builds, str]:
-    """What builds, and how to say so: Prefect where its API is set up, or where it is asked for."""
+def choose(*, plain: bool, prefect: bool, engine: str | None = None) -> tuple[Builds, str]:
+    """What builds, and how to say so: Prefect where its API is set up, or where it is asked for.
+
+    On an engine of many machines Prefect's tasks run. `RecipeError` where something is missing.
+    """
     api = "" if plain else prefect_api()
+    if engine is not None:
+        need_engine(engine)
+        where = f"the API at {without_login(api)}" if api else "a server of its own"
+        return _by_prefect, f"on {engine}, through Prefect with {where}"
     there = _installed("prefect")
     if prefect and not there:
         raise RecipeError(
@@ -64,6 +71,21 @@ def prefect_setting(name: str) -> str:
 def without_login(url: str) -> str:
     """A URL as it may be shown: a query may hold a key too."""
     return re.sub(r"//.*@", "//", url, flags=re.DOTALL).partition("?")[0]
+
+
+def need_engine(engine: str) -> None:
+    """`RecipeError` where an engine is not one, or what it needs is not installed."""
+    if not re.fullmatch(r"ray|ray://[^/\s@]+:\d+/?", engine):
+        raise RecipeError(
+            f"--engine {without_login(engine)!r} is none; expected 'ray' (the one that RAY_ADDRESS "
+            "names, else one started here) or 'ray://HOST:PORT' (a Ray reached as its client)"
+        )
+    for package, extra in {"prefect": "flows", "ray": "ray", "prefect_ray": "ray"}.items():
+        if not _installed(package):
+            raise RecipeError(
+                f"--engine {engine} needs the package {package.replace('_', '-')}, which is not "
+                f"installed: pip install 'prefdata[flows,{extra}]'"
+            )
 
 
 def need_prefect(command: str) -> None:

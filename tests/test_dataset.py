@@ -461,6 +461,7 @@ def test_a_missing_key_is_found_before_another_model_is_asked(
         *({"n_shards": n} for n in (0, -2, 1.5, "2", True, None)),
         *({"budget": usd} for usd in (math.nan, -1.0, -math.inf, "5", True)),
         *({"max_requests": n} for n in (-1, 2.5, "3", True)),
+        *({"limit": n} for n in (0, -1, 2.5, "5", True)),
     ],
     ids=str,
 )

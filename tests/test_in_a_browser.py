@@ -75,6 +75,19 @@ ATTEMPTS = [
     "<img src=x onerror=\u2028{js}>",
     "{{{{constructor.constructor('{js}')()}}}}<img src=x onerror={js}>",
     "[x](javascript:{js}) ![x]({url}/markdown.png) <img src='{url}/m.png'>",
+    # A polyglot, which ends whatever it may stand in.
+    "jaVasCript:/*-/*`/*\\`/*'/*\"/**/(/* */oNcliCk={js} )//%0D%0A%0d%0a//</stYle/</titLe/"
+    "</teXtarEa/</scRipt/--!>\\x3csVg/<sVg/oNloAd={js}//>\\x3e",
+    "<marquee onstart={js}>x</marquee>",
+    "<svg><use href='data:image/svg+xml,<svg id=x onload={js}></svg>#x'/></svg>",
+    "<svg><set attributeName=x onbegin={js}></svg>",
+    "<math href='javascript:{js}'><mi xlink:href='javascript:{js}'>x</mi></math>",
+    "<p style='animation:x' onanimationstart={js}><style>@keyframes x{{}}</style>",
+    "<link rel=prefetch href='{url}/prefetch'><link rel=dns-prefetch href='{url}/dns'>",
+    "<meta http-equiv=Content-Security-Policy content=\"script-src *\"><script>{js}</script>",
+    "<textarea autofocus onfocus={js}></textarea><select autofocus onfocus={js}></select>",
+    "<img srcset='{url}/set.png' src=x><picture><source srcset='{url}/p.png'><img></picture>",
+    "\u2028\u2029<script>{js}</script>\ufeff",
 ]  # fmt: skip
 
 

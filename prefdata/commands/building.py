@@ -25,6 +25,22 @@ MaxRequests = Annotated[
     int | None,
     typer.Option(min=0, metavar="N", help="Never send more requests; by default the recipe's."),
 ]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ray|ray://HOST:PORT",
+        help="Build on many machines, by Ray: the one that RAY_ADDRESS names, else one started "
+        "here; or one that is reached as its client.",
+    ),
+]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Of --engine: a folder or URL (s3://bucket/prefix) that all machines reach, for "
+        "tables on their way; by default the data folder's builds.",
+    ),
+]
 Fresh = Annotated[bool, flag("--fresh", "Ask again what the ledger has answered.")]
 
 
@@ -42,12 +58,27 @@ def build(
     fresh: Fresh = False,
     strict: Strict = False,
     shards: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Split each stage's prompts into N parts.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Split each stage's prompts into N parts; by default 1, with --engine as many as "
+            "it has processors.",
+        ),
+    ] = None,
+    on_disk: Annotated[
+        bool | None,
+        typer.Option(
+            "--on-disk/--in-memory",
+            help="Where tables are held; by default on disk for sources of more than 256 MB.",
+        ),
+    ] = None,
     plain: Annotated[bool, flag("--plain", "Run directly, never by Prefect.")] = False,
     prefect: Annotated[
         bool, flag("--prefect", "Run as a Prefect flow, even if no API is set up.")
     ] = False,
+    engine: Engine = None,
+    store: Store = None,
     dry_run: Annotated[
         bool, flag("--dry-run", "Only say what would run, as `prefdata plan` does.")
     ] = False,
@@ -58,6 +89,10 @@ def build(
     """Build a dataset from a recipe. What was ever answered is not asked again."""
     if plain and prefect:
         raise typer.BadParameter("--plain and --prefect exclude each other")
+    if plain and engine is not None:
+        raise typer.BadParameter("--plain and --engine exclude each other")
+    if store is not None and engine is None:
+        raise typer.BadParameter("--store is where --engine hands tables on; give that, too")
     if dry_run:
         plan(recipe, limit, changes, budget, max_requests, fresh, strict, data, as_json)
         return
@@ -65,17 +100,19 @@ def build(
         "data": None if data is None else str(data),
         "changes": changes or [],
         "limit": limit,
-        "n_shards": shards,
+        "n_shards": shards or (None if engine else 1),
+        "on_disk": on_disk,
         "fresh": fresh,
         "strict": strict,
         "budget": budget,
         "max_requests": max_requests,
+        **({"engine": engine, "store": store} if engine else {}),
     }
     with reported(as_json, data, building=True, log=log_format):
         from prefdata import way
         from prefdata.screen import progress, write
 
-        builds, how = way.choose(plain=plain, prefect=prefect)
+        builds, how = way.choose(plain=plain, prefect=prefect, engine=engine)
         records = log_format == "json"
         if not records:
             write.err().print(write.text(f"building {recipe} {how}", "dim"))

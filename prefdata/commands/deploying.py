@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prefdata.commands.building import Budget, MaxRequests
+from prefdata.commands.building import Budget, Engine, MaxRequests, Store
 from prefdata.commands.common import BUILD, Changes, Data, Json, Limit, RecipeName, reported
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -77,6 +77,8 @@ def deploy(
     changes: Changes = None,
     budget: Budget = None,
     max_requests: MaxRequests = None,
+    engine: Engine = None,
+    store: Store = None,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
@@ -87,6 +89,10 @@ def deploy(
         from prefdata.screen import deployed, write
 
         way.need_prefect("prefdata deploy")
+        if engine is not None:
+            way.need_engine(engine)
+        elif store is not None:
+            raise typer.BadParameter("--store is where --engine hands tables on; give that, too")
         flows = import_module("prefdata.flows.deploy")
         done = flows.deploy(
             recipe,
@@ -102,6 +108,8 @@ def deploy(
             budget=budget,
             max_requests=max_requests,
             push=push,
+            engine=engine,
+            store=store,
         ).to_json()
         if as_json:
             write.print_json(done)

@@ -84,7 +84,7 @@ class Scale(Strict):
     def wording(self) -> str:
         """How a prompt names them: `"A", "B" or "tie"`; `an integer from 1 to 5, or "N/A"`."""
         first, last = self.values[0], self.values[-1]
-        if isinstance(first, int) and self.values == tuple(range(first, int(last) + 1)):
+        if isinstance(first, int) and self.values == tuple(range(first, first + len(self.values))):
             na = f", or {json.dumps(NOT_APPLICABLE)}" if self.not_applicable else ""
             return f"an integer from {first} to {last}{na}"
         *most, least = map(json.dumps, self.offered)

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 
 from prefdata.errors import ModelError
@@ -11,6 +11,9 @@ from prefdata.models.ledger import Ledger
 from prefdata.models.spec import ModelSpec
 from prefdata.models.stall import Stall, stall
 from prefdata.tables import Requests, Responses
+
+# How the client of a model is opened, by its spec, the ledger and the roles that it serves.
+Opens = Callable[[ModelSpec, Ledger, Mapping[str, ModelSpec]], Client]
 
 
 @dataclass
@@ -26,15 +29,18 @@ class Clients:
     """Puts requests to clients, from any thread, and knows which of them are asked what.
 
     `opened` are the clients so far, by what is served. `given_up` says, once they are closed, how
-    many requests were on their way.
+    many requests were on their way. `opens` opens one, by default `open_client`.
     """
 
-    def __init__(self, specs: Mapping[str, ModelSpec], ledger: Ledger) -> None:
+    def __init__(
+        self, specs: Mapping[str, ModelSpec], ledger: Ledger, opens: Opens | None = None
+    ) -> None:
         self.opened: dict[tuple[str, ...], Client] = {}
         self.is_stopping = self.is_closed = False
         self.given_up = 0
         self._specs = specs
         self._ledger = ledger
+        self._opens = opens or open_client
         self._lock = threading.Lock()
         self._talks: dict[int, _Talk] = {}
         # When a client answered last: of calls that share it, all but one may wait for their turn.
@@ -48,7 +54,7 @@ class Clients:
             key = self._specs[role].served()
             if key not in self.opened:
                 alike = {r: spec for r, spec in self._specs.items() if spec.served() == key}
-                self.opened[key] = open_client(self._specs[role], self._ledger, alike)
+                self.opened[key] = self._opens(self._specs[role], self._ledger, alike)
             return self.opened[key]
 
     def answers(self, role: str, sent: Requests, held: Mapping[str, float]) -> Generator[Responses]:

@@ -20,7 +20,7 @@ from prefdata.errors import BudgetError, ModelError, nearest
 from prefdata.models.account import Account, Counts, Progress
 from prefdata.models.claims import Claims
 from prefdata.models.client import response, responses
-from prefdata.models.clients import Clients
+from prefdata.models.clients import Clients, Opens
 from prefdata.models.costs import cost, worst
 from prefdata.models.ledger import Ledger
 from prefdata.models.purse import LIMITS, Purse
@@ -42,8 +42,8 @@ class Edge:
     others get the error "budget reached", which is not kept. `BudgetError` where a model has no
     price. Likewise no more than `max_requests` are sent, those that fail among them ("request limit
     reached"); trying one again does not count. `watch` is called, from any thread, with the
-    `Progress` of a running call. Calls from several threads share `clients`; `close` ends those
-    that run, with a `ModelError`.
+    `Progress` of a running call; `opens` opens the clients of models. Calls from several threads
+    share `clients`; `close` ends those that run, with a `ModelError`.
     """
 
     def __init__(
@@ -55,10 +55,11 @@ class Edge:
         budget: float | None = None,
         max_requests: int | None = None,
         watch: Callable[[Progress], None] | None = None,
+        opens: Opens | None = None,
     ) -> None:
         self.specs = specs
         self.ledger = ledger
-        self.clients = Clients(specs, ledger)
+        self.clients = Clients(specs, ledger, opens)
         self._fresh = fresh
         self._is_budgeted = budget is not None
         self._purse = Purse(

@@ -93,7 +93,8 @@ class ModelSpec(BaseModel):
     is known), `price_cached` (of tokens that the server read from its cache). With `mode` =
     "batch" the requests of a table go through the batch API of `openai`'s protocol, at most
     `batch_size` in one; `batch_discount` is the share of the price that this saves.
-    `engine` is passed to the engine of `embedded`, `vllm` and `local`. The planted values
+    `engine` is passed to the engine of `embedded`, `vllm` and `local`; on many machines (`prefdata
+    build --engine`) `vllm` has so many `replicas`. The planted values
     `accuracy` ... `spread` are those of `prefdata.models.scripted`.
     """
 
@@ -131,6 +132,7 @@ class ModelSpec(BaseModel):
     batch_size: int = Field(default=50_000, ge=1, le=50_000)
     batch_discount: float | None = Field(default=None, ge=0, lt=1)
     engine: dict[str, Any] = Field(default_factory=dict)
+    replicas: int = Field(default=1, ge=1)
 
     accuracy: float = Field(default=0.9, ge=0, le=1)
     position_bias: float = Field(default=0.0, ge=0, le=1)
@@ -163,6 +165,8 @@ class ModelSpec(BaseModel):
             raise ValueError(f"`mode` = \"batch\" is for the client 'openai', not {self.client!r}")
         if self.adapter and self.client != "vllm":
             raise ValueError(f"`adapter` is for the client 'vllm', not {self.client!r}")
+        if self.replicas > 1 and self.client != "vllm":
+            raise ValueError(f"`replicas` is for the client 'vllm', not {self.client!r}")
         planted = sorted(self.model_fields_set & set(PLANTED))
         if planted and self.client != "scripted":
             raise ValueError(f"{planted[0]!r} is for the client 'scripted', not {self.client!r}")

@@ -135,7 +135,7 @@ def manifest_id(manifest: Mapping[str, Any]) -> str:
     if partial := manifest.get("partial"):
         # What was not asked is part of what a version is, even where its tables do not show it.
         recipe["missing"] = partial["missing"]
-    return version_id(digests, recipe, manifest["judges"])
+    return version_id(digests, recipe, manifest["judges"], manifest["format"])
 
 
 def file_state(path: Path) -> dict[str, Any]:

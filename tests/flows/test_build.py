@@ -37,7 +37,7 @@ def task_runs(wanted: set[str]) -> dict[str, dict[str, Any]]:
 def test_the_flow_gives_the_version_that_the_plain_loop_gives(
     server: str, recipe: Path, tmp_path: Path
 ):
-    from prefdata.flows.build import RUNNING, build_flow
+    from prefdata.flows.build import ASKING, build_flow
 
     plain = prefdata.build(recipe, data=tmp_path / "plain")
     assert plain.tables["pairs"] == N_PROMPTS
@@ -47,7 +47,7 @@ def test_the_flow_gives_the_version_that_the_plain_loop_gives(
         assert built == {**plain.to_json(), "path": built["path"]}
         assert built == json.loads(json.dumps(built))
         assert not list((data / "builds").iterdir())  # what was handed on is gone
-    assert not RUNNING
+    assert not ASKING
     assert not list(Path(os.environ["PREFECT_HOME"]).rglob("storage/*"))  # no result is kept
 
 
@@ -69,7 +69,7 @@ def test_a_task_for_each_stage_and_shard_and_for_each_batch(
 def test_failures_surface_as_they_are_and_leave_nothing_running(
     server: str, recipe: Path, tmp_path: Path
 ):
-    from prefdata.flows.build import RUNNING, build_flow
+    from prefdata.flows.build import ASKING, build_flow
 
     with pytest.raises(RecipeError, match=r"did you mean 'helpfulness'"):
         build_flow(str(recipe), data=str(tmp_path), changes=["stages.1.judge=helpfulnes"])
@@ -80,7 +80,7 @@ def test_failures_surface_as_they_are_and_leave_nothing_running(
         ModelError, match=r"^recipe planted, stage 2 \(annotate.pairwise\): .*127\.0\.0\.1:9"
     ):
         build_flow(str(recipe), data=str(tmp_path), n_shards=3)
-    assert not RUNNING
+    assert not ASKING
 
 
 def test_events_reach_whoever_watches(server: str, recipe: Path, tmp_path: Path):

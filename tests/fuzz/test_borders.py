@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as trying
 
 from prefdata.errors import RecipeError, SourceError
+from prefdata.judge.scale import Scale
 from tests.fuzz.borders import BORDERS, ROW, is_ours, plan_recipe, read_rows
 
 SHORT, LONG = 200, 100_000
@@ -67,6 +68,11 @@ FOUND = {
         stages = [{use = "generate.sample", model = []}]
     """,
 }
+
+
+def test_a_scale_with_a_huge_number_is_worded_in_no_time_and_memory():
+    values = [1, 2, 10**12]
+    assert Scale(values=values).wording == "1, 2 or 1000000000000"
 
 
 @pytest.mark.parametrize("column", ["rating", "annotator", "absent"])

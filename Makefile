@@ -63,8 +63,9 @@ fuzz: $(VENV)/.dev
 # Faults at random moments, each ROUNDS times; SEED has the same ones again.
 SEED ?= $(shell date +%s)
 ROUNDS ?= 10
-chaos: $(VENV)/.dev
+chaos: $(VENV)/.slow
 	PREFDATA_CHAOS_SEED=$(SEED) PREFDATA_CHAOS_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/chaos
+	$(BIN)/python -m pytest tests/flows/test_ray.py -k kill
 
 # Known vulnerabilities of the pins; needs the network. ADVISORIES=osv asks another service.
 ADVISORIES = pypi

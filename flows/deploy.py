@@ -27,6 +27,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 from prefdata.flows import limits as limited
 from prefdata.flows.build import build_flow, model_tag, reach_api
 from prefect.client.orchestration import get_client
@@ -140,6 +141,13 @@ def deploy(
     _refuse_names(deployment=name, pool=pool)
     if options.get("push") is not None:
         Repository(options["push"])
+    parameters = {
+        "recipe": str(Path(recipe).resolve()) if Path(recipe).is_file() else recipe,
+        "data": str(data_folder(data).resolve()),
+        **({"changes": changes} if changes else {}),
+        **{option: value for option, value in options.items() if value is not None},
+    }
+    _refuse_templates(parameters)
     reach_api()
     if not PREFECT_API_URL.value():
         raise PrefdataError(
@@ -153,13 +161,6 @@ def deploy(
             f"recipe {loaded.name} asks no model {unknown[0]!r}; it asks {', '.join(sorted(tags))}"
         )
     limits = {tags[role]: most for role, most in (model_limits or {}).items()}
-    parameters = {
-        "recipe": str(Path(recipe).resolve()) if Path(recipe).is_file() else recipe,
-        "data": str(data_folder(data).resolve()),
-        **({"changes": changes} if changes else {}),
-        **{option: value for option, value in options.items() if value is not None},
-    }
-    _refuse_templates(parameters)
     told = "" if "{{" in loaded.description else loaded.description
     name = name or loaded.name
     described = {
@@ -276,12 +277,19 @@ def _write(file: Path, described: dict[str, Any]) -> None:
 
 def _prepare(pool: str, limits: Mapping[str, int]) -> None:
     """The pool and the limits by tag, at the server."""
-    with get_client(sync_client=True) as client:
-        try:
-            client.read_work_pool(pool)
-        except ObjectNotFound:
-            client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
-    limited.put(limits)
+    try:
+        with get_client(sync_client=True) as client:
+            try:
+                client.read_work_pool(pool)
+            except ObjectNotFound:
+                client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
+        limited.put(limits)
+    except httpx.HTTPError as error:
+        status = getattr(getattr(error, "response", None), "status_code", "no answer")
+        raise PrefdataError(
+            f"Prefect's API does not take the pool {pool!r} and the limits of models ({status}); "
+            "see its log, and deploy again"
+        ) from error
 
 
 def _deploy(file: Path, name: str) -> None:

@@ -1,6 +1,7 @@
 """What came of each stage of a build, counted, and told to whoever watches."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,32 @@ from prefdata.models.edge import Progress
 from prefdata.plan import PlannedStage
 from prefdata.stage import Ask
 from prefdata.watch import Asking, Made, Started, Watch
+
+
+@dataclass
+class Seen:
+    """What was counted of the running stage so far."""
+
+    flows: dict[str, Counter[str]] = field(default_factory=dict[str, Counter[str]])
+    rows: Counter[str] = field(default_factory=Counter[str])
+    reasons: Counter[str] = field(default_factory=Counter[str])
+    given: Counter[str] = field(default_factory=Counter[str])
+    why: Counter[str] = field(default_factory=Counter[str])
+    new: int = 0
+    scored: int = 0
+    gone: int = 0
+
+    @property
+    def nothing(self) -> str:
+        """Why a stage made nothing of the votes, ratings or rankings it was given; else empty."""
+        given = {name: n for name, n in self.given.items() if n}
+        if not given or self.new:
+            return ""
+        rows = " and ".join(f"{n:,} {name}" for name, n in given.items())
+        if self.scored:
+            return f"nothing was made of {rows}"
+        why = min(self.why, key=lambda reason: (-self.why[reason], reason))
+        return f"nothing was made of {rows}: all are unscored, most because of {why!r}"
 
 
 @dataclass
@@ -29,18 +56,23 @@ class Counting:
     nothing_made: dict[str, str] = field(default_factory=dict[str, str])
     funnel: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     spent: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
+    seen: Seen = field(default_factory=Seen)
 
     def runs(self, run: Run, *, check: Callable[[], None]) -> Run:
         """`run`, announced; `check` raises where the build is to stop before another stage."""
 
         def announced(stage: PlannedStage, shards: Sequence[Tables], ask: Ask) -> Sequence[Tables]:
             check()
-            self.running, self.since, self.calls = stage.name, time.monotonic(), {}
-            index = 1 + [each.name for each in self.stages].index(stage.name)
-            self.watch(Started(stage.name, index, len(self.stages)))
+            self.begin(stage)
             return run(stage, shards, ask)
 
         return announced
+
+    def begin(self, stage: PlannedStage) -> None:
+        self.running, self.since, self.calls = stage.name, time.monotonic(), {}
+        index = 1 + [each.name for each in self.stages].index(stage.name)
+        self.watch(Started(stage.name, index, len(self.stages)))
 
     def asking(self, progress: Progress) -> None:
         """Sum a stage's calls: its shards may ask at once, and it may ask in several rounds."""
@@ -66,18 +98,45 @@ class Counting:
 
     def made(self, stage: PlannedStage, before: Tables, after: Tables) -> None:
         """Count what a stage made: rows in and out, dropped, unscored by reason."""
-        rows = {name: after[name].height for name in stage.contract.writes}
-        reasons = unscored(before, after)
+        self.saw(stage, before, after)
+        self.done(stage)
+
+    def saw(self, stage: PlannedStage, before: Tables, after: Tables) -> None:
+        """Count what a stage made of a part of the tables."""
+        seen = self.seen
+        for name in dict.fromkeys((*stage.contract.writes, *t.VALUES)):
+            new = _new(name, before, after)
+            if name in t.VALUES:
+                seen.reasons.update(_by_reason(new))
+            if name in stage.contract.writes and name != "dropped":
+                seen.flows.setdefault(name, Counter()).update(
+                    _flow(stage, name, before, after, new.height)
+                )
+                seen.new += new.height
+        for name in stage.contract.writes:
+            seen.rows[name] += after[name].height
+        for name in stage.contract.sees:
+            if name in t.VALUES and name in before:
+                seen.given[name] += before[name].height
+                seen.scored += before[name][t.VALUES[name]].count()
+                seen.why.update(_by_reason(before[name]))
+        seen.gone += dropped(after).get(stage.name, 0)
+
+    def done(self, stage: PlannedStage) -> None:
+        """Keep and tell what was seen of a stage."""
+        seen, self.seen = self.seen, Seen()
+        reasons = dict(sorted(seen.reasons.items()))
         if reasons:
             self.unscored[stage.name] = reasons
-        self.funnel += [_flow(stage, name, before, after) for name in rows if name != "dropped"]
+        who = {"stage": stage.name, "use": stage.use}
+        self.funnel += [{**who, "table": name, **flow} for name, flow in seen.flows.items()]
         self._spend(stage.name)
-        gone = dropped(after).get(stage.name, 0)
-        nothing = _nothing(stage, before, after)
+        nothing = seen.nothing
         if nothing:
             self.nothing_made[stage.name] = nothing
         seconds = time.monotonic() - self.since
-        self.watch(Made(stage.name, rows, gone, reasons, seconds, nothing))
+        self.seconds[stage.name] = seconds
+        self.watch(Made(stage.name, dict(seen.rows), seen.gone, reasons, seconds, nothing))
 
     def _spend(self, stage: str) -> None:
         """Keep what a stage asked: requests, how many the ledger answered, tokens and cost."""
@@ -92,40 +151,32 @@ class Counting:
             }
 
 
-def _flow(stage: PlannedStage, name: str, before: Tables, after: Tables) -> dict[str, Any]:
+def _new(name: str, before: Tables, after: Tables) -> pl.DataFrame:
+    """The rows that were not there before."""
+    if name not in after:
+        return t.empty(name)
+    key = t.schema(name).key
+    return after[name].join(before.get(name, t.empty(name)), on=key, how="anti", nulls_equal=True)
+
+
+def _by_reason(rows: pl.DataFrame) -> dict[str, int]:
+    return dict(rows.drop_nulls("unscored").group_by("unscored").len().iter_rows())
+
+
+def _flow(
+    stage: PlannedStage, name: str, before: Tables, after: Tables, new: int
+) -> dict[str, int]:
     """Rows of a table that went into a stage, came out and were dropped: in = out + dropped.
 
     Into a stage that reads the table go the rows that were there and those that it adds; into one
     that does not, the rows that it made and those that it could not make.
     """
-    was = before.get(name, t.empty(name))
-    new = after[name].join(was, on=t.schema(name).key, how="anti", nulls_equal=True).height
+    was = before[name].height if name in before else 0
     mine = (pl.col("stage") == stage.name) & (pl.col("table") == name)
     lost = after["dropped"].filter(mine).height if "dropped" in after else 0
     is_read = name in stage.contract.sees
-    flow = (was.height + new, after[name].height) if is_read else (new + lost, new)
-    counts = {"table": name, "in": flow[0], "out": flow[1], "dropped": lost}
-    return {"stage": stage.name, "use": stage.use, **counts}
-
-
-def _nothing(stage: PlannedStage, before: Tables, after: Tables) -> str:
-    """Why a stage made nothing of the votes, ratings or rankings that it was given; else empty."""
-    seen = [name for name in stage.contract.sees if name in t.VALUES and name in before]
-    given = {name: before[name] for name in seen if before[name].height}
-    made = [name for name in stage.contract.writes if name != "dropped"]
-    new = (
-        after[name].join(
-            before.get(name, t.empty(name)), on=t.schema(name).key, how="anti", nulls_equal=True
-        )
-        for name in made
-    )
-    if not given or any(rows.height for rows in new):
-        return ""
-    rows = " and ".join(f"{frame.height:,} {name}" for name, frame in given.items())
-    if any(frame[t.VALUES[name]].count() for name, frame in given.items()):
-        return f"nothing was made of {rows}"
-    why = pl.concat([frame.select("unscored") for frame in given.values()])["unscored"]
-    return f"nothing was made of {rows}: all are unscored, most because of {why.mode().sort()[0]!r}"
+    flow = (was + new, after[name].height) if is_read else (new + lost, new)
+    return {"in": flow[0], "out": flow[1], "dropped": lost}
 
 
 def dropped(tables: Tables) -> dict[str, int]:
@@ -136,12 +187,7 @@ def dropped(tables: Tables) -> dict[str, int]:
 
 def unscored(before: Tables, after: Tables) -> dict[str, int]:
     """Reasons of the unscored rows that are new, with their counts."""
-    new = [
-        after[name]
-        .join(before.get(name, t.empty(name)), on=t.schema(name).key, how="anti", nulls_equal=True)
-        .select("unscored")
-        for name in t.VALUES
-        if name in after
-    ]
-    reasons = pl.concat([pl.DataFrame(schema={"unscored": pl.String}), *new]).drop_nulls()
-    return dict(reasons.group_by("unscored").len().sort("unscored").iter_rows())
+    reasons: Counter[str] = Counter()
+    for name in t.VALUES:
+        reasons.update(_by_reason(_new(name, before, after)))
+    return dict(sorted(reasons.items()))

@@ -1,30 +1,29 @@
 """From a recipe to a version: `prefdata.build`, with all its effects in their places."""
 
+import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prefdata import sources, version
-from prefdata.counting import Counting, dropped, unscored
+from prefdata.counting import Counting
 from prefdata.errors import PrefdataError, RecipeError
 from prefdata.forecast import Forecast, forecast
-from prefdata.loop import Run, Tables, follow, run_shards, run_stage
+from prefdata.holding import hold
+from prefdata.loop import Run
 from prefdata.models.account import Counts
 from prefdata.models.clients import Opens
 from prefdata.models.edge import Edge
 from prefdata.models.experience import Experience
 from prefdata.models.ledger import Ledger
 from prefdata.models.tokens import counter
-from prefdata.people.store import Store
 from prefdata.plan import Plan, plan
 from prefdata.plan import folder as export_folder
 from prefdata.recipe import Recipe
 from prefdata.rehearsal import rehearse
 from prefdata.stage import Ask, saving
 from prefdata.stopping import Stopped, graceful
-from prefdata.tables import Votes
 from prefdata.telemetry import traced
 from prefdata.version.stored import data_folder
 from prefdata.watch import Imported, Watch, silent
@@ -79,6 +78,7 @@ def build(
     run: Run | None = None,
     opens: Opens | None = None,
     watch: Watch = silent,
+    on_disk: bool | None = None,
 ) -> Built:
     """Build a recipe (bundled name, path or `Recipe`) into a version and say what came of it.
 
@@ -87,21 +87,34 @@ def build(
     USD) and `max_requests` are not exceeded, by default the recipe's: what could not be asked is
     then missing, and the version is marked `partial`. `ask` replaces the models, `run` the way
     stages are run, `opens` the way a model's client is opened.
+    Sources of more than 256 MB are held by shards on disk, of which one at a time is in memory, or
+    `on_disk` says so; the version is the same.
 
     Raises a `PrefdataError`: `RecipeError` before anything is spent.
     """
     refuse_limits(n_shards=n_shards, budget=budget, max_requests=max_requests)
-    planned, imported = _begin(recipe, changes, limit, strict)
-    recipe = planned.recipe
-    with traced(recipe.name, watch) as watch:
-        counts = {name: frame.height for name, frame in imported.tables.items()}
-        watch(Imported(counts, imported.quarantined.height, tuple(map(str, imported.audit))))
-        folder = data_folder(data)
-        start = _start(planned, imported.tables, folder)
-        budget = recipe.budget if budget is None else budget
-        max_requests = recipe.max_requests if max_requests is None else max_requests
+    planned = _planned(recipe, changes, limit)
+    recipe, folder = planned.recipe, data_folder(data)
+    budget = recipe.budget if budget is None else budget
+    max_requests = recipe.max_requests if max_requests is None else max_requests
+    began = time.monotonic()
+    with (
+        traced(recipe.name, watch) as watch,
+        hold(
+            planned,
+            folder,
+            strict=strict,
+            limit=limit,
+            n_shards=n_shards,
+            on_disk=on_disk,
+            watch=watch,
+        ) as held,
+    ):
+        imported = held.imported
+        watch(Imported(held.read, imported.quarantined.height, tuple(map(str, imported.audit))))
         count = Counting(planned.stages, watch)
-        if unread := unscored({}, start):
+        count.seconds["sources"] = time.monotonic() - began
+        if unread := held.unscored():
             count.unscored["sources"] = unread
         with (
             Ledger(folder / "ledger") as ledger,
@@ -117,69 +130,68 @@ def build(
             _stoppable(edge, ledger, watch),
             watchdog(edge.clients, watch, lambda: count.running),
         ):
-            expected = forecast(planned, start, find=ledger.find, sample=REHEARSED)
+            expected = forecast(
+                planned,
+                held.few(),
+                find=ledger.find,
+                sample=REHEARSED,
+                n_prompts=held.read.get("prompts"),
+            )
             if ask is None:
                 edge.prepare(_roles(planned, expected))
-            tables = follow(
-                planned.stages,
-                start,
-                ask=ask or edge,
-                run=count.runs(run or run_shards, check=edge.clients.refuse_stopped),
-                n_shards=n_shards,
-                done=count.made,
-            )
-            exports = {
-                export_folder(stage): run_stage(stage, tables, ask or edge)["rows"]
-                for stage in planned.exports
-            }
-    requests = edge.counts.requests
-    partial = _partial(count.missing, edge.limit, edge.advice)
-    tokens = {"in": edge.counts.tokens_in, "out": edge.counts.tokens_out}
-    written = version.write(
-        folder,
-        recipe.name,
-        tables=tables,
-        exports=exports,
-        savings={export_folder(each): saving(each.function) for each in planned.exports},
-        recipe_text=recipe.text or recipe.to_toml(),
-        resolved=planned.resolved,
-        judges={name: judge.to_toml() for name, judge in planned.judges.items()},
-        judge_digests={name: judge.digest for name, judge in planned.judges.items()},
-        juries={jury.name: jury.to_toml() for stage in planned.stages for jury in stage.juries},
-        counts={
-            "stages": count.funnel,
-            "unscored": count.unscored,
-            "requests": requests,
-            "tokens": tokens,
-            "cost": edge.counts.cost,
-            "spent": count.spent,
-            "sources": imported.rows,
-            "audit": [str(finding) for finding in imported.audit],
-            **({"nothing_made": count.nothing_made} if count.nothing_made else {}),
-        },
-        quarantined=imported.quarantined.iter_rows(named=True),
-        splits=recipe.splits,
-        seed=recipe.seed,
-        description=recipe.description,
-        licenses={spec.name: spec.licence for spec in recipe.sources.specs if spec.licence},
-        partial=partial,
-    )
-    return Built(
-        name=recipe.name,
-        id=written.id,
-        path=str(written.path),
-        is_new=written.is_new,
-        tables={name: frame.height for name, frame in tables.items()},
-        exports={view: rows.height for view, rows in exports.items()},
-        dropped=dropped(tables),
-        unscored=count.unscored,
-        quarantined=imported.quarantined.height,
-        requests=requests,
-        tokens=tokens,
-        cost=edge.counts.cost,
-        partial=partial,
-        nothing_made=count.nothing_made,
-    )
+            check = edge.clients.refuse_stopped
+            held.follow(planned.stages, count, check, ask or edge, run)
+            began = time.monotonic()
+            rows = held.export(planned.exports, ask or edge)
+            count.seconds["exports"] = time.monotonic() - began
+        requests = edge.counts.requests
+        partial = _partial(count.missing, edge.limit, edge.advice)
+        tokens = {"in": edge.counts.tokens_in, "out": edge.counts.tokens_out}
+        tables, gone = held.heights(), held.dropped()
+        written = held.write(
+            folder,
+            recipe.name,
+            savings={export_folder(each): saving(each.function) for each in planned.exports},
+            recipe_text=recipe.text or recipe.to_toml(),
+            resolved=planned.resolved,
+            judges={name: judge.to_toml() for name, judge in planned.judges.items()},
+            judge_digests={name: judge.digest for name, judge in planned.judges.items()},
+            juries={jury.name: jury.to_toml() for stage in planned.stages for jury in stage.juries},
+            counts={
+                "stages": count.funnel,
+                "unscored": count.unscored,
+                "requests": requests,
+                "tokens": tokens,
+                "cost": edge.counts.cost,
+                "spent": count.spent,
+                "seconds": {what: round(spent, 3) for what, spent in count.seconds.items()},
+                "sources": imported.rows,
+                "audit": [str(finding) for finding in imported.audit],
+                **({"nothing_made": count.nothing_made} if count.nothing_made else {}),
+            },
+            quarantined=imported.quarantined.iter_rows(named=True),
+            splits=recipe.splits,
+            seed=recipe.seed,
+            description=recipe.description,
+            licenses={spec.name: spec.licence for spec in recipe.sources.specs if spec.licence},
+            partial=partial,
+        )
+        return Built(
+            name=recipe.name,
+            id=written.id,
+            path=str(written.path),
+            is_new=written.is_new,
+            tables=tables,
+            exports=rows,
+            dropped=gone,
+            unscored=count.unscored,
+            quarantined=imported.quarantined.height,
+            requests=requests,
+            tokens=tokens,
+            cost=edge.counts.cost,
+            partial=partial,
+            nothing_made=count.nothing_made,
+        )
 
 
 def _partial(missing: Mapping[str, int], limit: str, advice: str) -> dict[str, Any] | None:
@@ -225,17 +237,21 @@ def estimate(
 
     Asks nothing, spends nothing, writes nothing.
     """
-    planned, imported = _begin(recipe, changes, limit, strict)
+    planned = _planned(recipe, changes, limit)
     folder = data_folder(data)
-    with Ledger(folder / "ledger") as ledger:
+    with (
+        hold(planned, folder, strict=strict, limit=limit) as held,
+        Ledger(folder / "ledger") as ledger,
+    ):
         asked = forecast(
             planned,
-            _start(planned, imported.tables, folder),
+            held.few(),
             find=None if fresh else ledger.find,
             experience=Experience().see(ledger.sample(LEARNED)),
             count=counter,
+            n_prompts=held.read.get("prompts"),
         )
-    return planned, {name: frame.height for name, frame in imported.tables.items()}, asked
+        return planned, held.read, asked
 
 
 def refuse_limits(*, n_shards: Any = 1, budget: Any = None, max_requests: Any = None) -> None:
@@ -253,10 +269,8 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _begin(
-    recipe: Recipe | str | Path, changes: Sequence[str], limit: int | None, strict: bool
-) -> tuple[Plan, sources.Imported]:
-    """The plan of a recipe and what its sources hold."""
+def _planned(recipe: Recipe | str | Path, changes: Sequence[str], limit: int | None) -> Plan:
+    """The plan of a recipe, rehearsed on no rows."""
     if not isinstance(recipe, Recipe):
         recipe = Recipe.load(recipe, changes=changes)
     elif changes:
@@ -265,7 +279,7 @@ def _begin(
         raise RecipeError(f"limit is {limit!r}; it is a number of prompts, at least 1")
     planned = plan(recipe)
     rehearse(planned)
-    return planned, sources.read(recipe.sources, recipe.folder, strict=strict, limit=limit)
+    return planned
 
 
 def _roles(planned: Plan, expected: Sequence[Forecast]) -> list[str]:
@@ -273,19 +287,3 @@ def _roles(planned: Plan, expected: Sequence[Forecast]) -> list[str]:
     asking = {each.stage for each in expected if each.unknown or each.requests > each.answered}
     stages = [stage for stage in planned.stages if stage.name in asking]
     return sorted({model.role for stage in stages for model in stage.models})
-
-
-def _start(planned: Plan, imported: Tables, data: Path) -> Tables:
-    """The tables before the first stage.
-
-    Imported pairs are pairs unless a stage makes some; what people answered is there for a stage
-    that reads it.
-    """
-    start = dict(imported)
-    if planned.pairs_are_imported:
-        start["pairs"], ties = sources.as_pairs(Votes(imported["votes"]))
-        if ties.height:
-            start["dropped"] = ties
-    if any("annotations" in stage.contract.sees for stage in planned.stages):
-        start["annotations"] = Store(data, planned.recipe.name).annotations()
-    return start

@@ -97,11 +97,13 @@ def forecast(
     experience: Experience | None = None,
     count: Callable[[ModelSpec], TokenCounter] | None = None,
     sample: int = SAMPLE,
+    n_prompts: int | None = None,
 ) -> list[Forecast]:
     """One `Forecast` for each stage that asks.
 
     `find` looks request ids up in the ledger, `experience` is what its answers teach, `count` finds
-    what counts the tokens of a model (by default they are estimated).
+    what counts the tokens of a model (by default they are estimated). `n_prompts` is how many
+    there are, where the tables have only some of them.
 
     Raises the `RecipeError` or `TableError` of a stage, unless a sample of imported labels may be
     its cause. From the first stage that cannot run on invented replies for another reason, the
@@ -110,7 +112,7 @@ def forecast(
     asking = [stage for stage in plan.stages if stage.contract.asks]
     if not asking:
         return []
-    few, scale = _sample(tables, sample)
+    few, scale = _sample(tables, sample, n_prompts)
     identities = {role: model.identity for role, model in plan.models.items()}
     rehearsal = _Rehearsal(find, experience or Experience(), identities)
     is_telling = scale.factor == 1 or not {"votes", "ratings", "pairs"} & tables.keys()
@@ -211,10 +213,11 @@ def _unknown(
             seen[later.name].unknown = f"on invented replies, {error}"
 
 
-def _sample(tables: Tables, most: int) -> tuple[Tables, Scale]:
+def _sample(tables: Tables, most: int, n: int | None) -> tuple[Tables, Scale]:
     """The tables of at most so many prompts, chosen by id, and what they stand for."""
     prompts = tables.get("prompts", t.empty("prompts"))
-    if prompts.height <= most:
+    n = prompts.height if n is None else n
+    if n <= most and n == prompts.height:
         return tables, Scale()
     few = prompts.sort("prompt_id").head(most)
     chosen = {
@@ -227,7 +230,7 @@ def _sample(tables: Tables, most: int) -> tuple[Tables, Scale]:
         (_spread(few, frame) for frame in chosen.values() if "prompt_id" in frame.columns),
         default=0.0,
     )
-    return chosen, Scale(prompts.height / most, most, spread)
+    return chosen, Scale(n / max(few.height, 1), few.height, spread)
 
 
 def _spread(prompts: pl.DataFrame, frame: pl.DataFrame) -> float:

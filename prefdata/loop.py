@@ -10,7 +10,8 @@
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import polars as pl
@@ -18,6 +19,7 @@ import polars as pl
 from prefdata import tables as t
 from prefdata.errors import PrefdataError, TableError
 from prefdata.plan import PlannedStage
+from prefdata.shards import shard_of
 from prefdata.stage import Ask, drive
 
 # The verbs whose stages add to what they read and take nothing away.
@@ -59,26 +61,42 @@ def run_shards(stage: PlannedStage, shards: Sequence[Tables], ask: Ask) -> list[
 
 def run_stage(stage: PlannedStage, tables: Tables, ask: Ask) -> Tables:
     """Run a stage on one shard and return the tables that it made, checked."""
-    optional = [tables.get(name) for name in stage.contract.reads_if_there]
-    needed = [tables.get(name, None) for name in stage.contract.reads]
+    with named(stage):
+        made = drive(stage.function(*arguments(stage, tables), **stage.options), ask)
+    return results(stage, made)
+
+
+def arguments(stage: PlannedStage, tables: Tables) -> list[pl.DataFrame | None]:
+    """The tables in the order of the stage's signature; of optional ones None where none is."""
+    needed = (tables.get(name) for name in stage.contract.reads)
     present = [
         t.empty(n) if f is None else f for n, f in zip(stage.contract.reads, needed, strict=True)
     ]
+    return [*present, *(tables.get(name) for name in stage.contract.reads_if_there)]
+
+
+@contextmanager
+def named(stage: PlannedStage) -> Generator[None]:
+    """Errors that name the stage's place."""
     try:
-        made = drive(stage.function(*present, *optional, **stage.options), ask)
+        yield
     except PrefdataError as error:
         raise type(error)(f"{stage.place}: {_said(stage, error)}") from error
     except Exception as error:
         raise PrefdataError(f"{stage.place} failed: {type(error).__name__}: {error}") from error
+
+
+def results(stage: PlannedStage, made: Any) -> Tables:
+    """What a stage returned, by table and checked."""
     returned = type(made).__name__
     writes = stage.contract.writes
-    results: tuple[Any, ...] = cast(Any, made) if isinstance(made, tuple) else (made,)
-    if len(results) != len(writes) or not all(isinstance(r, pl.DataFrame) for r in results):
+    tables: tuple[Any, ...] = cast(Any, made) if isinstance(made, tuple) else (made,)
+    if len(tables) != len(writes) or not all(isinstance(r, pl.DataFrame) for r in tables):
         raise TableError(
             f"{stage.place} returned {returned}; its signature promises "
             f"{', '.join(writes)} as polars.DataFrame"
         )
-    return {name: _checked(stage, name, frame) for name, frame in zip(writes, results, strict=True)}
+    return {name: _checked(stage, name, frame) for name, frame in zip(writes, tables, strict=True)}
 
 
 def _checked(stage: PlannedStage, name: str, frame: pl.DataFrame) -> pl.DataFrame:
@@ -189,7 +207,7 @@ def _part(name: str, frame: pl.DataFrame, tables: Tables, n: int) -> pl.Series:
         )["prompt_id"]
     else:
         prompt = pl.Series("prompt_id", [None] * frame.height, pl.String)
-    return prompt.str.slice(0, 8).str.to_integer(base=16, dtype=pl.Int64) % n
+    return pl.DataFrame({"prompt_id": prompt}).select(shard_of(pl.col("prompt_id"), n)).to_series()
 
 
 def _homes(tables: Tables) -> pl.DataFrame:

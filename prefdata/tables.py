@@ -5,12 +5,14 @@ the single source of columns, types, nullability, ranges, keys and references. I
 content, so they depend on neither row order, process nor platform.
 """
 
-import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from hashlib import blake2b
 from importlib.resources import files
+from itertools import islice
+from json.encoder import encode_basestring
 from typing import Any, Literal, NewType, TypeVar, cast
 
 import polars as pl
@@ -244,26 +246,53 @@ COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=
 def digest(*parts: Any) -> str:
     """20 hexadecimal digits (80 bits) of BLAKE2b over the parts' compact JSON."""
     text = COMPACT.encode(parts)
-    return hashlib.blake2b(text.encode("utf-8"), digest_size=10).hexdigest()
+    return blake2b(text.encode("utf-8"), digest_size=10).hexdigest()
 
 
 Messages = Sequence[Mapping[str, str]]
 
 
-def _turns(messages: Messages) -> list[list[str]]:
-    return [[message["role"], message["content"]] for message in messages]
+def quoted(text: str | None) -> str:
+    """A text as compact JSON."""
+    return "null" if text is None else encode_basestring(text)
 
 
-def prompt_ids(prompts: Iterable[Messages]) -> pl.Series:
-    """The id of each prompt, from its messages."""
-    return pl.Series("prompt_id", [digest("prompt", _turns(p)) for p in prompts], pl.String)
+def _turns(conversations: "pl.Series | Iterable[Messages]") -> Iterator[str]:
+    """Each conversation as compact JSON, [[role, content], ...]."""
+    if not isinstance(conversations, pl.Series):
+        for messages in conversations:
+            said = (f"[{quoted(turn['role'])},{quoted(turn['content'])}]" for turn in messages)
+            yield f"[{','.join(said)}]"
+        return
+    # A column is read flat: a dict for each message would cost more than its digest.
+    turns = conversations.explode(empty_as_null=False, keep_nulls=False).struct.unnest()
+    flat = zip(turns["role"].to_list(), turns["content"].to_list(), strict=True)
+    for n in conversations.list.len().to_list():
+        if n == 1:
+            role, content = next(flat)
+            yield f"[[{quoted(role)},{quoted(content)}]]"
+        else:
+            said = (f"[{quoted(role)},{quoted(content)}]" for role, content in islice(flat, n))
+            yield f"[{','.join(said)}]"
 
 
-def completion_ids(prompt_id: Iterable[str], completions: Iterable[Messages]) -> pl.Series:
-    """The id of each completion, from its prompt's id and its messages."""
-    both = zip(prompt_id, completions, strict=True)
-    ids = [digest("completion", p, _turns(c)) for p, c in both]
-    return pl.Series("completion_id", ids, pl.String)
+def _named(name: str, texts: Iterable[str]) -> pl.Series:
+    """A column of `digest`s, of parts that are JSON already."""
+    ids = [blake2b(text.encode("utf-8"), digest_size=10).hexdigest() for text in texts]
+    return pl.Series(name, ids, pl.String)
+
+
+def prompt_ids(prompts: "pl.Series | Iterable[Messages]") -> pl.Series:
+    """The id of each prompt, the `digest` of its messages."""
+    return _named("prompt_id", (f'["prompt",{turns}]' for turns in _turns(prompts)))
+
+
+def completion_ids(
+    prompt_id: Iterable[str], completions: "pl.Series | Iterable[Messages]"
+) -> pl.Series:
+    """The id of each completion, the `digest` of its prompt's id and its messages."""
+    both = zip(prompt_id, _turns(completions), strict=True)
+    return _named("completion_id", (f'["completion",{quoted(p)},{turns}]' for p, turns in both))
 
 
 def pair_ids(one: Iterable[str], other: Iterable[str], annotator: str | None = None) -> pl.Series:
@@ -271,9 +300,9 @@ def pair_ids(one: Iterable[str], other: Iterable[str], annotator: str | None = N
 
     `annotator` None is the aggregate of all.
     """
-    both = zip(one, other, strict=True)
-    ids = [digest("pair", *sorted(two), annotator) for two in both]
-    return pl.Series("pair_id", ids, pl.String)
+    who = "null" if annotator is None else quoted(annotator)
+    both = (sorted(two) for two in zip(one, other, strict=True))
+    return _named("pair_id", (f'["pair",{quoted(a)},{quoted(b)},{who}]' for a, b in both))
 
 
 # The two that a vote compares, the smaller id first.

@@ -64,6 +64,27 @@ class Made:
 
 
 @dataclass(frozen=True)
+class Spilling:
+    """A build holds its tables on disk, in so many shards: about `needed` bytes of the `free`."""
+
+    shards: int
+    needed: int
+    free: int
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """Of a build that is on disk by shards: how many rows are read, or shards of a stage done.
+
+    `of` is 0 where nobody knows how many there are.
+    """
+
+    what: str
+    done: int
+    of: int
+
+
+@dataclass(frozen=True)
 class Pulse:
     """Once a second while models are asked: how their endpoints are; and once without any after."""
 
@@ -104,7 +125,7 @@ class Warned:
     says: str
 
 
-Event = Imported | Started | Asking | Made | Pulse | Stuck | Stopping | Warned
+Event = Imported | Started | Asking | Spilling | Advanced | Made | Pulse | Stuck | Stopping | Warned
 Watch = Callable[[Event], None]
 
 

@@ -182,3 +182,20 @@ def test_estimates_are_cut_off_where_machines_differ():
     )
     checked = t.check("strengths", rows, where="test")["strength"]
     assert [str(value) for value in checked] == ["0.0"] * 4
+
+
+TURN = st.fixed_dictionaries({"role": st.text(max_size=3), "content": st.text(max_size=9)})
+
+
+@given(st.lists(st.lists(TURN, max_size=3), max_size=4))
+def test_ids_are_digests_of_the_messages(said):
+    turns = [[[turn["role"], turn["content"]] for turn in messages] for messages in said]
+    column = pl.Series(said, dtype=t.MESSAGES)
+    prompts = [t.digest("prompt", each) for each in turns]
+    assert t.prompt_ids(said).to_list() == t.prompt_ids(column).to_list() == prompts
+    completions = [t.digest("completion", '"', each) for each in turns]
+    for given_as in (said, column):
+        assert t.completion_ids(['"'] * len(said), given_as).to_list() == completions
+    pairs = t.pair_ids(["b"] * 2, ["a", 'b"'], "human:é")
+    assert pairs.to_list() == [t.digest("pair", *each, "human:é") for each in ("ab", ["b", 'b"'])]
+    assert t.pair_ids(["a"], ["b"]).to_list() == [t.digest("pair", "a", "b", None)]

@@ -66,6 +66,13 @@ def build(
             "it has processors.",
         ),
     ] = None,
+    on_disk: Annotated[
+        bool | None,
+        typer.Option(
+            "--on-disk/--in-memory",
+            help="Where tables are held; by default on disk for sources of more than 256 MB.",
+        ),
+    ] = None,
     plain: Annotated[bool, flag("--plain", "Run directly, never by Prefect.")] = False,
     prefect: Annotated[
         bool, flag("--prefect", "Run as a Prefect flow, even if no API is set up.")
@@ -94,6 +101,7 @@ def build(
         "changes": changes or [],
         "limit": limit,
         "n_shards": shards or (None if engine else 1),
+        "on_disk": on_disk,
         "fresh": fresh,
         "strict": strict,
         "budget": budget,

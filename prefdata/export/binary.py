@@ -4,7 +4,9 @@
 and `weight`. A completion has one row at most, so labels never contradict each other.
 """
 
-from typing import Literal
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
 
 import polars as pl
 
@@ -12,6 +14,7 @@ from prefdata.aggregate._ranks import settled
 from prefdata.errors import RecipeError, TableError, nearest
 from prefdata.estimate._named import of_completions
 from prefdata.export._policy import Policy, Ties, kept
+from prefdata.stage import Parts
 from prefdata.tables import (
     Completions,
     Format,
@@ -107,6 +110,24 @@ def binary(
     if tool_calls == "fields":
         rows = as_fields(rows, "prompt", "completion", where="export.binary")
     return Rows(rows)
+
+
+def in_parts(
+    *,
+    by: By = "pairs",
+    weights: str | None = None,
+    tool_calls: ToolCalls = "text",
+    **options: Any,
+) -> Parts[Rows] | None:
+    """The export by shards where labels are made of pairs: those of a completion are together."""
+    if by != "pairs" or weights is not None or tool_calls == "fields":
+        return None
+    return _of_each(partial(binary, by=by, **options))
+
+
+def _of_each(shard: Callable[..., Rows]) -> Parts[Rows]:
+    yield from ()
+    return shard
 
 
 def _scored(scores: Scores | None, name: str) -> pl.DataFrame:

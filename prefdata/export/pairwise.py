@@ -5,14 +5,17 @@ followed, and `margin`, `soft_label`, `n_votes`, `weight`. `margin` is left out 
 one; where it is there, TRL's RewardTrainer takes it for the margin of its loss.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import polars as pl
 
+from prefdata import tables
 from prefdata.errors import RecipeError
 from prefdata.estimate._named import with_score
 from prefdata.export._policy import Policy, Ties, kept
 from prefdata.export._texts import refuse_joint
+from prefdata.stage import Parts, whole
 from prefdata.tables import Completions, Format, Pairs, Prompts, Rows, Scores, check, plain
 from prefdata.tool_calls import NO_FIELDS, ToolCalls, as_fields
 
@@ -54,6 +57,35 @@ def pairwise(
 
     Source: TRL, dataset formats and types (preference, explicit and implicit prompt).
     """
+    steps = _in_parts(format, explicit_prompt, columns, policy, ties, tool_calls, seed)
+    return whole(steps, prompts, completions, pairs, scores)
+
+
+def in_parts(
+    *,
+    format: Format = "conversational",
+    explicit_prompt: bool = True,
+    columns: Sequence[str] = (),
+    policy: Policy = "all",
+    ties: Ties = "keep",
+    tool_calls: ToolCalls = "text",
+    seed: int = 0,
+) -> Parts[Rows] | None:
+    """The export by shards; not with calls as fields, whose columns all rows decide."""
+    if tool_calls == "fields":
+        return None
+    return _in_parts(format, explicit_prompt, columns, policy, ties, tool_calls, seed)
+
+
+def _in_parts(
+    format: Format,
+    explicit_prompt: bool,
+    columns: Sequence[str],
+    policy: Policy,
+    ties: Ties,
+    tool_calls: ToolCalls,
+    seed: int,
+) -> Parts[Rows]:
     if format == "standard" and not explicit_prompt:
         raise RecipeError(
             "export.pairwise: plain strings need a column prompt, since how to join two strings is "
@@ -61,27 +93,73 @@ def pairwise(
         )
     if format == "standard" and tool_calls == "fields":
         raise RecipeError(f"export.pairwise: {NO_FIELDS}")
-    pairs = kept(pairs, policy, ties, seed)
-    rows = _with_messages(prompts, completions, pairs, explicit_prompt)
-    rows = check("pairwise", rows, where="export.pairwise")
-    if format == "standard":
-        rows = plain(rows, "prompt", "chosen", "rejected", where="export.pairwise")
-    if tool_calls == "fields":
-        rows = as_fields(rows, "prompt", "chosen", "rejected", where="export.pairwise")
-    if not explicit_prompt:
-        rows = rows.drop("prompt")
-    if rows["margin"].null_count() == rows.height:
+    chosen = partial(kept, policy=policy, ties=ties, seed=seed)
+    there = yield partial(_there, chosen)
+    form = partial(_written, format=format, explicit_prompt=explicit_prompt, tool_calls=tool_calls)
+    return partial(_rows, chosen, form, columns, there.unique())
+
+
+def _there(
+    chosen: Callable[[Pairs], Pairs],
+    prompts: Prompts,
+    completions: Completions,
+    pairs: Pairs,
+    scores: Scores | None,
+) -> pl.DataFrame:
+    """The names of the scores that pairs have, and `margin` under no name where some have one."""
+    types = {"score": pl.String, "margin": pl.Boolean}
+    named = tables.empty("scores") if scores is None else pl.DataFrame(scores)
+    named = named.filter(pl.col("subject") == "pair").select("score", margin=pl.lit(False))
+    margin = chosen(pairs)["margin"].is_not_null().any()
+    own = pl.DataFrame({"score": [None], "margin": [margin]}, schema=types)
+    return pl.concat([named.unique(), own])
+
+
+def _rows(
+    chosen: Callable[[Pairs], Pairs],
+    form: Callable[[Prompts, Completions, Pairs], pl.DataFrame],
+    columns: Sequence[str],
+    there: pl.DataFrame,
+    prompts: Prompts,
+    completions: Completions,
+    pairs: Pairs,
+    scores: Scores | None,
+) -> Rows:
+    rows = form(prompts, completions, chosen(pairs))
+    if not there["margin"].any():
         rows = rows.drop("margin")
     for wanted in columns:
-        name = TRL.get(wanted.partition("@")[0], wanted)
+        score = wanted.partition("@")[0]
+        name = TRL.get(score, wanted)
         if name in rows.columns:
             raise RecipeError(f"export.pairwise: the row has a column {name!r} of its own already")
         if scores is None:
             raise RecipeError(
                 f"export.pairwise: the column {wanted!r} is wanted, but no stage made scores"
             )
-        rows = with_score(rows, scores, wanted, where="export.pairwise", column=name)
+        here = ((pl.col("subject") == "pair") & (pl.col("score") == score)).any()
+        elsewhere = score in there["score"] and not scores.select(here).item()
+        known = scores.clear() if elsewhere else scores
+        rows = with_score(rows, known, wanted, where="export.pairwise", column=name)
     return Rows(rows)
+
+
+def _written(
+    prompts: Prompts,
+    completions: Completions,
+    pairs: Pairs,
+    *,
+    format: Format,
+    explicit_prompt: bool,
+    tool_calls: ToolCalls,
+) -> pl.DataFrame:
+    rows = _with_messages(prompts, completions, pairs, explicit_prompt)
+    rows = check("pairwise", rows, where="export.pairwise")
+    if format == "standard":
+        rows = plain(rows, "prompt", "chosen", "rejected", where="export.pairwise")
+    if tool_calls == "fields":
+        rows = as_fields(rows, "prompt", "chosen", "rejected", where="export.pairwise")
+    return rows if explicit_prompt else rows.drop("prompt")
 
 
 def _with_messages(

@@ -22,11 +22,13 @@ from prefdata.models.client import Health
 from prefdata.screen import write
 from prefdata.screen.records import Records, heard
 from prefdata.watch import (
+    Advanced,
     Asking,
     Event,
     Imported,
     Made,
     Pulse,
+    Spilling,
     Started,
     Stopping,
     Stuck,
@@ -121,6 +123,23 @@ def imported(event: Imported) -> list[str]:
     return said
 
 
+def spilling(event: Spilling) -> str:
+    return (
+        f"held on disk in {event.shards} shards: about {write.size(event.needed)} needed, "
+        f"{write.size(event.free)} free"
+    )
+
+
+def advanced(event: Advanced, seconds: float) -> str:
+    """How far, how fast and how long still, of what began so many seconds ago."""
+    rate = event.done / max(seconds, 1e-3)
+    if not event.of:
+        return f"{write.count(event.done)} {event.what}, {write.count(round(rate))}/s"
+    said = f"{write.count(event.done)} of {write.count(event.of)} {event.what}"
+    left = (event.of - event.done) / rate if rate else 0.0
+    return f"{said}, {write.duration(left)} left" if left else said
+
+
 def stuck(event: Stuck) -> str:
     """Which request waits, where, since when, and what will happen."""
     who = event.role if event.role == event.model else f"{event.role} ({event.model})"
@@ -180,6 +199,7 @@ class Lines:
         self._last: Asking | None = None
         self._pace = Pace(clock)
         self._next = 0.0
+        self._since = clock()
         self._ill: set[str] = set()
 
     def __call__(self, event: Event) -> None:
@@ -192,6 +212,14 @@ class Lines:
             case Imported():
                 yield f"sources: {'; '.join(imported(event))}"
                 yield from (f"sources: {line}" for line in event.audit)
+            case Spilling():
+                yield f"sources: {spilling(event)}"
+            case Advanced():
+                if not event.done:
+                    self._since = self._clock()
+                elif self._clock() >= self._next:
+                    self._next = self._clock() + write.EVERY
+                    yield f"{self._label}: {advanced(event, self._clock() - self._since)}"
             case Started():
                 self._stage, self._last = event, None
                 self._pace = Pace(self._clock)
@@ -223,6 +251,8 @@ class Lines:
 
     @property
     def _label(self) -> str:
+        if not self._stage.of:
+            return "sources"
         return f"[{self._stage.index}/{self._stage.of}] {self._stage.stage}"
 
 
@@ -238,6 +268,7 @@ class Live:
         self._pace = Pace(clock)
         self._since = clock()
         self._doing = "reading the sources"
+        self._how_far: tuple[Advanced, float] | None = None
         self._spinner = Spinner("dots")
         self._endpoints: tuple[Health, ...] = ()
         self._stuck: tuple[Stuck, float] | None = None
@@ -253,8 +284,14 @@ class Live:
                 self._line("sources", imported(event), self._clock() - self._since)
                 for line in event.audit:
                     self.console.print(write.text(f"  {line}", "dim"))
+            case Spilling():
+                self.console.print(write.text(f"  {spilling(event)}", "dim"))
+            case Advanced():
+                since = self._how_far[1] if self._how_far and event.done else self._clock()
+                self._how_far = event, since
             case Started():
                 self._stage, self._last, self._doing = event, None, event.stage
+                self._how_far = None
                 self._pace, self._since = Pace(self._clock), self._clock()
                 self._endpoints, self._stuck = (), None
             case Asking():
@@ -267,6 +304,7 @@ class Live:
                 if self._stage is not None and self._stage.index == self._stage.of:
                     self._doing = "exporting and writing the version"
                 self._stage, self._last, self._since = None, None, self._clock()
+                self._how_far = None
                 self._endpoints, self._stuck = (), None
             case Pulse():
                 self._endpoints = event.endpoints
@@ -299,6 +337,9 @@ class Live:
         row.add_column(justify="right", no_wrap=True)
         place = f" {stage.index}/{stage.of}" if stage else ""
         name = write.text(self._doing).append(place, "dim")
+        if self._how_far is not None:
+            event, since = self._how_far
+            name = name.append(f" {advanced(event, self._clock() - since)}", "dim")
         if last is None or not last.total:
             row.add_row(self._spinner, name, "", write.text(spent, "dim"))
             return Group(row, *self._notes())

@@ -17,7 +17,7 @@ from typing import Any
 
 from prefdata.screen import write
 from prefdata.secrets import TOKEN
-from prefdata.watch import Asking, Event, Pulse, Started, Stopping, Stuck, Warned
+from prefdata.watch import Advanced, Asking, Event, Pulse, Started, Stopping, Stuck, Warned
 
 LONGEST = 2000  # characters of what a library says
 WARNINGS = (Stuck, Stopping, Warned)
@@ -77,7 +77,7 @@ class Records:
 
     def _is_too_soon(self, event: Event) -> bool:
         last = isinstance(event, Asking) and event.done == event.total
-        if last or not isinstance(event, Asking | Pulse):
+        if last or not isinstance(event, Advanced | Asking | Pulse):
             return False
         now = self._clock()
         if now < self._next.get(type(event), 0.0):

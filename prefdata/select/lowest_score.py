@@ -1,9 +1,12 @@
 """The pairs that a score is lowest for."""
 
+from functools import partial
+
 import polars as pl
 
 from prefdata.errors import RecipeError
 from prefdata.estimate._named import named
+from prefdata.stage import Parts, whole
 from prefdata.tables import Dropped, Pairs, Scores
 
 SCOPE = "all"  # a share is one of all pairs
@@ -43,15 +46,54 @@ def lowest_score(
             f"select.lowest_score: keep = {keep}, count = {count}; expected a share in (0, 1] or "
             "a number of at least 1"
         )
-    values = named(scores, score, where="select.lowest_score")
-    values = values.filter(pl.col("subject_id").is_in(pairs["pair_id"].implode()))
-    if values.is_empty() and pairs.height:
+    steps = in_parts(score=score, keep=keep, count=count)
+    return whole(steps, pairs, scores)
+
+
+def in_parts(
+    *, score: str, keep: float | None = None, count: int | None = None
+) -> Parts[tuple[Pairs, Dropped]]:
+    """Of all pairs only the values have to be seen at once, and the ids of those at the limit."""
+    values = (yield partial(_values, score))["value"].sort()
+    if values.is_empty():
+        return partial(_lowest, score, None)
+    n = count if count is not None else max(1, int((keep or 0) * len(values) + 1e-9))
+    limit = float(values[min(n, len(values)) - 1])
+    n_equal = n - int((values < limit).sum())
+    equal = yield partial(_equal, score, limit)
+    return partial(_lowest, score, (limit, equal["subject_id"].sort().head(n_equal)[-1]))
+
+
+def _own(score: str, pairs: Pairs, scores: Scores) -> pl.DataFrame:
+    """The values of a shard's pairs, of which it may have none though others do."""
+    name = (pl.col("subject") == "pair") & (pl.col("score") == score.partition("@")[0])
+    there = scores if scores.select(name.any()).item() else scores.clear()
+    values = named(there, score, where="select.lowest_score")
+    return values.filter(pl.col("subject_id").is_in(pairs["pair_id"].implode()))
+
+
+def _values(score: str, pairs: Pairs, scores: Scores) -> pl.DataFrame:
+    return _own(score, pairs, scores).select("value")
+
+
+def _equal(score: str, limit: float, pairs: Pairs, scores: Scores) -> pl.DataFrame:
+    return _own(score, pairs, scores).filter(pl.col("value") == limit).select("subject_id")
+
+
+def _lowest(
+    score: str, last: tuple[float, str] | None, pairs: Pairs, scores: Scores
+) -> tuple[Pairs, Dropped]:
+    """The pairs up to the last that is kept, by value and id."""
+    if last is None and pairs.height:
+        named(scores, score, where="select.lowest_score")
         raise RecipeError(
             f"select.lowest_score: none of {pairs.height} pairs has a score {score!r}, and all "
             "would be dropped; look at what its stage was answered"
         )
-    n = count if count is not None else max(1, int((keep or 0) * values.height + 1e-9))
-    lowest = values.sort("value", "subject_id").head(n)["subject_id"]
+    values = _own(score, pairs, scores)
+    limit, subject_id = last or (0.0, "")
+    is_equal = (pl.col("value") == limit) & (pl.col("subject_id") <= subject_id)
+    lowest = values.filter((pl.col("value") < limit) | is_equal)
     unscored = pairs.join(values, left_on="pair_id", right_on="subject_id", how="anti")
     dropped = unscored.select(
         pl.lit("pairs").alias("table"),
@@ -59,4 +101,5 @@ def lowest_score(
         pl.lit("select.lowest_score").alias("stage"),
         pl.lit(f"it has no score {score!r}").alias("reason"),
     )
-    return Pairs(pairs.filter(pl.col("pair_id").is_in(lowest.implode()))), Dropped(dropped)
+    kept = pl.col("pair_id").is_in(lowest["subject_id"].implode())
+    return Pairs(pairs.filter(kept)), Dropped(dropped)

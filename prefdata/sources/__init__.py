@@ -9,7 +9,7 @@ from prefdata.sources.kinds import (
     VoteSource,
 )
 from prefdata.sources.pairs import as_pairs
-from prefdata.sources.reading import Imported, header, read, resolved, tables_made
+from prefdata.sources.reading import Imported, header, read, read_into, resolved, size, tables_made
 from prefdata.sources.spec import SourceSpec
 
 __all__ = [
@@ -24,6 +24,8 @@ __all__ = [
     "as_pairs",
     "header",
     "read",
+    "read_into",
     "resolved",
+    "size",
     "tables_made",
 ]

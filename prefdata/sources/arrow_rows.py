@@ -93,6 +93,16 @@ def arrow_names(spec: SourceSpec, path: Path, suffix: str) -> list[str]:
         raise SourceError(f"{spec.where}: {path} cannot be read: {error}") from error
 
 
+def parquet_bytes(spec: SourceSpec, path: Path) -> int:
+    """How many bytes a Parquet file is without its compression."""
+    pa, parquet = _pyarrow()
+    try:
+        said = parquet.read_metadata(path)
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(f"{spec.where}: {path} cannot be read: {error}") from error
+    return sum(said.row_group(at).total_byte_size for at in range(said.num_row_groups))
+
+
 @contextmanager
 def _arrow(path: Path) -> Generator[tuple[Any, Iterable[Any]]]:
     """The schema and the batches of an Arrow file or, where it is none, of an Arrow stream."""

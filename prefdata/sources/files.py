@@ -16,6 +16,7 @@ from prefdata.sources.arrow_rows import (
     file_batches,
     hub_batches,
     hub_names,
+    parquet_bytes,
 )
 from prefdata.sources.chunk import Chunk
 from prefdata.sources.csv_rows import csv_chunks, csv_names
@@ -26,6 +27,7 @@ from prefdata.sources.spec import SourceSpec
 ARROW = (*PARQUET, "arrow", "ipc", "feather")
 GZIPPED = ("jsonl", "ndjson", "json", "csv", "tsv")
 SUFFIXES = (*GZIPPED, *ARROW)
+UNPACKED = 4  # how much longer than a gzipped text it is, about
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
@@ -107,3 +109,14 @@ def _within(folder: Path) -> str:
     if first is None:
         return f"no file in it has rows that can be read ({', '.join(SUFFIXES)})"
     return f"name a file in it, such as {first}"
+
+
+def size(specs: Iterable[SourceSpec], folder: Path) -> int:
+    """The bytes of the sources' files, unpacked; of what is on the Hub nothing is known."""
+    return sum(_unpacked(spec, *locate(spec, folder)) for spec in specs if spec.hub is None)
+
+
+def _unpacked(spec: SourceSpec, path: Path, suffix: str) -> int:
+    if suffix in PARQUET:
+        return parquet_bytes(spec, path)
+    return path.stat().st_size * (UNPACKED if path.suffix == ".gz" else 1)

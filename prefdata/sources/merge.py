@@ -1,7 +1,6 @@
 """The parts of all sources as tables: prompts merged, contradictions set aside, draws numbered."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -12,22 +11,35 @@ from prefdata.sources.rows import Part
 from prefdata.sources.spec import SourceSpec
 from prefdata.tables import check, digest, schema
 
-PLACES = {"at": pl.Int64, "line": pl.Int64, "reason": pl.String}
+NO_PLACES = pl.DataFrame(schema={"at": pl.Int64, "line": pl.Int64, "reason": pl.String})
+SAID_HOW = pl.DataFrame(schema={"at": pl.Int64, "implicit": pl.Boolean})
 WHO = ["annotator", "criterion"]
 
 
 def together(parts: Sequence[Part]) -> Part:
     """The parts under each other, each text once."""
     whole = Part(
-        *(pl.concat([getattr(part, field.name) for part in parts]) for field in fields(Part))
+        *(pl.concat(each) for each in zip(*(part.frames().values() for part in parts), strict=True))
     )
     whole.prompts = whole.prompts.unique("prompt_id")
     whole.completions = whole.completions.unique("completion_id")
     return whole
 
 
-def contradictions(part: Part) -> pl.DataFrame:
+def said_how(part: Part) -> pl.DataFrame:
+    """Whether rows of a source state their prompt, or leave it to be seen."""
+    return part.facts.select("at", "implicit").unique()
+
+
+def mixed(said: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """The sources of which some rows state their prompt and others do not."""
+    return pl.concat(said).unique().filter(pl.col("at").is_duplicated()).select("at").unique()
+
+
+def contradictions(part: Part, among: pl.DataFrame) -> pl.DataFrame:
     """The rows (at, line, reason) that say of a prompt or label what others contradict.
+
+    `among` are the sources that are `mixed`; the rest a part tells in which every prompt is whole.
 
     Of a prompt's reference, group and user the value that most of its rows give stands; where
     none has more than the others, all are set aside. Of labels with one key, draw included, and
@@ -35,10 +47,10 @@ def contradictions(part: Part) -> pl.DataFrame:
     is. So the order of the rows does not matter.
     """
     found = [_disputed(part.facts, name) for name in ("reference", "group", "user")]
-    found.append(_without_prompt(part.facts))
+    found.append(_without_prompt(part.facts, among))
     for name in ("votes", "ratings", "samples"):
         found.append(_collisions(name, getattr(part, name)))
-    places = pl.concat([pl.DataFrame(schema=PLACES), *found])
+    places = pl.concat([NO_PLACES, *found])
     return places.sort("at", "line", "reason").unique(["at", "line"], keep="first").sort(FROM)
 
 
@@ -59,12 +71,11 @@ def _disputed(facts: pl.DataFrame, name: str) -> pl.DataFrame:
     )
 
 
-def _without_prompt(facts: pl.DataFrame) -> pl.DataFrame:
+def _without_prompt(facts: pl.DataFrame, among: pl.DataFrame) -> pl.DataFrame:
     """The implicit pairs of sources in which others have their prompt."""
-    mixed = facts.select("at", "implicit").unique().filter(pl.col("at").is_duplicated())
     return (
         facts.filter("implicit")
-        .join(mixed, on="at", how="semi")
+        .join(among, on="at", how="semi")
         .select(*FROM, pl.lit("prompt is missing, and other rows have one").alias("reason"))
     )
 

@@ -1,6 +1,6 @@
 """Reading the sources of a recipe: the one loop, and what is known before it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,15 +9,18 @@ import polars as pl
 from pydantic import ValidationError
 
 from prefdata.errors import RecipeError, SourceError, nearest
+from prefdata.shards import Shards, shard_of
 from prefdata.sources import merge
-from prefdata.sources.audit import Finding, audit, empty, held
+from prefdata.sources.audit import Finding, Tally, empty, findings, held, tally
 from prefdata.sources.chunk import Chunk
 from prefdata.sources.files import chunks, column_names, locate, principles
+from prefdata.sources.files import size as file_size
 from prefdata.sources.kinds import KINDS, LabelSource, PairSource, Sources
 from prefdata.sources.labels import FROM
 from prefdata.sources.layout import load
 from prefdata.sources.rows import QUARANTINED, Part, part
 from prefdata.sources.spec import SourceSpec
+from prefdata.spill import Spill
 from prefdata.tables import TABLES
 from prefdata.tables import empty as empty_table
 
@@ -137,6 +140,11 @@ def tables_made(sources: Sources, folder: Path) -> tuple[str, ...]:
     return _made(specs, [header(spec, folder) for spec in specs], ruled)
 
 
+def size(sources: Sources, folder: Path) -> int:
+    """The bytes of the sources' files, as far as they are known before they are read."""
+    return file_size(sources.specs, folder)
+
+
 def _made(
     specs: Sequence[SourceSpec], headers: Sequence[Mapping[str, str]], ruled: bool
 ) -> tuple[str, ...]:
@@ -159,34 +167,107 @@ def read(
     is a `SourceError`. `limit` keeps the first so many prompts, with all that is read about them:
     the first source is read until it has given them, the others whole.
     """
-    specs = resolved(sources, folder)
-    headers = [header(spec, folder) for spec in specs]
-    rules = merge.principles([row for spec in specs for row in principles(spec, folder)])
-    tables = _made(specs, headers, not rules.is_empty())
-    rows = dict.fromkeys((spec.name for spec in specs), 0)
-    parts: list[Part] = []
-    bad: list[pl.DataFrame] = []
-    for at, chunk, made, lost in _parts(specs, folder, limit):
-        rows[specs[at].name] += len({*chunk.line, *(line for line, _, _ in chunk.bad)})
-        bad.append(_placed(specs[at], at, lost, strict))
-        parts.append(made)
-    broken = held(specs, _quarantine(bad, specs), rows)
+    reading = _Reading(resolved(sources, folder), folder, strict)
+    parts = list(reading.parts(limit))
+    reading.refuse()
     if not parts:
-        none = {name: empty_table(name) for name in tables}
-        return Imported(none, _quarantine(bad, specs), empty(rows), rows)
-    whole = merge.together(parts)
-    disputed = merge.contradictions(whole)
-    numbers: list[int] = disputed["at"].unique().sort().to_list()
-    for at in numbers:
-        lost = _reread(specs[at], folder, disputed.filter(pl.col("at") == at))
-        bad.append(_placed(specs[at], at, lost, strict))
-    whole = merge.without(whole, disputed)
-    return Imported(
-        tables=merge.as_tables(whole, rules, specs, tables),
-        quarantined=_quarantine(bad, specs),
-        audit=[*audit(whole, specs, headers), *broken, *empty(rows)],
-        rows=rows,
+        return reading.imported({name: empty_table(name) for name in reading.tables})
+    mixed = merge.mixed(map(merge.said_how, parts))
+    tables, disputed = reading.finished(merge.together(parts), mixed)
+    reading.set_aside(disputed)
+    return reading.imported(tables)
+
+
+def read_into(
+    shards: Shards,
+    sources: Sources,
+    folder: Path,
+    *,
+    strict: bool = False,
+    limit: int | None = None,
+    tell: Callable[[str, int, int], None] = lambda what, done, of: None,
+) -> Imported:
+    """`read` into shards, of which one at a time is in memory; the tables are there, not returned.
+
+    `tell` hears how many rows are read ("rows", of 0: nobody knows of how many), and of how many
+    shards the tables are made ("shards").
+    """
+    reading = _Reading(resolved(sources, folder), folder, strict)
+    spill, said = Spill(shards.folder / "import"), [merge.SAID_HOW]
+    tell("rows", 0, 0)
+    for each in reading.parts(limit):
+        said.append(merge.said_how(each))
+        for kind, frame in each.frames().items():
+            spill.add(
+                kind, frame, frame.select(shard_of(pl.col("prompt_id"), shards.n))["prompt_id"]
+            )
+        tell("rows", sum(reading.rows.values()), 0)
+    reading.refuse()
+    shards.put(
+        shards.common, {"principles": reading.rules} if "principles" in reading.tables else {}
     )
+    mixed, disputed = merge.mixed(said), [merge.NO_PLACES]
+    tell("shards", 0, shards.n)
+    for at in range(shards.n):
+        if len(said) > 1:
+            whole = Part(**{kind: spill.take(kind, at) for kind in Part.kinds()})
+            tables, lost = reading.finished(merge.together([whole]), mixed)
+            disputed.append(lost)
+        else:
+            tables = {name: empty_table(name) for name in reading.tables}
+        shards.put(at, {name: frame for name, frame in tables.items() if name != "principles"})
+        tell("shards", at + 1, shards.n)
+    reading.set_aside(pl.concat(disputed))
+    return reading.imported({})
+
+
+class _Reading:
+    """Sources that are read, and what is known of them so far: rows, those set aside, the audit."""
+
+    def __init__(self, specs: list[SourceSpec], folder: Path, strict: bool) -> None:
+        self._specs, self._folder, self._strict = specs, folder, strict
+        self._headers = [header(spec, folder) for spec in specs]
+        self.rules = merge.principles([row for spec in specs for row in principles(spec, folder)])
+        self.tables = _made(specs, self._headers, not self.rules.is_empty())
+        self.rows = dict.fromkeys((spec.name for spec in specs), 0)
+        self._bad: list[pl.DataFrame] = []
+        self._broken: list[Finding] = []
+        self._told: Tally | None = None
+
+    def parts(self, limit: int | None) -> Iterator[Part]:
+        """What the chunks of all sources hold."""
+        for at, chunk, made, lost in _parts(self._specs, self._folder, limit):
+            spec = self._specs[at]
+            self.rows[spec.name] += len({*chunk.line, *(line for line, _, _ in chunk.bad)})
+            self._bad.append(_placed(spec, at, lost, self._strict))
+            yield made
+
+    def refuse(self) -> None:
+        """`SourceError` for a source of which what should hold does not, once all is read."""
+        self._broken = held(self._specs, _quarantine(self._bad, self._specs), self.rows)
+
+    def finished(
+        self, whole: Part, mixed: pl.DataFrame
+    ) -> tuple[dict[str, pl.DataFrame], pl.DataFrame]:
+        """The tables of a part in which every prompt is whole, and the places that are disputed."""
+        disputed = merge.contradictions(whole, mixed)
+        whole = merge.without(whole, disputed)
+        self._told = self._told or Tally()
+        self._told.add(tally(whole, self._specs))
+        return merge.as_tables(whole, self.rules, self._specs, self.tables), disputed
+
+    def set_aside(self, disputed: pl.DataFrame) -> None:
+        """Quarantine what stands at disputed places."""
+        numbers: list[int] = disputed["at"].unique().sort().to_list()
+        for at in numbers:
+            lost = _reread(self._specs[at], self._folder, disputed.filter(pl.col("at") == at))
+            self._bad.append(_placed(self._specs[at], at, lost, self._strict))
+
+    def imported(self, tables: dict[str, pl.DataFrame]) -> Imported:
+        told = self._told
+        found = [*findings(told, self._specs, self._headers), *self._broken] if told else []
+        bad = _quarantine(self._bad, self._specs)
+        return Imported(tables, bad, [*found, *empty(self.rows)], self.rows)
 
 
 def _parts(

@@ -42,9 +42,16 @@ class Part:
     ratings: pl.DataFrame
     rankings: pl.DataFrame
 
+    @classmethod
+    def kinds(cls) -> list[str]:
+        return [field.name for field in fields(cls)]
+
+    def frames(self) -> dict[str, pl.DataFrame]:
+        return {kind: getattr(self, kind) for kind in self.kinds()}
+
     def of(self, kept: pl.DataFrame) -> "Part":
         """Only what belongs to some prompts."""
-        frames = (getattr(self, field.name) for field in fields(self))
+        frames = self.frames().values()
         return Part(*(frame.join(kept, on="prompt_id", how="semi") for frame in frames))
 
 
@@ -245,18 +252,14 @@ def _parted_turns(rows: pl.DataFrame, sides: Sequence[str]) -> pl.DataFrame:
 
 
 def _identified(frame: pl.DataFrame, sides: Sequence[str]) -> pl.DataFrame:
-    """The frame with the ids of its prompts and completions, each digested once."""
-    texts_ = frame.select("prompt").unique()
-    ids = texts_.with_columns(prompt_ids(texts_["prompt"].to_list()).alias("prompt_id"))
-    frame = frame.join(ids, on="prompt", how="left", maintain_order="left")
-    for side in sides:
-        texts_ = frame.select("prompt_id", side).unique()
-        named = completion_ids(texts_["prompt_id"].to_list(), texts_[side].to_list()).alias(
-            f"{side}_id"
-        )
-        ids = texts_.with_columns(named)
-        frame = frame.join(ids, on=["prompt_id", side], how="left", maintain_order="left")
-    return frame
+    """The frame with the ids of its prompts and completions.
+
+    A text that repeats is digested again, which costs less than finding out.
+    """
+    frame = frame.with_columns(prompt_ids(frame["prompt"]))
+    return frame.with_columns(
+        completion_ids(frame["prompt_id"], frame[side]).alias(f"{side}_id") for side in sides
+    )
 
 
 def _facts(good: pl.DataFrame) -> pl.DataFrame:

@@ -1,5 +1,6 @@
 """Versions: immutable, named by their content, there whole or not at all."""
 
+from prefdata.version.contents import refuse_dangling
 from prefdata.version.splits import assign_splits
 from prefdata.version.stored import (
     Version,
@@ -11,7 +12,7 @@ from prefdata.version.stored import (
     load,
     verify,
 )
-from prefdata.version.writing import Written, refuse_dangling, write
+from prefdata.version.writing import Written, write, write_shards
 
 __all__ = [
     "Version",
@@ -26,4 +27,5 @@ __all__ = [
     "refuse_dangling",
     "verify",
     "write",
+    "write_shards",
 ]

@@ -12,7 +12,7 @@ them. Equal frames give equal bytes.
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,17 @@ def write(
 ) -> None:
     """Write a `DatasetDict` of the given splits, in files of about `shard_bytes`."""
     folder.mkdir(parents=True)
-    _json(folder / "dataset_dict.json", {"splits": list(splits)})
     for name, rows in splits.items():
-        _write_split(folder / name, name, rows, shard_bytes)
+        shards = max(1, min(rows.height, math.ceil(rows.estimated_size() / shard_bytes)))
+        size = max(1, math.ceil(rows.height / shards))
+        with Split(folder, name, rows.schema, size) as split:
+            split.add(rows)
+    said(folder, list(splits))
+
+
+def said(folder: Path, splits: Sequence[str]) -> None:
+    """Say which splits a folder has, once they are written."""
+    _json(folder / "dataset_dict.json", {"splits": list(splits)})
 
 
 def splits(folder: Path) -> list[str]:
@@ -50,37 +58,83 @@ def read(folder: Path, split: str | None = None) -> pl.DataFrame:
     return pl.concat([pl.read_ipc_stream(file) for file in files])
 
 
-def _write_split(folder: Path, name: str, rows: pl.DataFrame, shard_bytes: int) -> None:
-    folder.mkdir()
-    features = {column: _feature(dtype) for column, dtype in rows.schema.items()}
-    schema = pa.schema([(column, _type(dtype)) for column, dtype in rows.schema.items()])
-    said = json.dumps({"info": {"features": features}})
-    schema = schema.with_metadata({"huggingface": said})
-    shards = max(1, min(rows.height, math.ceil(rows.estimated_size() / shard_bytes)))
-    size = math.ceil(rows.height / shards)
-    files = [f"data-{at:05d}-of-{shards:05d}.arrow" for at in range(shards)]
-    # once, since of a slice all texts would be converted anew for each batch
-    whole = rows.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
-    for at, file in enumerate(files):
-        end = min((at + 1) * size, rows.height)
-        with pa.ipc.new_stream(str(folder / file), schema) as stream:
-            for start in range(at * size, end, BATCH_ROWS):
-                # taken, so that no byte depends on the buffers that these rows are a slice of
-                batch = whole.take(pa.array(range(start, min(start + BATCH_ROWS, end))))
-                stream.write_table(batch.cast(schema))
-    blank = {"citation": "", "description": "", "homepage": "", "license": ""}
-    _json(folder / "dataset_info.json", {**blank, "features": features})
-    state = {
-        "_data_files": [{"filename": file} for file in files],
-        # datasets caches what it computes under the fingerprint: it has to name the content
-        "_fingerprint": _fingerprint(folder, files),
-        "_format_columns": None,
-        "_format_kwargs": {},
-        "_format_type": None,
-        "_output_all_columns": False,
-        "_split": name,
-    }
-    _json(folder / "state.json", state)
+class Split:
+    """A split that is written, whose rows may come in pieces: a new file begins after `size` rows.
+
+    Without a `size` the first rows say how many are about `SHARD_BYTES`.
+    """
+
+    def __init__(
+        self, folder: Path, name: str, columns: Mapping[str, Any], size: int | None = None
+    ) -> None:
+        self._folder, self._name, self._size = folder / name, name, size
+        self._folder.mkdir(parents=True)
+        self._features = {column: _feature(dtype) for column, dtype in columns.items()}
+        metadata = json.dumps({"info": {"features": self._features}})
+        types = [(column, _type(dtype)) for column, dtype in columns.items()]
+        self._schema = pa.schema(types).with_metadata({"huggingface": metadata})
+        self._stream: Any = None
+        self._rows = self._files = self.height = 0
+
+    def __enter__(self) -> "Split":
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        if kind is None:
+            self.close()
+        elif self._stream is not None:
+            self._stream.close()
+
+    def add(self, rows: pl.DataFrame) -> None:
+        # once, since of a slice all texts would be converted anew for each batch
+        whole = rows.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+        size = self._size or _fitting(rows)
+        start = 0
+        while start < rows.height:
+            if self._stream is None or self._rows >= size:
+                self._stream = self._next()
+            end = min(start + BATCH_ROWS, start + size - self._rows, rows.height)
+            # taken, so that no byte depends on the buffers that these rows are a slice of
+            batch = whole.take(pa.array(range(start, end)))
+            self._stream.write_table(batch.cast(self._schema))
+            self._rows += end - start
+            start = end
+        self.height += rows.height
+
+    def close(self) -> None:
+        stream = self._next() if self._stream is None else self._stream
+        stream.close()
+        files = [f"data-{at:05d}-of-{self._files:05d}.arrow" for at in range(self._files)]
+        for at, file in enumerate(files):
+            self._part(at).rename(self._folder / file)
+        blank = {"citation": "", "description": "", "homepage": "", "license": ""}
+        _json(self._folder / "dataset_info.json", {**blank, "features": self._features})
+        state = {
+            "_data_files": [{"filename": file} for file in files],
+            # datasets caches what it computes under the fingerprint: it has to name the content
+            "_fingerprint": _fingerprint(self._folder, files),
+            "_format_columns": None,
+            "_format_kwargs": {},
+            "_format_type": None,
+            "_output_all_columns": False,
+            "_split": self._name,
+        }
+        _json(self._folder / "state.json", state)
+
+    def _next(self) -> Any:
+        """A new file, once the last one is whole."""
+        if self._stream is not None:
+            self._stream.close()
+        self._files, self._rows = self._files + 1, 0
+        return pa.ipc.new_stream(str(self._part(self._files - 1)), self._schema)
+
+    def _part(self, at: int) -> Path:
+        return self._folder / f"data-{at:05d}.arrow"
+
+
+def _fitting(rows: pl.DataFrame) -> int:
+    """How many rows like these fill a file."""
+    return max(1, int(SHARD_BYTES * rows.height / max(rows.estimated_size(), 1)))
 
 
 def _fingerprint(folder: Path, files: list[str]) -> str:

@@ -21,6 +21,7 @@ from prefdata.version.page import has_page
 from prefdata.version.rationales import ABOUT as ABOUT_REASONS
 from prefdata.version.rationales import FIGURES as OF_REASONS
 from prefdata.version.rationales import kept
+from prefdata.version.samples import counted, shown
 from prefdata.version.trust import trust
 
 SIZES = {
@@ -52,7 +53,7 @@ def card(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame], recipe
         f"## Models and judges\n\n{_models(manifest)}",
         *_constitution(frames),
         *_rationales(frames),
-        f"## How far to trust it\n\n{trust(manifest, frames)}",
+        f"## How far to trust it\n\n{_sampled(manifest)}{trust(manifest, frames)}",
         f"## Limitations\n\n{_limitations(manifest, frames)}",
         *([f"## Recipe\n\n{_fenced(recipe)}"] if recipe.strip() else []),
     ]
@@ -108,9 +109,15 @@ def _partial(manifest: Mapping[str, Any]) -> str:
     )
 
 
+def _sampled(manifest: Mapping[str, Any]) -> str:
+    said = shown(manifest)
+    return f"> {said}\n\n" if said else ""
+
+
 def _opening(manifest: Mapping[str, Any], frames: Mapping[str, pl.DataFrame]) -> str:
     kinds = ("prompts", "completions", "votes", "ratings", "pairs")
-    sizes = [plural(frames[name].height, name) for name in kinds if name in frames]
+    rows = counted(manifest, frames)
+    sizes = [plural(rows[name], name) for name in kinds if name in rows]
     held = f": {', '.join(sizes)}" if sizes else ""
     described = f"{_described(manifest['description'])}\n\n" if manifest["description"] else ""
     return (

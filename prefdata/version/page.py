@@ -20,7 +20,7 @@ from prefdata.version.pager import pager
 from prefdata.version.rationales import ABOUT as ABOUT_REASONS
 from prefdata.version.rationales import FIGURES as OF_REASONS
 from prefdata.version.rationales import Kept, kept
-from prefdata.version.samples import sample_pairs
+from prefdata.version.samples import counted, sample_pairs, shown
 
 Frames = Mapping[str, pl.DataFrame]
 Manifest = Mapping[str, Any]
@@ -54,7 +54,7 @@ def page(manifest: Manifest, frames: Frames) -> str:
         _rationales(kept(frames)),
         _scores(found),
         _cost(manifest),
-        _pairs(frames),
+        _pairs(manifest, frames),
     ]
     return (
         f"{HEAD}<title>{name}</title>\n<style>{charts.STYLE}</style>\n</head>\n<body>\n<main>\n"
@@ -78,10 +78,13 @@ def _opening(manifest: Manifest, frames: Frames) -> str:
         described += (
             f'<p class="note">Partial: {said(partial["reason"])}; not asked: {said(missing)}.</p>'
         )
+    if sampled := shown(manifest):
+        described += f'<p class="note">{said(sampled)}</p>'
     for each in conflicts(manifest) if "licenses" in manifest else ():
         described += f'<p class="note">Licences conflict: {said(each)}.</p>'
     kinds = ("prompts", "completions", "votes", "ratings", "pairs")
-    facts = [(name, f"{frames[name].height:,}") for name in kinds if name in frames]
+    rows = counted(manifest, frames)
+    facts = [(name, f"{rows[name]:,}") for name in kinds if name in rows]
     if "votes" in frames:
         voted = frames["votes"]["annotator"].unique()
         principles = voted.str.starts_with("principle:").sum()
@@ -97,11 +100,8 @@ def _funnel(manifest: Manifest, frames: Frames) -> str:
     """Rows from prompts to pairs, as each stage found and left them, and why rows went."""
     flows: Sequence[Mapping[str, Any]] = manifest.get("counts", {}).get("stages", ())
     kept = ("prompts", "completions", "votes", "ratings", "pairs")
-    rows = (
-        [("prompts", frames["prompts"].height, 0, f"{frames['prompts'].height:,}")]
-        if "prompts" in frames
-        else []
-    )
+    n = counted(manifest, frames).get("prompts")
+    rows = [] if n is None else [("prompts", n, 0, f"{n:,}")]
     rows += [
         (
             f"{each.get('stage', each['use'])}: {each['table']}",
@@ -311,12 +311,13 @@ def _cost(manifest: Manifest) -> str:
     )
 
 
-def _pairs(frames: Frames) -> str:
+def _pairs(manifest: Manifest, frames: Frames) -> str:
     pairs = sample_pairs(frames, PAIRS)
     if not pairs:
         return ""
+    n = counted(manifest, frames)["pairs"]
     note = (
-        f"{len(pairs)} of {frames['pairs'].height:,}, from the surest to the least sure; page by "
+        f"{len(pairs)} of {n:,}, from the surest to the least sure; page by "
         "the buttons, or by the arrow keys once one is chosen."
     )
     return _section("Pairs", pager(pairs), note)

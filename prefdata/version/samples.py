@@ -65,3 +65,24 @@ def tally(votes: list[dict[str, Any]]) -> dict[str, int]:
     order = ("chosen", "rejected", "tie", "unscored")
     fell = {name: sum(vote["says"] == name for vote in votes) for name in order}
     return {name: n for name, n in fell.items() if n}
+
+
+def counted(manifest: Mapping[str, Any], frames: Frames) -> dict[str, int]:
+    """The rows of the tables that are there, of which `frames` may hold a sample only."""
+    stated: Mapping[str, Mapping[str, int]] = manifest.get("tables", {})
+    return {
+        name: stated[name]["rows"] if name in stated else frame.height
+        for name, frame in frames.items()
+    }
+
+
+def shown(manifest: Mapping[str, Any]) -> str:
+    """A sentence on what shares and distributions are of, where it is a sample."""
+    sampled: Mapping[str, int] | None = manifest.get("sampled")
+    if not sampled:
+        return ""
+    return (
+        f"Rows are counted in full; shares, distributions and examples are of the first "
+        f"{sampled['prompts']:,} of {sampled['of']:,} prompts with all that is about them, by "
+        "digests of their texts, and so of a random sample."
+    )

@@ -88,6 +88,12 @@ class Version:
                 f"{self.path}: the table {name} is damaged: {error}; {_REPAIR}"
             ) from error
 
+    def scan(self, name: str) -> pl.LazyFrame:
+        """A table unread, for a few columns or rows of one that is too large for memory."""
+        if name not in self.manifest["tables"]:
+            return self.table(name).lazy()
+        return pl.scan_parquet(self.path / f"{name}.parquet")
+
     def rows(self, view: str, split: str | None = None) -> pl.DataFrame:
         """The rows of an export, of one split or of all."""
         if view not in self.manifest["exports"]:
@@ -135,7 +141,7 @@ def manifest_id(manifest: Mapping[str, Any]) -> str:
     if partial := manifest.get("partial"):
         # What was not asked is part of what a version is, even where its tables do not show it.
         recipe["missing"] = partial["missing"]
-    return version_id(digests, recipe, manifest["judges"])
+    return version_id(digests, recipe, manifest["judges"], manifest["format"])
 
 
 def file_state(path: Path) -> dict[str, Any]:

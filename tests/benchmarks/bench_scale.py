@@ -171,8 +171,9 @@ def measure(pairs: int, folder: Path, *, seed: int = 1) -> Measured:
     step("build", *cli, "build", "recipe.toml", "--data", "built", "--plain")
     [path] = (folder / "built" / "versions" / "scale").glob("[0-9a-f]*")
     manifest = json.loads((path / "manifest.json").read_text())
-    for name, took in manifest["counts"].get("seconds", {}).items():
-        found.seconds[f"  {name}"] = took
+    parts = manifest["counts"].get("seconds", {})
+    rest = {"version and start": found.seconds["build"] - sum(parts.values())}
+    found.seconds |= {f"  {name}": took for name, took in (parts | rest).items()}
     found.wrong += built(manifest, path, planted)
     found.auc = separation(data, path)
     if found.auc < 0.9:

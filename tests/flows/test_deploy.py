@@ -161,6 +161,20 @@ def test_what_would_fail_every_run_or_be_filled_in_is_refused(recipe: Path, tmp_
     assert not file.exists()
 
 
+def test_an_api_that_fails_in_the_middle_is_told(monkeypatch: pytest.MonkeyPatch):
+    import httpx
+    from prefdata.flows import deploy as deploying
+
+    def fails(**_: Any) -> None:
+        asked = httpx.Request("POST", "http://user:p4ss@127.0.0.1/api/work_pools/")
+        raise httpx.HTTPStatusError("p4ss", request=asked, response=httpx.Response(500))
+
+    monkeypatch.setattr(deploying, "get_client", fails)
+    with pytest.raises(PrefdataError, match=r"the pool 'ours'.*\(500\); see its log") as error:
+        deploying._prepare("ours", {})
+    assert "p4ss" not in str(error.value)
+
+
 def test_a_file_is_as_it_was_where_prefect_does_not_deploy_it(
     server: str, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

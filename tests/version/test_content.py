@@ -1,4 +1,5 @@
 import random
+from itertools import pairwise
 
 import polars as pl
 import pyarrow as pa
@@ -6,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefdata import tables
-from prefdata.version.content import table_digest
+from prefdata.version.content import Content, table_digest
 
 MESSAGES = [[{"role": "user", "content": "é"}], [], [{"role": "a", "content": "b"}] * 2]
 
@@ -128,11 +129,34 @@ def test_a_column_of_nulls_says_nothing():
 def test_the_digest_is_the_stated_serialisation():
     """Written out by hand, so that no release of polars or pyarrow can change it unseen."""
     import hashlib
+    import json
     import struct
 
+    def of(data: bytes) -> str:
+        return hashlib.blake2b(data, digest_size=16).hexdigest()
+
     frame = pl.DataFrame({"x": [0.1 + 0.2, None], "t": ["é", ""], "m": [["a"], []]})
-    said = b"m\narray 2 0\n" + struct.pack("<qq", 1, 0)
-    said += b"string 1 0\n" + struct.pack("<q", 1) + b"a"
-    said += b"t\nstring 2 0\n" + struct.pack("<qq", 2, 0) + "é".encode()
-    said += b"x\nnumber 2 1\n" + b"\x01\x00" + struct.pack("<dd", 0.3, 0.0)
+    mask, one, two = b"\x01\x01", struct.pack("<q", 1), struct.pack("<qq", 2, 0)
+    lines = [
+        ["m", "array", f"mask {of(mask)}", f"lengths {of(struct.pack('<qq', 1, 0))}"],
+        ["m", "[]", "string", f"mask {of(mask[:1])}", f"lengths {of(one)}", f"values {of(b'a')}"],
+        ["t", "string", f"mask {of(mask)}", f"lengths {of(two)}", f"values {of('é'.encode())}"],
+        [
+            *("x", "number", f"mask {of(bytes([1, 0]))}"),
+            f"values {of(struct.pack('<dd', 0.3, 0.0))}",
+        ],
+    ]
+    said = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
     assert table_digest(frame) == hashlib.blake2b(said, digest_size=10).hexdigest()
+
+
+@given(st.lists(st.integers(0, 12), max_size=4))
+def test_a_table_may_come_in_pieces(cuts):
+    rng = random.Random(0)
+    votes = votes_of([rng.choice([0.0, 0.3, None]) for _ in range(12)])
+    said = pl.Series([[{"role": "user", "content": "é" * at}] * (at % 3) for at in range(12)])
+    table = votes.with_columns(said=said, gap=pl.when(pl.int_range(12) > 7).then(pl.lit("x")))
+    content = Content()
+    for start, end in pairwise([0, *sorted(cuts), 12]):
+        content.add(table[start:end])
+    assert content.hexdigest() == table_digest(table)

@@ -259,17 +259,17 @@ def test_two_processes_at_once_make_one_version(tmp_path):
 
 
 def test_the_one_who_comes_second_finds_it_there(tmp_path, world, monkeypatch):
-    made, real = world(), writing._fill
+    made, real = world(), writing._finish
     first = []
 
     def fill(*args):
         real(*args)
-        monkeypatch.setattr(writing, "_fill", real)
+        monkeypatch.setattr(writing, "_finish", real)
         if not first:
             first.append(None)
             first[0] = write(tmp_path, made)  # another writer, whole before this one is renamed
 
-    monkeypatch.setattr(writing, "_fill", fill)
+    monkeypatch.setattr(writing, "_finish", fill)
     second = write(tmp_path, made)
     assert first[0].is_new
     assert not second.is_new

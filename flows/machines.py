@@ -49,6 +49,8 @@ THREADS = 8  # shards of a stage at a time; their requests go on together in the
 # it reaches the Prefect API.
 LOOKED, REACHED = 180.0, 10.0
 LOOK = 1.0  # seconds between two looks whether the build goes on
+# Ray's word for whether its ports are at this machine's address, on any system, or at loopback.
+OTHERS_REACH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 ADVICE = (
     ". Start one with `ray start --head` and name it: --engine ray://HOST:10001, or --engine ray "
     "with RAY_ADDRESS=HOST:6379 on one of its machines; without a name, that starts one here"
@@ -118,11 +120,13 @@ def _task_runner() -> TaskRunner[Any]:
 @contextmanager
 def _connected(name: str) -> Generator[Any]:
     """Ray, connected; one that this process is connected to already is left as it is."""
+    named = os.environ.get("RAY_ADDRESS") if name == "ray" else name
+    if not named:
+        os.environ.setdefault(OTHERS_REACH, "0")  # read when Ray is imported
     ray: Any = import_module("ray")
     if ray.is_initialized():
         yield ray
         return
-    named = os.environ.get("RAY_ADDRESS") if name == "ray" else name
     own = {} if named else {"include_dashboard": False}
     if named:
         _refuse_deaf(named)

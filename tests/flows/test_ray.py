@@ -228,3 +228,24 @@ def test_a_real_replica_answers_as_the_engine_of_one_machine(tmp_path: Path, sma
     assert not built["requests"]["failed"]
     again = prefdata.build(recipe, data=tmp_path / "data")
     assert (again.id, again.is_new, again.requests["asked"]) == (built["id"], False, 0)
+
+
+def test_a_ray_that_is_started_here_is_reached_from_here_only():
+    look = (
+        "from prefdata.flows.machines import _connected\n"
+        "with _connected('ray') as ray:\n"
+        "    print([node['NodeManagerAddress'] for node in ray.nodes()])"
+    )
+    folder = tempfile.mkdtemp(prefix="prefdata-ray-", dir="/tmp")  # sockets have short names
+    env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", look],
+            env={**env, "RAY_TMPDIR": folder},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    assert done.stdout == "['127.0.0.1']\n", done.stderr

@@ -19,6 +19,9 @@ from typing import Any
 
 import pytest
 
+# All of it on loopback: read when Ray is imported.
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+
 from tests.chain import CHAIN
 from tests.flows.dawdling import FOLDER
 from tests.models.replies import digest
@@ -128,6 +131,7 @@ def two_nodes() -> Iterator[Two]:
         }
         cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
         try:
+            assert cluster.address.startswith("127.0.0.1:")
             made = Two(cluster, folder, env, f"ray://127.0.0.1:{port}")
             made.start_second()
             patch.setenv("RAY_ADDRESS", cluster.address)

@@ -233,12 +233,10 @@ def hold(
     if not on_disk:
         yield InMemory(planned, data, strict=strict, limit=limit, n=n_shards)
         return
-    shards = Shards(aside(data / "versions"), max(n_shards, math.ceil(size / SHARD)))
-    try:
+    with aside(data / "versions") as folder:
+        shards = Shards(folder, max(n_shards, math.ceil(size / SHARD)))
         watch(_spilling(shards, size, len(planned.exports)))
         yield OnDisk(planned, data, shards, strict=strict, limit=limit, watch=watch)
-    finally:
-        shards.remove()
 
 
 def _spilling(shards: Shards, size: int, n_exports: int) -> Spilling:

@@ -4,7 +4,6 @@ All that is about one prompt is in one shard; what is about none (principles, me
 annotators) is common to all. Results do not depend on the number of shards.
 """
 
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -122,9 +121,6 @@ class Shards:
             for name in names
             if "prompt_id" in t.schema(name).columns
         )
-
-    def remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _read(self, name: str, at: int) -> pl.DataFrame:
         path = self._files.get((name, at))

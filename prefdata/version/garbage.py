@@ -18,7 +18,7 @@ from pathlib import Path
 from prefdata.errors import VersionError, nearest
 from prefdata.version.stored import Version, data_folder, is_whole, listed
 from prefdata.version.tags import tags
-from prefdata.version.writing import ABANDONED
+from prefdata.version.writing import ABANDONED, is_held
 from prefdata.whole import ASIDE, writable
 
 # Seconds after which whoever wrote it is gone. A run of Prefect may wait for batches for days.
@@ -80,7 +80,8 @@ def left_over(data: Path) -> list[Path]:
     for pattern, seconds in LEFT.items():
         for path in sorted(data.glob(pattern)):
             with contextlib.suppress(FileNotFoundError):  # it was being written
-                if now - path.stat().st_mtime > seconds:
+                old = now - path.stat().st_mtime > seconds
+                if old and not (path.name.startswith(".tmp-") and is_held(path)):
                     left.append(path)
     return left
 

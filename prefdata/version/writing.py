@@ -18,12 +18,14 @@ last, and appears by one rename; what a killed process leaves behind has no name
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError
@@ -205,14 +207,10 @@ def _write(
         **{f"juries/{jury}.toml": text for jury, text in juries.items()},
         **({QUARANTINE: "\n".join(quarantine) + "\n"} if quarantine else {}),
     }
-    with writable(path, VersionError):
-        folder = aside(home)
-        try:
-            contents.fill(folder)
-            _finish(folder, manifest, texts)
-            return Written(path, path.name, is_new=_appear(folder, path))
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    with writable(path, VersionError), aside(home) as folder:
+        contents.fill(folder)
+        _finish(folder, manifest, texts)
+        return Written(path, path.name, is_new=_appear(folder, path))
 
 
 def _refuse_names(name: str, exports: Iterable[str], judges: Mapping[str, str]) -> None:
@@ -240,18 +238,38 @@ def _own_version() -> str:
         return "uninstalled"
 
 
-def aside(home: Path) -> Path:
-    """A new folder that no reader looks at; older ones, left by killed processes, are removed."""
+@contextmanager
+def aside(home: Path) -> Generator[Path]:
+    """A new folder that no reader looks at; older ones, left by killed processes, are removed.
+
+    It is locked while it is written, for days if need be and whatever a clock says.
+    """
     home.mkdir(parents=True, exist_ok=True)
     for left in home.glob(".tmp-*"):
-        try:
-            if time.time() - left.stat().st_mtime > ABANDONED:
+        with contextlib.suppress(FileNotFoundError):  # another process removed it
+            if time.time() - left.stat().st_mtime > ABANDONED and not is_held(left):
                 shutil.rmtree(left, ignore_errors=True)
-        except FileNotFoundError:  # another process removed it
-            continue
     folder = home / f".tmp-{uuid.uuid4().hex}"
     folder.mkdir()
-    return folder
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        os.close(held)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process that lives writes a folder aside."""
+    found = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(found)
+    return False
 
 
 def _finish(folder: Path, manifest: Mapping[str, Any], texts: Mapping[str, str]) -> None:

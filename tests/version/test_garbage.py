@@ -8,6 +8,7 @@ from prefdata import version
 from prefdata.errors import VersionError
 from prefdata.version import tags
 from prefdata.version.garbage import garbage, remove
+from prefdata.version.writing import aside
 
 
 @pytest.fixture
@@ -88,6 +89,17 @@ def test_what_killed_builds_left_goes_when_it_is_old(many):
     assert {path.name for path in found.left_over} == {".tmp-old", ".damaged-mini-x"}
     remove(found)
     assert {path.name for path in (data / "versions").glob(".*")} == {".tmp-young"}
+
+
+def test_what_is_still_written_is_left_however_old_a_clock_makes_it(many, monkeypatch):
+    data, _ = many
+    ahead = time.time() + 30 * 86400
+    monkeypatch.setattr(time, "time", lambda: ahead)
+    with aside(data / "versions") as one:
+        with aside(data / "versions"):
+            assert one.exists()
+        assert garbage(data).left_over == ()
+    assert not one.exists()
 
 
 def test_wrong_wishes_are_refused(many):

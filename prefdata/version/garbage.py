@@ -80,8 +80,7 @@ def left_over(data: Path) -> list[Path]:
     for pattern, seconds in LEFT.items():
         for path in sorted(data.glob(pattern)):
             with contextlib.suppress(FileNotFoundError):  # it was being written
-                old = now - path.stat().st_mtime > seconds
-                if old and not (path.name.startswith(".tmp-") and is_held(path)):
+                if now - path.stat().st_mtime > seconds and not is_held(path):
                     left.append(path)
     return left
 

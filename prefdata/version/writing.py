@@ -260,9 +260,9 @@ def aside(home: Path) -> Generator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def is_held(folder: Path) -> bool:
-    """Whether a process that lives writes a folder aside."""
-    found = os.open(folder, os.O_RDONLY)
+def is_held(path: Path) -> bool:
+    """Whether a process that lives has locked a file or folder, as its writer does."""
+    found = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -62,7 +62,7 @@ from prefect.settings import (  # noqa: E402
 from prefdata import dataset  # noqa: E402
 from prefdata.errors import PrefdataError  # noqa: E402
 from prefdata.loop import Run, Tables, run_stage  # noqa: E402
-from prefdata.plan import PlannedStage, plan  # noqa: E402
+from prefdata.planning.plan import PlannedStage, plan  # noqa: E402
 from prefdata.recipe import Recipe  # noqa: E402
 from prefdata.stage import Ask, Model  # noqa: E402
 from prefdata.tables import Requests, Responses, digest  # noqa: E402

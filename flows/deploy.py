@@ -41,7 +41,7 @@ from ruamel.yaml import YAML, YAMLError
 
 from prefdata.errors import PrefdataError, RecipeError
 from prefdata.hub.repository import Repository
-from prefdata.plan import plan
+from prefdata.planning.plan import plan
 from prefdata.recipe import Recipe
 from prefdata.version import data_folder
 from prefdata.whole import writing

@@ -41,7 +41,7 @@ from prefdata.models.client import Client
 from prefdata.models.clients import Opens, open_client
 from prefdata.models.ledger import Ledger
 from prefdata.models.spec import ModelSpec
-from prefdata.plan import Plan, PlannedStage
+from prefdata.planning.plan import Plan, PlannedStage
 from prefdata.way import need_engine, without_login
 
 THREADS = 8  # shards of a stage at a time; their requests go on together in the client

@@ -11,7 +11,7 @@ import polars as pl
 from prefdata import tables as t
 from prefdata.loop import Run, Tables
 from prefdata.models.edge import Progress
-from prefdata.plan import PlannedStage
+from prefdata.planning.plan import PlannedStage
 from prefdata.stage import Ask
 from prefdata.watch import Asking, Made, Started, Watch
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from prefdata.counting import Counting
 from prefdata.errors import PrefdataError, RecipeError
-from prefdata.forecast import Forecast, forecast
 from prefdata.holding import hold
 from prefdata.loop import Run
 from prefdata.models.account import Counts
@@ -18,10 +17,11 @@ from prefdata.models.edge import Edge
 from prefdata.models.experience import Experience
 from prefdata.models.ledger import Ledger
 from prefdata.models.tokens import counter
-from prefdata.plan import Plan, plan
-from prefdata.plan import folder as export_folder
+from prefdata.planning.forecast import Forecast, forecast
+from prefdata.planning.plan import Plan, plan
+from prefdata.planning.plan import folder as export_folder
+from prefdata.planning.rehearsal import rehearse
 from prefdata.recipe import Recipe
-from prefdata.rehearsal import rehearse
 from prefdata.stage import Ask, saving
 from prefdata.stopping import Stopped, graceful
 from prefdata.telemetry import traced

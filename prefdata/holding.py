@@ -14,15 +14,16 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from prefdata import loop, sources, streaming, version
+from prefdata import loop, sources, version
 from prefdata import tables as t
 from prefdata.counting import Counting, dropped, unscored
+from prefdata.disk import streaming
+from prefdata.disk.shards import Shards
 from prefdata.errors import PrefdataError
 from prefdata.loop import Run, Tables, run_shards, run_stage
 from prefdata.people.store import Store
-from prefdata.plan import Plan, PlannedStage
-from prefdata.plan import folder as export_folder
-from prefdata.shards import Shards
+from prefdata.planning.plan import Plan, PlannedStage
+from prefdata.planning.plan import folder as export_folder
 from prefdata.stage import Ask
 from prefdata.tables import Votes
 from prefdata.version.writing import aside

@@ -17,9 +17,9 @@ from typing import Any, cast
 import polars as pl
 
 from prefdata import tables as t
+from prefdata.disk.shards import shard_of
 from prefdata.errors import PrefdataError, TableError
-from prefdata.plan import PlannedStage
-from prefdata.shards import shard_of
+from prefdata.planning.plan import PlannedStage
 from prefdata.stage import Ask, drive
 
 # The verbs whose stages add to what they read and take nothing away.

@@ -107,7 +107,7 @@ def _directly(recipe: str, *, watch: "Watch", **options: Any) -> "Built":
 
 
 def _by_prefect(recipe: str, *, watch: "Watch", **options: Any) -> "Built":
-    from prefdata.plan import plan
+    from prefdata.planning.plan import plan
     from prefdata.recipe import Recipe
 
     plan(Recipe.load(recipe, changes=options["changes"]))  # a wrong recipe needs no server to fail

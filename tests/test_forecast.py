@@ -12,9 +12,9 @@ import pytest
 
 import prefdata
 from prefdata.dataset import estimate
-from prefdata.expectation import Figures
-from prefdata.forecast import Forecast, forecast, total
-from prefdata.plan import plan
+from prefdata.planning.expectation import Figures
+from prefdata.planning.forecast import Forecast, forecast, total
+from prefdata.planning.plan import plan
 from prefdata.recipe import Recipe
 from tests.chain import CHAIN
 

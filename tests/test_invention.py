@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefdata import tables as t
-from prefdata.invention import Inventor, instance
 from prefdata.judge import load, names
 from prefdata.models.client import response, responses
+from prefdata.planning.invention import Inventor, instance
 from prefdata.stage import Model, requests
 from prefdata.tables import Requests
 

@@ -9,7 +9,7 @@ import pytest
 
 from prefdata.errors import RecipeError
 from prefdata.judge.family import first_named, with_families
-from prefdata.plan import plan
+from prefdata.planning.plan import plan
 from prefdata.recipe import Recipe, bundled
 from prefdata.tables import Samples
 

@@ -7,7 +7,7 @@ import pytest
 from prefdata import tables as t
 from prefdata.errors import RecipeError, TableError
 from prefdata.loop import Tables, follow, run_stage, shards
-from prefdata.plan import PlannedStage
+from prefdata.planning.plan import PlannedStage
 from prefdata.stage import Asks, Model, contract, requests
 from prefdata.tables import (
     Completions,

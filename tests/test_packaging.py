@@ -47,7 +47,7 @@ def test_the_wheel_works_away_from_the_checkout(wheel: Path, tmp_path: Path):
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     code = (
         "import prefdata, sys; assert prefdata.__file__.startswith(sys.argv[1]), prefdata.__file__;"
-        "from prefdata.recipe import Recipe, bundled; from prefdata.plan import plan;"
+        "from prefdata.recipe import Recipe, bundled; from prefdata.planning.plan import plan;"
         "[plan(Recipe.load(name)) for name in bundled()]; print(*sorted(bundled()))"
     )
     ran = subprocess.run(

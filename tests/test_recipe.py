@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from prefdata.errors import PrefdataError, RecipeError
-from prefdata.plan import plan
+from prefdata.planning.plan import plan
 from prefdata.recipe import Recipe, bundled, find_stage, stages
 from prefdata.version.stored import TAKEN
 

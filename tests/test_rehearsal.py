@@ -14,7 +14,7 @@ from prefdata import tables as t
 from prefdata.dataset import estimate
 from prefdata.errors import PrefdataError
 from prefdata.loop import run_stage
-from prefdata.plan import PlannedStage, plan
+from prefdata.planning.plan import PlannedStage, plan
 from prefdata.recipe import Recipe, find_stage, stages
 from prefdata.stage import contract
 

@@ -26,7 +26,7 @@ from prefdata.models.spec import ModelSpec
 from prefdata.models.vllm import SAFE
 from prefdata.people import rows as spreadsheets
 from prefdata.people.store import Store
-from prefdata.plan import plan
+from prefdata.planning.plan import plan
 from prefdata.recipe import Recipe
 from prefdata.version import garbage, tags
 from prefdata.version.stored import find

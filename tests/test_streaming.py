@@ -10,11 +10,11 @@ import pytest
 from prefdata import build, holding, sources, version
 from prefdata import tables as t
 from prefdata.dataset import estimate
+from prefdata.disk.shards import Shards
+from prefdata.disk.spill import Spill
 from prefdata.errors import PrefdataError
 from prefdata.screen.progress import Lines
-from prefdata.shards import Shards
 from prefdata.sources import Sources
-from prefdata.spill import Spill
 from prefdata.watch import Advanced, Event, Spilling, Started
 
 

@@ -17,7 +17,7 @@ from prefdata.models import weights
 from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
 from prefdata.models.spec import ModelSpec
-from prefdata.plan import plan
+from prefdata.planning.plan import plan
 from prefdata.recipe import Recipe
 from prefdata.stage import Model, requests
 from prefdata.way import without_login

@@ -35,10 +35,10 @@ from zlib import crc32
 
 import numpy as np
 
-from prefdata.invention import instance
 from prefdata.models.bertscore import bertscore
 from prefdata.models.client import response, responses
 from prefdata.models.spec import ModelSpec
+from prefdata.planning.invention import instance
 from prefdata.tables import Requests, Responses
 
 MARK = re.compile(r"\bquality=(\d+(?:\.\d+)?)")

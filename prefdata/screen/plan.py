@@ -8,10 +8,10 @@ from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from prefdata.expectation import Figures
-from prefdata.forecast import Forecast, total
 from prefdata.models.prices import Prices
-from prefdata.plan import Plan, PlannedStage
+from prefdata.planning.expectation import Figures
+from prefdata.planning.forecast import Forecast, total
+from prefdata.planning.plan import Plan, PlannedStage
 from prefdata.screen import write
 from prefdata.screen.catalogue import flow
 

@@ -8,8 +8,9 @@ from typing import Any
 import polars as pl
 from pydantic import ValidationError
 
+from prefdata.disk.shards import Shards, shard_of
+from prefdata.disk.spill import Spill
 from prefdata.errors import RecipeError, SourceError, nearest
-from prefdata.shards import Shards, shard_of
 from prefdata.sources import merge
 from prefdata.sources.audit import Finding, Tally, empty, findings, held, tally
 from prefdata.sources.chunk import Chunk
@@ -20,7 +21,6 @@ from prefdata.sources.labels import FROM
 from prefdata.sources.layout import load
 from prefdata.sources.rows import QUARANTINED, Part, part
 from prefdata.sources.spec import SourceSpec
-from prefdata.spill import Spill
 from prefdata.tables import TABLES
 from prefdata.tables import empty as empty_table
 

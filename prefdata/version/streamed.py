@@ -16,8 +16,8 @@ from typing import Any
 import polars as pl
 import pyarrow.parquet as pq
 
-from prefdata.shards import OF_PROMPTS, Shards
-from prefdata.spill import Spill
+from prefdata.disk.shards import OF_PROMPTS, Shards
+from prefdata.disk.spill import Spill
 from prefdata.stage import Saving
 from prefdata.tables import TABLES, check, empty, schema
 from prefdata.version import arrow

@@ -35,9 +35,9 @@ from typing import Any, Required, TypedDict, Unpack
 
 import polars as pl
 
+from prefdata.disk.shards import Shards
 from prefdata.errors import VersionError
 from prefdata.secrets import refuse_secrets
-from prefdata.shards import Shards
 from prefdata.stage import Saving
 from prefdata.tables import digest
 from prefdata.version.card import card

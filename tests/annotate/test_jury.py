@@ -21,7 +21,7 @@ from prefdata.dataset import estimate
 from prefdata.errors import RecipeError
 from prefdata.judge import Jury, Member
 from prefdata.judge import jury as juries
-from prefdata.plan import plan
+from prefdata.planning.plan import plan
 from prefdata.recipe import Recipe
 from prefdata.screen.plan import draw_plan, plan_json
 from prefdata.stage import Model, drive

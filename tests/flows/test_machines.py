@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from prefdata import cli, way
 from prefdata.errors import ModelError, PrefdataError, RecipeError
 from prefdata.models.spec import ModelSpec
-from prefdata.plan import PlannedStage, plan
+from prefdata.planning.plan import PlannedStage, plan
 from prefdata.recipe import Recipe
 from prefdata.stage import Asks, Model, contract, requests
 from prefdata.tables import Completions, Scores, empty

@@ -27,7 +27,7 @@ from prefdata.people.form import form_of
 from prefdata.people.store import record
 from prefdata.people.taking import take
 from prefdata.people.tasks import Task
-from prefdata.plan import plan
+from prefdata.planning.plan import plan
 from prefdata.recipe import Recipe
 from prefdata.sources import read
 from prefdata.stage import Model

@@ -5,12 +5,12 @@ import json
 import pytest
 
 from prefdata import judge as judges
-from prefdata.invention import instance
 from prefdata.judge import Form
 from prefdata.judge.form import Choice, Some, Texts
 from prefdata.judge.lists import Lists
 from prefdata.judge.scale import Scale
 from prefdata.judge.verdict import EMPTY, MALFORMED, NONE, OFF_SCALE, REFUSED, REPEATED, TRUNCATED
+from prefdata.planning.invention import instance
 from tests.judge.test_judge import CUT_REPLIES, PLAIN_REPLIES, REASON_REPLIES, RUBRIC_REPLIES
 
 RANKING = judges.load("ranking")

@@ -4,12 +4,12 @@ import polars as pl
 import pytest
 
 from prefdata import tables, version
+from prefdata.disk.shards import Shards
+from prefdata.disk.streaming import place
 from prefdata.errors import TableError
 from prefdata.export.listwise import listwise
 from prefdata.export.pairwise import pairwise
-from prefdata.shards import Shards
 from prefdata.stage import Saving
-from prefdata.streaming import place
 from prefdata.version import streamed
 
 SAID = {"recipe_text": "", "resolved": {}}

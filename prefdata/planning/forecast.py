@@ -3,10 +3,10 @@
 The stages really run, on invented replies (answers that the ledger holds are used as they are): so
 the number of requests is what the build will ask, but for completions that turn out equal, verdicts
 that have to be asked again, and rows that a filter will drop. Above `sample` prompts a sample is
-run and scaled. `prefdata.expectation` says what tokens and cost come to and how sure that is.
+run and scaled. `expectation` says what tokens and cost come to and how sure that is.
 
 It is a rehearsal too: a mistake that only shows where there are rows, such as two results under one
-name, comes to light before anything is spent. `prefdata.rehearsal` finds those that need none.
+name, comes to light before anything is spent. `rehearsal` finds those that need none.
 """
 
 import json
@@ -22,7 +22,11 @@ import polars as pl
 
 from prefdata import tables as t
 from prefdata.errors import RecipeError, TableError
-from prefdata.expectation import (
+from prefdata.loop import Tables, follow, run_stage
+from prefdata.models.experience import Experience, kind, size
+from prefdata.models.spec import ModelSpec
+from prefdata.models.tokens import BYTES_A_TOKEN, GUESSED_TOKENS, TokenCounter
+from prefdata.planning.expectation import (
     EQUAL,
     REASKED,
     Doubt,
@@ -32,12 +36,8 @@ from prefdata.expectation import (
     Part,
     Scale,
 )
-from prefdata.invention import Inventor
-from prefdata.loop import Tables, follow, run_stage
-from prefdata.models.experience import Experience, kind, size
-from prefdata.models.spec import ModelSpec
-from prefdata.models.tokens import BYTES_A_TOKEN, GUESSED_TOKENS, TokenCounter
-from prefdata.plan import Plan, PlannedStage
+from prefdata.planning.invention import Inventor
+from prefdata.planning.plan import Plan, PlannedStage
 from prefdata.stage import PlugIn
 from prefdata.tables import Requests, Responses
 

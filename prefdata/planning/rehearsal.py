@@ -9,7 +9,7 @@ from prefdata import sources
 from prefdata import tables as t
 from prefdata.errors import JudgeError, PrefdataError, RecipeError, TableError
 from prefdata.loop import run_stage
-from prefdata.plan import Plan
+from prefdata.planning.plan import Plan
 from prefdata.tables import Requests, Responses
 
 

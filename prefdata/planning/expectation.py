@@ -17,7 +17,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from prefdata.invention import WORD
 from prefdata.models.experience import Experience, Sample, Z
 from prefdata.models.prices import Prices
 from prefdata.models.spec import ModelSpec
@@ -29,6 +28,7 @@ from prefdata.models.tokens import (
     estimated,
     n_bytes,
 )
+from prefdata.planning.invention import WORD
 
 REASKED = 0.1
 EQUAL = 0.1

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import polars as pl
 
 from prefdata import tables as t
+from prefdata.disk.shards import REFERS, Shards, parted, shard_of
 from prefdata.loop import ADDING, Run, Tables, arguments, named, results, run_shards, settle
-from prefdata.plan import PlannedStage
-from prefdata.shards import REFERS, Shards, parted, shard_of
+from prefdata.planning.plan import PlannedStage
 from prefdata.stage import Ask, Parts, drive_parts
 
 Saw = Callable[[PlannedStage, Tables, Tables], None]

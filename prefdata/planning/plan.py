@@ -16,7 +16,7 @@ from prefdata.errors import RecipeError
 from prefdata.judge import Judge, Jury
 from prefdata.kinship import Asking, refuse_relatives
 from prefdata.models.weights import is_path
-from prefdata.options import arguments, described, every
+from prefdata.planning.options import arguments, described, every
 from prefdata.recipe import Recipe, StageSpec, find_stage, stages
 from prefdata.stage import Contract, Model, Stage, contract
 from prefdata.version.splits import checked

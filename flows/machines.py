@@ -20,6 +20,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -61,30 +62,39 @@ ARITHMETIC = ("polars", "numpy", "scipy")
 
 @dataclass(frozen=True)
 class Engine:
-    """Where tasks run. `opens` opens the clients of models, `n_shards` is how many shards are
-    worked on at a time, `lost` is what is raised where a task could not be run to its end."""
+    """Where tasks run. `ends` waits so many seconds for what a task runs in, and says whether it
+    has ended; `opens` opens the clients of models, `n_shards` is how many shards are worked on at a
+    time, `lost` is what is raised where a task could not be run to its end."""
 
     runner: TaskRunner[Any]
+    ends: Callable[[Any, float], bool]
     n_shards: int = 1
     opens: Opens = open_client
     lost: tuple[type[Exception], ...] = ()
 
     def make(self, task: Any, given: dict[str, Any], *, goes_on: Callable[[], bool]) -> Any:
-        """Run a task and return what it returns; `TimeoutError` once it need not go on."""
-        future = self.runner.submit(task, given)
+        """Run a task and return what it returns; `PrefdataError` once it need not go on.
+
+        What a task raises may be a time-out too, of its store: so its end is waited for, and not
+        taken from what asking for its result raises.
+        """
+        where = f"{given['stage']}, shard {given['shard']} of {given['of']}"
+        future: Any = self.runner.submit(task, given)
+        while not self.ends(future.wrapped_future, LOOK):
+            if not goes_on():
+                raise PrefdataError(f"{where}, was left: its stage has ended")
         try:
-            while True:
-                try:
-                    return future.result(timeout=LOOK)
-                except TimeoutError:
-                    if not goes_on():
-                        raise
+            return future.result()
         except self.lost as error:
             said, *_ = [*str(error).strip().splitlines(), ""]
             raise PrefdataError(
-                f"{given['stage']}, shard {given['shard']} of {given['of']}, could not be run on "
-                f"Ray, also when tried again: {type(error).__name__}: {said}; what was answered is "
-                "kept: build again"
+                f"{where}, could not be run on Ray, also when tried again: {type(error).__name__}: "
+                f"{said}; what was answered is kept: build again"
+            ) from error
+        except OSError as error:
+            raise PrefdataError(
+                f"{where}: its tables could not be read or written: {type(error).__name__}: "
+                f"{error}; look at the store; what was answered is kept: build again"
             ) from error
 
 
@@ -96,7 +106,7 @@ def engine_of(name: str | None, planned: Plan, folder: str) -> Generator[Engine]
     """
     if name is None:
         with ThreadPoolTaskRunner(max_workers=THREADS) as threads:
-            yield Engine(threads)
+            yield Engine(threads, lambda run, seconds: bool(wait([run], seconds).done))
         return
     need_engine(name)
     on_store.probe(folder)
@@ -106,6 +116,7 @@ def engine_of(name: str | None, planned: Plan, folder: str) -> Generator[Engine]
         with _task_runner() as runner:
             yield Engine(
                 runner,
+                lambda run, seconds: bool(ray.wait([run], timeout=seconds)[0]),
                 n_shards=max(1, int(resources.get("CPU", 1))),
                 opens=partial(_open, planned.recipe.specs),
                 lost=(ray.exceptions.RayError,),

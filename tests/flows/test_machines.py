@@ -2,8 +2,10 @@
 
 import threading
 import types
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import polars as pl
 import pytest
@@ -144,6 +146,36 @@ def test_what_a_node_lacks_is_told(tmp_path: Path):
     lost = machines.look_around(here, (), str(tmp_path), probe, api)[0]
     assert f"store {tmp_path} is not shared: FileNotFoundError" in lost
     assert "--store" in lost
+
+
+@pytest.mark.parametrize(
+    "raised", [TimeoutError("ETIMEDOUT of the shelf"), PermissionError(13, "not the shelf's")]
+)
+def test_a_task_whose_store_fails_ends_at_once(raised: Exception):
+    """A time-out that it raised is not taken for one of waiting for it."""
+    from prefdata.flows.machines import Engine
+    from prefect.futures import PrefectConcurrentFuture
+    from prefect.states import Failed
+
+    ended: Any = Future()
+    ended.set_result(Failed(name="TimedOut", data=raised))
+    runner: Any = types.SimpleNamespace(submit=lambda *_: PrefectConcurrentFuture(uuid4(), ended))
+    given = {"stage": "it", "shard": 2, "of": 3}
+    with pytest.raises(PrefdataError, match=r"^it, shard 2 of 3: .*shelf.*look at the store"):
+        Engine(runner, lambda run, _: run.done()).make(
+            None, given, goes_on=lambda: pytest.fail("its end was not seen")
+        )
+
+
+def test_a_task_that_need_not_go_on_is_left():
+    from prefdata.flows.machines import Engine
+
+    future = types.SimpleNamespace(wrapped_future=None)
+    runner: Any = types.SimpleNamespace(submit=lambda *_: future)
+    given, looks = {"stage": "it", "shard": 2, "of": 3}, [True, False]
+    with pytest.raises(PrefdataError, match=r"^it, shard 2 of 3, was left"):
+        Engine(runner, lambda *_: False).make(None, given, goes_on=lambda: looks.pop(0))
+    assert not looks
 
 
 def test_replicas_need_room():

@@ -23,7 +23,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -31,16 +31,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from prefdata.flows import store as on_store
-from prefdata.flows.replicas import Replicas, cpus_and_gpus
+from prefdata.flows.replicas import Fleet, cpus_and_gpus
 from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 import prefdata
 from prefdata.errors import PrefdataError
-from prefdata.models.client import Client
 from prefdata.models.clients import Opens, open_client
-from prefdata.models.ledger import Ledger
 from prefdata.models.spec import ModelSpec
 from prefdata.planning.plan import Plan, PlannedStage
 from prefdata.way import need_engine, without_login
@@ -118,7 +116,7 @@ def engine_of(name: str | None, planned: Plan, folder: str) -> Generator[Engine]
                 runner,
                 lambda run, seconds: bool(ray.wait([run], timeout=seconds)[0]),
                 n_shards=max(1, int(resources.get("CPU", 1))),
-                opens=partial(_open, planned.recipe.specs),
+                opens=Fleet(has_gpus=resources.get("GPU", 0) > 0).open,
                 lost=(ray.exceptions.RayError,),
             )
 
@@ -188,7 +186,10 @@ def _api() -> Generator[str]:
 
 def _refuse_misfits(ray: Any, planned: Plan, folder: str, api: str) -> None:
     """`PrefdataError` where a node cannot run the tasks of a plan, or nobody its models."""
-    refuse_crowds(planned.recipe.specs, [n["Resources"] for n in ray.nodes() if n["Alive"]])
+    stages = [*planned.stages, *planned.exports]
+    roles = {model.role for stage in stages for model in stage.models}
+    specs = {role: spec for role, spec in planned.recipe.specs.items() if role in roles}
+    refuse_crowds(specs, [n["Resources"] for n in ray.nodes() if n["Alive"]])
     strategies: Any = import_module("ray.util.scheduling_strategies")
     looks: dict[Any, str] = {}
     for node in ray.nodes():
@@ -269,34 +270,49 @@ def packages() -> dict[str, str]:
 
 
 def refuse_crowds(specs: Mapping[str, ModelSpec], nodes: Sequence[Mapping[str, float]]) -> None:
-    """`PrefdataError` where the replicas of models have no place on nodes of these resources."""
+    """`PrefdataError` where the replicas of models have no place on nodes of these resources.
+
+    All of them at once, for each holds what it has until the build ends.
+    """
     engines: dict[tuple[str, ...], list[ModelSpec]] = {}
     for spec in specs.values():
         if spec.client == "vllm":
             engines.setdefault(spec.served(), []).append(spec)
-    gpus = max((node.get("GPU", 0.0) for node in nodes), default=0.0)
-    needed = 0
-    for alike in engines.values():
-        cpus, need = cpus_and_gpus(alike[0], has_gpus=gpus > 0)
-        needed += cpus * max(spec.replicas for spec in alike)
-        if need > gpus > 0:
-            raise PrefdataError(
-                f"a replica of the model {alike[0].model!r} needs {need} GPUs of one machine, but "
-                f"no machine of Ray has more than {gpus:.0f}; lower its tensor_parallel_size or "
-                "pipeline_parallel_size"
-            )
-    if engines and needed >= (there := sum(node.get("CPU", 0.0) for node in nodes)) and needed:
+    wanted = [
+        (cpus_and_gpus(alike[0], has_gpus=True)[1], max(s.replicas for s in alike), alike[0].model)
+        for alike in engines.values()
+    ]
+    gpus = [node["GPU"] for node in nodes if node.get("GPU", 0.0) >= 1]
+    if gpus:
+        _refuse_unplaced(sorted(wanted, reverse=True), gpus)
+        return
+    needed, there = sum(n for _, n, _ in wanted), sum(node.get("CPU", 0.0) for node in nodes)
+    if needed and needed >= there:
         raise PrefdataError(
             f"Ray has no GPU, so each replica takes a processor: {needed} of {there:.0f}, and none "
             "is left for the shards; lower `replicas` or add machines"
         )
 
 
-def _open(
-    specs: Mapping[str, ModelSpec],
-    spec: ModelSpec,
-    ledger: Ledger,
-    roles: Mapping[str, ModelSpec],
-) -> Client:
-    """A client here, but for the models that are replicas on Ray."""
-    return Replicas(spec, roles) if spec.client == "vllm" else open_client(spec, ledger, roles)
+def _refuse_unplaced(wanted: Sequence[tuple[int, int, str]], gpus: Sequence[float]) -> None:
+    """`PrefdataError` where so many GPUs for so many replicas of a model, the largest first, do not
+    fit onto machines with these. Each takes the fullest machine that has room."""
+    free = [*gpus]
+    for need, n, model in wanted:
+        if need > max(gpus):
+            raise PrefdataError(
+                f"a replica of the model {model!r} needs {need} GPUs of one machine, but no "
+                f"machine of Ray has more than {max(gpus):.0f}; lower its tensor_parallel_size or "
+                "pipeline_parallel_size"
+            )
+        for done in range(n):
+            room = [at for at, left in enumerate(free) if left >= need]
+            if not room:
+                all_of = ", ".join(f"{n} of {need} for {model!r}" for need, n, model in wanted)
+                raise PrefdataError(
+                    f"the replicas need more GPUs than there are: {all_of}, all at once, and the "
+                    f"machines of Ray have {', '.join(f'{each:.0f}' for each in gpus)}: only "
+                    f"{done} of the {n} for {model!r} find a place; lower `replicas` or "
+                    "tensor_parallel_size, have roles share a model, or add machines"
+                )
+            free[min(room, key=lambda at: free[at])] -= need

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from prefdata import cli, way
-from prefdata.errors import ModelError, PrefdataError, RecipeError
+from prefdata.errors import PrefdataError, RecipeError
 from prefdata.models.spec import ModelSpec
 from prefdata.planning.plan import PlannedStage, plan
 from prefdata.recipe import Recipe
@@ -182,9 +182,20 @@ def test_replicas_need_room():
     from prefdata.flows.machines import refuse_crowds
 
     big = ModelSpec(client="vllm", model="m", engine={"tensor_parallel_size": 4}, replicas=2)
+    small = ModelSpec(client="vllm", model="s")
+    other, many = (small.model_copy(update=each) for each in ({"model": "j"}, {"replicas": 8}))
     gpu, cpu = {"CPU": 8.0, "GPU": 4.0}, {"CPU": 2.0}
-    refuse_crowds({"a": big, "b": big}, [gpu, cpu])
-    refuse_crowds({"a": big, "b": big}, [cpu, cpu])  # two replicas, which these roles share
+    refuse_crowds({"a": big, "b": big}, [gpu, gpu, cpu])  # two replicas, which these roles share
+    refuse_crowds({"a": big, "b": big}, [cpu, cpu])
+    refuse_crowds({"a": small, "b": big}, [gpu, gpu, {"GPU": 1.0}])
+    for specs, nodes, said in (
+        ({"a": big}, [gpu, cpu], "2 of 4 for 'm'.*of Ray have 4: only 1 of the 2 for 'm'"),
+        ({"a": small, "b": big}, [gpu, gpu], "1 of 1 for 's'.*only 0 of the 1 for 's'"),
+        ({"a": small, "b": other}, [{"GPU": 1.0}], "only 0 of the 1 for"),
+        ({"a": many}, [gpu], "only 4 of the 8"),
+    ):
+        with pytest.raises(PrefdataError, match=said):
+            refuse_crowds(specs, nodes)
     with pytest.raises(PrefdataError, match=r"needs 4 GPUs of one machine.*more than 2"):
         refuse_crowds({"a": big}, [{"CPU": 8.0, "GPU": 2.0}] * 4)
     with pytest.raises(PrefdataError, match=r"takes a processor: 2 of 2"):
@@ -238,26 +249,3 @@ def test_the_command_refuses_what_does_not_go_together(options: list[str], said:
     done = CliRunner().invoke(cli.app, ["build", "quickstart", *options])
     assert done.exit_code
     assert said in " ".join(done.output.split())
-
-
-def test_errors_of_replicas_are_those_of_any_client():
-    from prefdata.flows import replicas
-
-    class Broken(Exception):
-        cause = ModelError("no such model")
-
-    class Lost(Exception):
-        pass
-
-    told: list[Exception] = [Broken(), Lost("The actor died.\nmore")]
-
-    def get(_: Any) -> Any:
-        raise told.pop(0)
-
-    exceptions = types.SimpleNamespace(RayTaskError=Broken, RayError=Lost)
-    ray = types.SimpleNamespace(get=get, exceptions=exceptions)
-    asked = replicas.Replicas(ModelSpec(client="vllm", model="org/m"), {})
-    with pytest.raises(ModelError, match=r"^no such model$"):
-        asked._heard(ray, None)
-    with pytest.raises(ModelError, match=r"'org/m' was lost.*The actor died\.; .*build again"):
-        asked._heard(ray, None)

@@ -8,7 +8,8 @@ Ray, by prefect-ray's task runner, decides where a task runs, and runs again els
 or a node had when it was lost; models of the client `vllm` are replicas there (`flows.replicas`).
 
 Before anything is spent every node is looked at: that it has the same prefdata, with the recipe's
-own stages, reads and writes the store, and reaches the Prefect API, to which tasks report.
+own stages, reads and writes the store, and reaches the Prefect API, to which tasks report. A node
+that joins later has the first of these looked at with each task.
 """
 
 # pyright: basic, reportMissingImports=false
@@ -18,6 +19,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import wait
@@ -29,14 +31,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
+import httpx
 from prefdata.flows import store as on_store
 from prefdata.flows.replicas import Fleet, cpus_and_gpus
-from prefect.context import FlowRunContext
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext, SettingsContext
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-import prefdata
 from prefdata.errors import PrefdataError
 from prefdata.models.clients import Opens, open_client
 from prefdata.models.spec import ModelSpec
@@ -174,17 +179,50 @@ def _refuse_deaf(named: str) -> None:
         raise PrefdataError(f"no Ray answers at {named} ({error}){ADVICE}") from error
 
 
+@dataclass(frozen=True)
+class Api:
+    """The Prefect API that tasks report to, by the settings they do it with, and their flow run."""
+
+    url: str
+    settings: Mapping[str, Any]
+    run: UUID
+
+    def lacks(self) -> str:
+        """What keeps this machine from reporting to it; empty if nothing.
+
+        That something listens at the address is not enough: at loopback it may be a Prefect of this
+        machine's own.
+        """
+        patient = {PREFECT_CLIENT_MAX_RETRIES: 0}
+        how = {"timeout": REACHED}
+        try:
+            with (
+                SettingsContext(**self.settings),
+                temporary_settings(patient),
+                get_client(sync_client=True, httpx_settings=how) as client,
+            ):
+                client.read_flow_run(self.run)
+        except ObjectNotFound:
+            return "is another one, which does not know this flow run"
+        except (ValueError, RuntimeError, httpx.HTTPError, httpx.InvalidURL) as error:
+            return f"is not reached ({type(error).__name__})"  # what it says may hold a login
+        return ""
+
+
 @contextmanager
-def _api() -> Generator[str]:
-    """The address of the Prefect API, also of a server that this flow has for itself."""
+def _api() -> Generator[Api]:
+    """The Prefect API, also that of a server that this flow has for itself."""
     run = FlowRunContext.get()
     assert run is not None
+    assert run.flow_run is not None
     url = PREFECT_API_URL.value() or str(run.client.api_url).rstrip("/")
     with temporary_settings({PREFECT_API_URL: url}):
-        yield url
+        settings = SettingsContext.get()
+        assert settings is not None
+        yield Api(url, settings.serialize(), run.flow_run.id)
 
 
-def _refuse_misfits(ray: Any, planned: Plan, folder: str, api: str) -> None:
+def _refuse_misfits(ray: Any, planned: Plan, folder: str, api: Api) -> None:
     """`PrefdataError` where a node cannot run the tasks of a plan, or nobody its models."""
     stages = [*planned.stages, *planned.exports]
     roles = {model.role for stage in stages for model in stage.models}
@@ -199,7 +237,7 @@ def _refuse_misfits(ray: Any, planned: Plan, folder: str, api: str) -> None:
         look = ray.remote(look_around).options(
             num_cpus=0, max_retries=0, scheduling_strategy=there, name="prefdata: look around"
         )
-        looks[look.remote(packages(), planned.stages, folder, on_store.probe(folder), api)] = (
+        looks[look.remote(packages(stages), stages, folder, on_store.probe(folder), api)] = (
             f"{node['NodeManagerAddress']} ({node['NodeID'][:8]})"
         )
     _, silent = ray.wait(list(looks), num_returns=len(looks), timeout=LOOKED)
@@ -228,14 +266,10 @@ def look_around(
     stages: Sequence[PlannedStage],
     folder: str,
     probe: on_store.Paths,
-    api: str,
+    api: Api,
 ) -> list[str]:
     """What keeps this node from running tasks. That `stages` got here says that they can."""
-    wrong = [
-        f"{package} is {found}, not {expected[package]} as where the flow runs; install the same"
-        for package, found in packages().items()
-        if found != expected[package]
-    ]
+    wrong = differences(expected, stages)
     try:
         on_store.read(probe)
         on_store.probe(folder)
@@ -244,29 +278,89 @@ def look_around(
             f"the store {folder} is not shared: {type(error).__name__}: {error}; name one that all "
             "machines reach with --store, a folder or a URL such as s3://bucket/prefix"
         )
-    where = urlsplit(api)
-    port = where.port or {"http": 80, "https": 443}[where.scheme]
-    try:
-        socket.create_connection((where.hostname, port), REACHED).close()
-    except OSError as error:
+    if lacks := api.lacks():
         wrong.append(
-            f"the Prefect API at {without_login(api)} is not reached ({error}), and tasks report "
-            "to it; start one that all machines reach, `prefect server start --host 0.0.0.0`, and "
-            "set PREFECT_API_URL to its address there"
+            f"the Prefect API at {without_login(api.url)} {lacks}, and tasks report to it; start "
+            "one that all machines reach, `prefect server start --host 0.0.0.0`, and set "
+            "PREFECT_API_URL to its address there"
         )
     return wrong
 
 
-@cache
-def packages() -> dict[str, str]:
-    """What must be the same on all machines: versions, and of prefdata its very code."""
-    code = sha256()
-    for root in (Path(prefdata.__file__).parent, Path(__file__).parent):
-        for file in sorted(root.rglob("*.py")):
-            code.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes())
-    own = f"{importlib.metadata.version('prefdata')} ({code.hexdigest()[:12]})"
+class Sealed:
+    """A stage as an argument: Prefect looks through dataclasses, not into this.
+
+    It goes with what must be the same where it is run: a machine may have joined after all were
+    looked at.
+    """
+
+    def __init__(self, stage: PlannedStage) -> None:
+        self._stage, self._expected = stage, packages([stage])
+
+    def open(self) -> PlannedStage:
+        """The stage; `PrefdataError` on a machine that is not as the one where it was sealed."""
+        if wrong := differences(self._expected, [self._stage]):
+            raise PrefdataError(
+                f"{self._stage.place}: on {socket.gethostname()}, which joined meanwhile, "
+                + "; ".join(wrong)
+            )
+        return self._stage
+
+
+def differences(expected: Mapping[str, str], stages: Sequence[PlannedStage]) -> list[str]:
+    """What is not the same here as `packages` of these stages where the flow runs."""
+    return [
+        f"{what} is {found}, not {expected.get(what)} as where the flow runs; install the same"
+        for what, found in packages(stages).items()
+        if found != expected.get(what)
+    ]
+
+
+def packages(stages: Sequence[PlannedStage]) -> dict[str, str]:
+    """What must be the same on all machines: versions, and of prefdata and plug-ins their code.
+
+    Of a plug-in that is the file of its stage, which is imported there by its name.
+    """
+    own = f"{importlib.metadata.version('prefdata')} ({_code()})"
     others = {name: importlib.metadata.version(name) for name in ARITHMETIC}
-    return {"prefdata": own, **others}
+    return {"prefdata": own, **others, **dict(filter(None, map(_plugin, stages)))}
+
+
+@cache
+def _code() -> str:
+    names = ("prefdata", "prefdata.flows", "prefdata.schemas")
+    return code({name: Path(str(import_module(name).__file__)).parent for name in names})
+
+
+def code(roots: Mapping[str, Path]) -> str:
+    """A digest of what prefdata is made of, its schemas too, by the folders of its packages.
+
+    The same whether these lie in each other, as they are installed, or side by side. Judges and
+    data are read where the flow runs.
+    """
+    files = {
+        f"{name.replace('.', '/')}/{file.relative_to(root).as_posix()}": file
+        for name, root in roots.items()
+        for kind in ("*.py", "*.json")
+        for file in root.rglob(kind)
+    }
+    digest = sha256()
+    for place in sorted(files):
+        if not place.startswith(("prefdata/judges/", "prefdata/data/")):
+            digest.update(f"{place}\0".encode() + files[place].read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _plugin(stage: PlannedStage) -> tuple[str, str] | None:
+    """The file of a stage that is not prefdata's own, by its digest.
+
+    None where it has none: one of a notebook goes there itself.
+    """
+    name = stage.function.__module__
+    file = getattr(sys.modules.get(name), "__file__", None)
+    if name.split(".")[0] in ("prefdata", "__main__") or file is None:
+        return None
+    return f"the plug-in {name}", sha256(Path(file).read_bytes()).hexdigest()[:12]
 
 
 def refuse_crowds(specs: Mapping[str, ModelSpec], nodes: Sequence[Mapping[str, float]]) -> None:

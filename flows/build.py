@@ -19,7 +19,8 @@ rates, one account. A task that is away has no edge. It is a pure function of it
 answers so far; where its stage asks for more, the task ends and returns what is asked, and it is
 made again when that is answered. So no worker is held while models answer, one that is lost costs
 the shard it was at, and nobody else writes to the ledger. The price is that a stage of several
-rounds begins anew for each: what it reckons between them is small beside what models take.
+rounds begins anew for each: what ours reckon between them is small beside what models take. A
+plug-in that reckons for hours in each pays them as often; without an engine it is made once.
 """
 
 # pyright: basic, reportMissingImports=false, reportCallIssue=false, reportArgumentType=false

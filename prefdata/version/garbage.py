@@ -23,6 +23,7 @@ from prefdata.whole import ASIDE, writable
 
 # Seconds after which whoever wrote it is gone. A run of Prefect may wait for batches for days.
 LEFT = {
+    "versions/.damaged-*": 14 * ABANDONED,
     "versions/.tmp-*": ABANDONED,
     f"versions/*/tags/.*{ASIDE}": ABANDONED,
     f"annotations/*/.*{ASIDE}": ABANDONED,
@@ -76,11 +77,12 @@ def garbage(
 
 def left_over(data: Path) -> list[Path]:
     """What killed processes began to write and nobody goes on with, and versions set aside."""
-    now, left = time.time(), sorted(data.glob("versions/.damaged-*"))
+    now, left = time.time(), list[Path]()
     for pattern, seconds in LEFT.items():
         for path in sorted(data.glob(pattern)):
-            with contextlib.suppress(FileNotFoundError):  # it was being written
-                if now - path.stat().st_mtime > seconds and not is_held(path):
+            # It was being written, or is another user's, who alone can remove it.
+            with contextlib.suppress(OSError):
+                if now - path.lstat().st_mtime > seconds and not is_held(path):
                     left.append(path)
     return left
 

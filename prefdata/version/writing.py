@@ -50,8 +50,8 @@ from prefdata.version.stored import (
     NAME,
     QUARANTINE,
     TAKEN,
+    damage,
     file_state,
-    is_whole,
     listed,
     manifest_id,
     set_aside,
@@ -179,7 +179,7 @@ def _write(
         manifest["partial"] = dict(partial)
     home = Path(data) / "versions"
     path = home / name / manifest_id(manifest)
-    if is_whole(path):
+    if _is_there(path):
         return Written(path, path.name, is_new=False)
     bad = said.get("quarantined") or ()
     quarantine = [json.dumps(row, ensure_ascii=False, default=str) for row in bad]
@@ -246,7 +246,8 @@ def aside(home: Path) -> Generator[Path]:
     """
     home.mkdir(parents=True, exist_ok=True)
     for left in home.glob(".tmp-*"):
-        with contextlib.suppress(FileNotFoundError):  # another process removed it
+        # Another process removes it, or it is another user's: in no case is this one stopped.
+        with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > ABANDONED and not is_held(left):
                 shutil.rmtree(left, ignore_errors=True)
     folder = home / f".tmp-{uuid.uuid4().hex}"
@@ -291,17 +292,29 @@ def _finish(folder: Path, manifest: Mapping[str, Any], texts: Mapping[str, str])
 def _appear(folder: Path, path: Path) -> bool:
     """Give a written folder its name; false if another process was first."""
     path.parent.mkdir(exist_ok=True)
-    if path.exists() and not is_whole(path):
-        with contextlib.suppress(FileNotFoundError):  # another process moved it
-            set_aside(path)
+    _sync(path.parents[1])
+    if _is_there(path):
+        return False
+    with contextlib.suppress(FileNotFoundError):  # nothing was there, or another process moved it
+        set_aside(path)
     try:
         folder.rename(path)
     except OSError:
-        if is_whole(path):
+        if _is_there(path):
             return False
         raise
     _sync(path.parent)
     return True
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a version is there and all of it as it was written.
+
+    All of it is read, for it is given to whoever builds. `VersionError` where that cannot be told:
+    what may be sound is not replaced.
+    """
+    with writable(path, VersionError):
+        return path.exists() and not damage(path)
 
 
 def _sync(path: Path) -> None:

@@ -1,6 +1,8 @@
+import errno
 import json
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -79,16 +81,16 @@ def test_young_versions_stay_where_it_is_said(many):
 
 def test_what_killed_builds_left_goes_when_it_is_old(many):
     data, _ = many
-    for name, age in ((".tmp-old", 2), (".tmp-young", 0), (".damaged-mini-x", 0)):
+    for name, age in ((".tmp-old", 2), (".tmp-young", 0), (".damaged-old", 15), (".damaged", 2)):
         folder = data / "versions" / name
         folder.mkdir()
         (folder / "x").write_text("x")
         then = time.time() - age * 86400
         os.utime(folder, (then, then))
     found = garbage(data)
-    assert {path.name for path in found.left_over} == {".tmp-old", ".damaged-mini-x"}
+    assert {path.name for path in found.left_over} == {".tmp-old", ".damaged-old"}
     remove(found)
-    assert {path.name for path in (data / "versions").glob(".*")} == {".tmp-young"}
+    assert {path.name for path in (data / "versions").glob(".*")} == {".tmp-young", ".damaged"}
 
 
 def test_what_is_still_written_is_left_however_old_a_clock_makes_it(many, monkeypatch):
@@ -100,6 +102,25 @@ def test_what_is_still_written_is_left_however_old_a_clock_makes_it(many, monkey
             assert one.exists()
         assert garbage(data).left_over == ()
     assert not one.exists()
+
+
+def test_what_may_not_be_read_is_another_users_and_stops_nobody(many, world, monkeypatch):
+    data, _ = many
+    theirs = data / "versions" / ".tmp-theirs"
+    theirs.mkdir(0o700)
+    os.utime(theirs, (0, 0))
+    real = os.open
+
+    def refused(path, *how, **more):
+        if Path(os.fsdecode(path)) == theirs:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return real(path, *how, **more)
+
+    monkeypatch.setattr(os, "open", refused)
+    how = {"exports": {}, "recipe_text": "", "resolved": {}}
+    assert version.write(data, "mini", tables=world(6), **how).is_new
+    garbage(data)
+    assert theirs.exists()
 
 
 def test_wrong_wishes_are_refused(many):

@@ -492,7 +492,7 @@ def test_the_prefect_api_is_found_without_prefect(
 def test_without_prefect_its_extra_is_named_and_a_configured_api_is_no_reason_to_fail(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(way, "_installed", lambda _: False)
+    monkeypatch.setattr(way, "is_installed", lambda _: False)
     failed = run("build", "recipe.toml", "--prefect")
     assert failed.exit_code == 1
     assert "prefdata[flows]" in failed.stderr

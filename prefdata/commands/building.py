@@ -144,7 +144,13 @@ def plan(
         from prefdata.screen import write
 
         planned, rows, forecasts = estimate(
-            recipe, data=data, changes=changes or [], limit=limit, fresh=fresh, strict=strict
+            recipe,
+            data=data,
+            changes=changes or [],
+            limit=limit,
+            fresh=fresh,
+            strict=strict,
+            budget=budget,
         )
         found = screen.plan_json(planned, rows, forecasts, budget=budget, max_requests=max_requests)
         if as_json:

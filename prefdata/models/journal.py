@@ -14,7 +14,6 @@ is in the ledger. There is no key, header or token in it; prompts there are.
 """
 
 import contextlib
-import fcntl
 import io
 import json
 import os
@@ -25,12 +24,11 @@ from typing import Any
 
 import polars as pl
 
-from prefdata import tables
+from prefdata import locks, tables
 from prefdata.errors import ModelError
 from prefdata.models.ledger import write
-from prefdata.models.segment import host, sync_folder
 from prefdata.tables import Requests
-from prefdata.whole import writable
+from prefdata.whole import sync, writable
 
 # Locks of other hosts may not be seen: for so long their submission is taken to be under way.
 FOREIGN = 3600.0
@@ -61,24 +59,22 @@ class Entry:
     def may_be_handed_over_elsewhere(self) -> bool:
         """Whether another host, whose lock is not seen here, may be submitting it right now."""
         age = time.time() - self.begun / 1000
-        return not self.batch and self.begun_on != host() and age < FOREIGN
+        return not self.batch and self.begun_on != locks.host() and age < FOREIGN
 
     def lock(self) -> bool:
         """Take it over; False while another call or process looks after it, or if it is gone."""
-        try:
-            file = os.open(self.path, os.O_RDWR | os.O_APPEND)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(file)
-            return False
-        except OSError:
-            pass  # no locks on this file system: two may read one batch, and both are right
-        if not self.path.exists():
-            os.close(file)
-            return False
+        with writable(self.path, ModelError):
+            try:
+                file = os.open(self.path, os.O_RDWR | os.O_APPEND)
+            except FileNotFoundError:
+                return False
+            except PermissionError:
+                if locks.is_held(self.path):  # by another user, who will be done with it
+                    return False
+                raise
+            if not locks.take(file) or not self.path.exists():
+                os.close(file)
+                return False
         self.held = file
         content = self.path.read_bytes()
         if not content.endswith(b"\n"):
@@ -118,21 +114,20 @@ class Journal:
         """An entry for requests that are about to be handed over, on disk and locked."""
         key, begun = os.urandom(12).hex(), int(time.time() * 1000)
         entry = Entry(
-            self.folder / f"{key}.jsonl", key, url, where, at_round, host(), begun, requests
+            self.folder / f"{key}.jsonl", key, url, where, at_round, locks.host(), begun, requests
         )
         head = {"key": key, "url": url, "path": where, "round": at_round}
         head |= {"host": entry.begun_on, "begun": begun, "n": requests.height}
         with writable(entry.path, ModelError):
             self.folder.mkdir(parents=True, exist_ok=True)
-            part = entry.path.with_suffix(".part")
-            entry.held = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+            part = self.folder / f"{locks.new_name()}.part"
+            entry.held = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
             try:
-                with contextlib.suppress(OSError):  # locked before anybody can find it
-                    fcntl.flock(entry.held, fcntl.LOCK_EX)
+                locks.take(entry.held)  # before anybody can find it
                 write(entry.held, f"{json.dumps(head)}\n{requests.write_ndjson()}".encode())
                 os.fsync(entry.held)
                 part.rename(entry.path)
-                sync_folder(self.folder)
+                sync(self.folder)
             except BaseException:
                 part.unlink(missing_ok=True)
                 entry.release()
@@ -143,7 +138,7 @@ class Journal:
         """Every batch that was handed over or is about to be; what was written in part is not."""
         for path in self.folder.glob("*.part"):
             with contextlib.suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > STALE:
+                if time.time() - path.stat().st_mtime > STALE and not locks.is_held(path):
                     path.unlink()
         found: list[Entry] = []
         for path in sorted(self.folder.glob("*.jsonl")):

@@ -14,7 +14,6 @@ What nobody answered (a time-out, a bad request) is not kept, so that the next b
 """
 
 import contextlib
-import fcntl
 import os
 import threading
 import time
@@ -24,11 +23,13 @@ from typing import Any
 
 import numpy as np
 
+from prefdata import locks
 from prefdata.errors import ModelError
 from prefdata.models import segment
 from prefdata.models.client import responses
 from prefdata.models.index import ID, Array, Index, keys
 from prefdata.tables import Requests, Responses
+from prefdata.whole import sync
 
 # Errors with which nobody answered and nothing was paid. A bad request is among them: as often as
 # the row it is a setting of the server that is wrong, and can be mended.
@@ -180,11 +181,10 @@ class Ledger:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._path = self.folder / segment.new_name()
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-            with contextlib.suppress(OSError):  # without locks, age and process id must do
-                fcntl.flock(self._file, fcntl.LOCK_SH)
+            locks.take(self._file, seconds=locks.PROBED)
             self._pid = os.getpid()
             self._written = self._synced = 0
-            segment.sync_folder(self.folder)
+            sync(self.folder)
         return self._file, self._path
 
     def _lines(self, ids: Iterable[str]) -> Iterator[bytes]:

@@ -211,7 +211,7 @@ def _unreadable(path: Path, error: OSError) -> VersionError:
 
 def set_aside(path: Path) -> Path:
     """Move a damaged version to where no build finds it, and say where; nothing is deleted."""
-    aside = path.parents[1] / f".damaged-{path.parent.name}-{path.name}-{uuid.uuid4().hex[:8]}"
+    aside = path.parents[1] / f".damaged-{path.parent.name}-{path.name}-{uuid.uuid4().hex[:6]}"
     os.utime(path)  # `garbage` counts from now
     path.rename(aside)
     return aside

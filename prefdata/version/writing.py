@@ -13,15 +13,15 @@
       report.html        its constitution, and how scores are distributed, if there are any
 
 `<id>` is 12 hexadecimal digits over tables, resolved recipe and judges (see `content`), so building
-the same thing twice gives the same id and writes nothing. A version is written aside, its manifest
-last, and appears by one rename; what a killed process leaves behind has no name that is looked at.
+the same thing twice gives the same id and leaves nothing new. A version is written aside, its
+manifest last, and appears by one rename; what a killed process leaves behind has no name that is
+looked at.
 """
 
 import contextlib
 import json
-import os
 import shutil
-import time
+import uuid
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,7 +58,8 @@ from prefdata.version.stored import (
 from prefdata.version.streamed import Streamed
 from prefdata.whole import sync, writable
 
-ABANDONED = 24 * 3600  # seconds after which whoever wrote a folder aside is gone
+# How folders begin in which something is written, before they are held and then, and where in them.
+UNHELD, BEGUN, MADE = ".new-", ".tmp-", "made"
 
 
 @dataclass(frozen=True)
@@ -239,24 +240,22 @@ def _own_version() -> str:
 
 @contextmanager
 def aside(home: Path) -> Generator[Path]:
-    """A new folder that no reader looks at; older ones, left by killed processes, are removed.
+    """A new folder that no reader looks at; those that this machine's dead have left are removed.
 
-    It is locked while it is written, for days if need be and whatever a clock says.
+    It is held while it is written, for days if need be and whatever a clock says.
     """
     home.mkdir(parents=True, exist_ok=True)
-    for left in home.glob(".tmp-*"):
-        # Another process removes it, or it is another user's: in no case is this one stopped.
-        with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > ABANDONED and not locks.is_held(left):
-                shutil.rmtree(left, ignore_errors=True)
-    folder = home / f".tmp-{locks.new_name()}"
-    folder.mkdir()
-    held = os.open(folder, os.O_RDONLY)
+    for left in home.glob(f"{BEGUN}*"):
+        if locks.is_dead(left):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = home / f"{UNHELD}{uuid.uuid4().hex}"
     try:
-        locks.take(held, seconds=locks.PROBED)
-        yield folder
+        (folder / MADE).mkdir(parents=True)
+        with locks.held(folder):
+            # Now others find it, and it is held.
+            folder = folder.rename(home / f"{BEGUN}{locks.new_name()}")
+            yield folder / MADE
     finally:
-        os.close(held)
         shutil.rmtree(folder, ignore_errors=True)
 
 

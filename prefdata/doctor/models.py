@@ -65,7 +65,8 @@ def findings(recipe: str, changes: tuple[str, ...], data: Path, *, ask: bool) ->
     if not wrong:
         yield said(planned.recipe.name, "ok", f"{len(planned.stages)} stages")
     specs = planned.recipe.specs
-    asked = {model.role: model for stage in planned.stages for model in stage.models}
+    stages = (*planned.stages, *planned.exports)
+    asked = {model.role: model for stage in stages for model in stage.models}
     for role, model in sorted(asked.items()):
         if specs[role].client != "openai":
             yield _own(role, specs[role])

@@ -66,6 +66,13 @@ def test_the_readme_links_every_page():
     assert pages == set(re.findall(r"\((docs/[\w-]+\.md)\)", README))
 
 
+def test_the_map_has_every_file():
+    text = (ROOT / "docs" / "files.md").read_text()
+    named = set(re.findall(r"prefdata/(\w+)", text)) | {*VERBS}
+    there = {path.stem for path in (ROOT / "prefdata").glob("[a-z]*") if path.suffix in ("", ".py")}
+    assert there <= named
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=IDS)
 def test_every_command_and_option_is_one(path: Path):
     for words in commands(path.read_text()):

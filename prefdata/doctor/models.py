@@ -25,9 +25,9 @@ from prefdata.models.spec import ModelSpec
 from prefdata.planning.plan import plan
 from prefdata.planning.refusals import refusals
 from prefdata.recipe import Recipe
+from prefdata.secrets import without_login
 from prefdata.stage import Model, requests
 from prefdata.tables import Requests
-from prefdata.way import without_login
 
 _found = partial(Finding, part="models")
 PATIENCE = 30.0  # seconds for one token

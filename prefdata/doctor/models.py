@@ -149,7 +149,7 @@ def _endpoint(role: str, model: Model, spec: ModelSpec, want: _Want, *, ask: boo
                 has_key = os.environ.get(spec.endpoints()[0][1] or "OPENAI_API_KEY", "").strip()
                 key = "its key is set" if has_key else "it is asked without a key"
                 return _found(role, "ok", f"{where}; {key}; it was not asked")
-            began = time.monotonic()
+            began, why = time.monotonic(), ""
             for bound in want.bounds:
                 why = edge(want.asked(replace(model, role=role), bound))["error"][0]
                 if not str(why).startswith("bad request"):

@@ -286,6 +286,9 @@ def _open(
     spec: ModelSpec,
     ledger: Ledger,
     roles: Mapping[str, ModelSpec],
+    fresh: bool,
 ) -> Client:
     """A client here, but for the models that are replicas on Ray."""
-    return Replicas(spec, roles) if spec.client == "vllm" else open_client(spec, ledger, roles)
+    if spec.client == "vllm":
+        return Replicas(spec, roles)
+    return open_client(spec, ledger, roles, fresh)

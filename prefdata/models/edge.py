@@ -8,7 +8,7 @@ on disk before it counts it.
 import itertools
 import math
 import threading
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -59,7 +59,7 @@ class Edge:
     ) -> None:
         self.specs = specs
         self.ledger = ledger
-        self.clients = Clients(specs, ledger, opens)
+        self.clients = Clients(specs, ledger, opens, fresh=fresh)
         self._fresh = fresh
         self._is_budgeted = budget is not None
         self._purse = Purse(
@@ -267,8 +267,17 @@ class Edge:
                             self._account.add(call.progress, Counts(), 0)
                         if call.stopped:
                             break
+                if held and not call.stopped:
+                    answers.append(self._taken_from_others(held, call))
             finally:
                 self._purse.settle(sum(held.values()), 0.0)
+
+    def _taken_from_others(self, ids: Collection[str], call: "_Call") -> Responses:
+        """What a client has left out, because another build has brought it meanwhile."""
+        found = self.ledger.find(ids)
+        self._refreshed.update(found["request_id"] if self._fresh else ())
+        self._account.add(call.progress, Counts(cached=found.height), found.height)
+        return found
 
     def _worst(self, part: Requests) -> dict[str, float]:
         """The most that each request can cost, where that matters."""

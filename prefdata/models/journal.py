@@ -9,15 +9,19 @@ A file a batch, `<ledger>/batches/<key>.jsonl`, written to its end and never cha
 
 The requests are on disk before the provider hears of them, and the provider is told the key, so
 after a crash at any moment the batch is found again by its id or by its key. Whoever looks after
-a batch holds a lock on its file; others wait for what it brings. The file goes when every answer
-is in the ledger. There is no key, header or token in it; prompts there are.
+a batch holds a lock on its file; others wait for what it brings. One at a time looks what is under
+way and begins what is not, `alone`. The file goes when every answer is in the ledger, or when what
+is left without one stands in another. There is no key, header or token in it; prompts there are.
 """
 
+import asyncio
 import contextlib
 import io
 import json
 import os
 import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,12 +32,11 @@ from prefdata import locks, tables
 from prefdata.errors import ModelError
 from prefdata.models.ledger import write
 from prefdata.tables import Requests
-from prefdata.whole import sync, writable
+from prefdata.whole import clock, sync, writable
 
-# Locks of other hosts may not be seen: for so long their submission is taken to be under way.
+# Locks of other hosts may not be seen: for so many seconds after a batch was noted by one, it is
+# taken to be submitting it.
 FOREIGN = 3600.0
-# What was written in part and never handed over is of no use to anybody after so many seconds.
-STALE = 2 * 24 * 3600.0
 
 
 @dataclass
@@ -57,9 +60,15 @@ class Entry:
 
     @property
     def may_be_handed_over_elsewhere(self) -> bool:
-        """Whether another host, whose lock is not seen here, may be submitting it right now."""
-        age = time.time() - self.begun / 1000
-        return not self.batch and self.begun_on != locks.host() and age < FOREIGN
+        """Whether another host, whose lock is not seen here, may be submitting it right now.
+
+        Both times are of the file system's clock: another host's may be days ahead.
+        """
+        if self.batch or self.begun_on == locks.host():
+            return False
+        with writable(self.path.parent, ModelError), contextlib.suppress(FileNotFoundError):
+            return abs(clock(self.path.parent) - self.path.stat().st_mtime) < FOREIGN
+        return False
 
     def lock(self) -> bool:
         """Take it over; False while another call or process looks after it, or if it is gone."""
@@ -110,6 +119,23 @@ class Journal:
     def __init__(self, ledger: Path) -> None:
         self.folder = ledger / "batches"
 
+    @asynccontextmanager
+    async def alone(self) -> AsyncGenerator[None]:
+        """While it is open nobody else looks what is under way, to begin what is not."""
+        with writable(self.folder, ModelError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = locks.opened(self.folder.with_suffix(".lock"))
+        try:
+            while not self._is_taken(lock):
+                await asyncio.sleep(locks.EVERY)
+            yield
+        finally:
+            os.close(lock)
+
+    def _is_taken(self, lock: int) -> bool:
+        with writable(self.folder, ModelError):
+            return locks.take(lock)
+
     def begin(self, url: str, where: str, requests: Requests, at_round: int) -> Entry:
         """An entry for requests that are about to be handed over, on disk and locked."""
         key, begun = os.urandom(12).hex(), int(time.time() * 1000)
@@ -136,10 +162,6 @@ class Journal:
 
     def entries(self) -> list[Entry]:
         """Every batch that was handed over or is about to be; what was written in part is not."""
-        for path in self.folder.glob("*.part"):
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > STALE and not locks.is_held(path):
-                    path.unlink()
         found: list[Entry] = []
         for path in sorted(self.folder.glob("*.jsonl")):
             with contextlib.suppress(FileNotFoundError):

@@ -39,6 +39,10 @@ Batch = dict[str, Any]
 _log = logging.getLogger(__name__)
 
 
+class Doubtful(Trouble):
+    """It is not known whether a batch was made."""
+
+
 class Provider:
     """One endpoint of a model. `folder` is for files on their way."""
 
@@ -54,7 +58,10 @@ class Provider:
         )
 
     async def create(self, entry: Entry) -> None:
-        """Upload the requests and make a batch of them, once, however often it takes to say so."""
+        """Upload the requests and make a batch of them, once, however often it takes to say so.
+
+        `Doubtful` where it is not known whether there is one now.
+        """
         doubtful = False
 
         async def once() -> str:
@@ -74,9 +81,14 @@ class Provider:
             wanted = {"input_file_id": file, "endpoint": entry.where, "completion_window": WINDOW}
             asked = json.dumps({**wanted, "metadata": {"prefdata": entry.key}}).encode()
             entry.note(batch=await self._insist(once))
-        except Trouble:
-            if not doubtful:
-                entry.drop()
+        except Trouble as trouble:
+            if doubtful:
+                try:
+                    known = await self.known(entry)
+                except Trouble as unknown:
+                    raise Doubtful(unknown.reason, unusable=unknown.unusable) from trouble
+                if known:
+                    return entry.note(batch=known)
             raise
 
     async def known(self, entry: Entry) -> str | None:

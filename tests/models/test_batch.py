@@ -1,5 +1,6 @@
 """Whatever becomes of a batch, each of its rows is answered once or has its reason."""
 
+import contextlib
 import json
 import logging
 import os
@@ -19,8 +20,9 @@ from pydantic import ValidationError
 from prefdata.errors import ModelError
 from prefdata.models import batch_lines
 from prefdata.models.account import Progress
+from prefdata.models.clients import Clients
 from prefdata.models.edge import Edge
-from prefdata.models.journal import Journal, read
+from prefdata.models.journal import Entry, Journal, read
 from prefdata.models.ledger import Ledger
 from prefdata.models.spec import ModelSpec
 from prefdata.tables import Requests
@@ -348,6 +350,119 @@ def test_calls_and_processes_share_a_batch(server: Any, batch_of: SpecOf, ledger
     assert said[0].equals(said[1])
     assert server.batches.created == 1
     assert not left_behind(ledger)
+
+
+def at_once(ledger: Ledger, spec: ModelSpec, table: Requests) -> list[pl.DataFrame]:
+    """What two builds say that are started at the same moment."""
+    said: list[pl.DataFrame] = []
+    with Ledger(ledger.folder) as other:
+        edges = [Edge({"m": spec}, each) for each in (ledger, other)]
+        threads = [threading.Thread(target=lambda e=e: said.append(e(table))) for e in edges]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        for edge in edges:
+            edge.close()
+    assert [each["error"].null_count() for each in said] == [table.height] * 2
+    return said
+
+
+def test_two_that_look_at_the_same_moment_hand_over_once(
+    server: Any, batch_of: SpecOf, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+):
+    """Each waits, as long as it may, for the other to have seen that nothing is under way."""
+    looking, entries = threading.Barrier(2, timeout=0.3), Journal.entries
+
+    def together(journal: Journal) -> Any:
+        found = entries(journal)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            looking.wait()
+        return found
+
+    monkeypatch.setattr(Journal, "entries", together)
+    spec = batch_of(batch_size=20)
+    one, other = at_once(ledger, spec, ask(spec, TEXTS))
+    assert one.equals(other)
+    assert server.batches.created == 2
+    assert set(server.seen().values()) == {1}
+    assert not left_behind(ledger)
+
+
+def test_what_is_asked_again_is_handed_over_once(
+    server: Any, batch_of: SpecOf, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+):
+    """While one has taken what a batch brought, another looks what is left to be asked."""
+    server.fault("batch expired", match="Question 0;", times=1)
+    drop = Entry.drop
+
+    def slowly(entry: Entry) -> None:
+        drop(entry)
+        time.sleep(0.3)
+
+    monkeypatch.setattr(Entry, "drop", slowly)
+    spec = batch_of()
+    at_once(ledger, spec, ask(spec, TEXTS))
+    assert server.batches.created == 2
+    assert set(server.seen().values()) == {1}
+    assert not left_behind(ledger)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_what_another_build_has_brought_meanwhile_is_found_and_not_paid(
+    fresh: bool, server: Any, batch_of: SpecOf, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+):
+    """All of another build happens between the look at the ledger and that at the journal."""
+    spec = batch_of()
+    table = ask(spec, TEXTS)
+    answers = Clients.answers
+
+    def later(*arguments: Any) -> Any:
+        monkeypatch.setattr(Clients, "answers", answers)
+        with Ledger(ledger.folder) as other:
+            asked(spec, table, other)
+        return answers(*arguments)
+
+    monkeypatch.setattr(Clients, "answers", later)
+    with Edge({"m": spec}, ledger, fresh=fresh) as edge:
+        said = edge(table)
+        assert (edge.counts.asked, edge.counts.cached) == ((30, 0) if fresh else (0, 30))
+    assert said["error"].null_count() == 30
+    assert server.batches.created == 1 + fresh
+
+
+def test_an_endpoint_that_may_have_taken_a_batch_has_no_stand_in(
+    another: Callable[..., Any], batch_of: SpecOf, ledger: Ledger
+):
+    servers = [another(), another()]
+    spec = batch_of(base_url=[each.url for each in servers], retries=1)
+    servers[0].fault("lost", match="POST /v1/batches", times=1)
+    servers[0].fault("cut", match="GET /v1/batches")
+    servers[0].fault("cut", match="POST /v1/batches")
+    with pytest.raises(ModelError, match="is remembered"):
+        asked(spec, ask(spec, TEXTS), ledger)
+    assert [each.batches.created for each in servers] == [1, 0]
+    servers[0].reset()
+    assert asked(spec, ask(spec, TEXTS), ledger)["error"].null_count() == 30
+    assert [each.batches.created for each in servers] == [1, 0]
+    assert not left_behind(ledger)
+
+
+@pytest.mark.parametrize("ahead", [-10, 0, 10])
+def test_another_hosts_clock_keeps_nobody_waiting(ahead: int, batch_of: SpecOf, tmp_path: Path):
+    """Whether it hands a batch over right now is told by the file system's clock."""
+    entry = Journal(tmp_path).begin(
+        "http://x/v1", "/v1/chat/completions", ask(batch_of(), ["x"]), 0
+    )
+    assert not entry.may_be_handed_over_elsewhere, "it is ours, and its lock is seen"
+    entry.begun_on = "elsewhere"
+    entry.begun += ahead * 86_400_000
+    assert entry.may_be_handed_over_elsewhere
+    hours_ago = entry.path.stat().st_mtime - 2 * 3600
+    os.utime(entry.path, (hours_ago, hours_ago))
+    assert not entry.may_be_handed_over_elsewhere
+    entry.drop()
+    assert not entry.may_be_handed_over_elsewhere
 
 
 def test_endpoints_take_turns_and_stand_in_for_each_other(

@@ -63,6 +63,8 @@ class BatchClient:
         ]
         self._turn = itertools.count()
         self._under_way: dict[str, Health] = {}
+        # Who is asked by batches whose entries are damaged: nobody, where no provider knows them.
+        self._damaged: dict[str, Collection[str]] = {}
         self._background = Background(f"prefdata-{spec.model}", self._open, self._shut)
 
     def health(self) -> tuple[Health, ...]:
@@ -140,28 +142,18 @@ class BatchClient:
         known: list[tuple[Provider, Entry, dict[str, Row]]] = []
         begun: list[tuple[Provider, Entry, list[Row]]] = []
         try:
-            async with self._journal.alone():
-                for entry in self._journal.entries() if new else ():
-                    if instead_of is not None and entry.key == instead_of.key:
-                        continue
-                    if not (wanted := [each for each in entry.ids if each in new]):
-                        self._clear(entry)
-                    elif provider := self._provider(entry.url):
-                        known.append((provider, entry, {each: new.pop(each) for each in wanted}))
-                    else:
-                        _log.warning(
-                            "a batch of %s is at %s, where the recipe asks no longer: asked again",
-                            *(counted(len(wanted), "request"), entry.url),
-                        )
-                self._leave(self._brought(new), new, call)
-                for part in lines.cut(new.values(), self._spec.model, self._spec.batch_size):
-                    provider = self._providers[next(self._turn) % len(self._providers)]
-                    table = Requests(pl.DataFrame(part, schema=tables.schema("requests").dtypes))
-                    where = lines.where(part[0])
-                    entry = self._journal.begin(provider.url, where, table, at_round)
-                    begun.append((provider, entry, part))
-                if instead_of is not None:
-                    instead_of.drop()
+            while True:
+                async with self._journal.alone():
+                    there = self._journal.entries() if new else []
+                    if not (damaged := [each for each in there if self._may_be_of(each, new)]):
+                        known += self._under_way_with(new, there, instead_of)
+                        self._leave(self._brought(new), new, call)
+                        begun += self._begun(new, at_round)
+                        if instead_of is not None:
+                            instead_of.drop()
+                        break
+                for each in damaged:
+                    await self._mend(each, new)
             async with asyncio.TaskGroup() as tasks:
                 for found in known:
                     tasks.create_task(self._take_up(*found, call))
@@ -170,6 +162,72 @@ class BatchClient:
         finally:
             for _, entry, _ in begun:
                 entry.release()
+
+    def _under_way_with(
+        self, new: dict[str, Row], there: Sequence[Entry], instead_of: Entry | None
+    ) -> Iterator[tuple[Provider, Entry, dict[str, Row]]]:
+        """The batches of the journal that have some of the requests, which are then not new."""
+        for entry in there:
+            if entry.is_damaged or (instead_of is not None and entry.key == instead_of.key):
+                continue
+            if not (wanted := [each for each in entry.ids if each in new]):
+                self._clear(entry)
+            elif provider := self._provider(entry.url):
+                yield provider, entry, {each: new.pop(each) for each in wanted}
+            else:
+                _log.warning(
+                    "a batch of %s is at %s, where the recipe asks no longer: asked again",
+                    *(counted(len(wanted), "request"), entry.url),
+                )
+
+    def _begun(
+        self, new: Mapping[str, Row], at_round: int
+    ) -> list[tuple[Provider, Entry, list[Row]]]:
+        """Entries for requests that are in no batch yet: all of them, or none."""
+        begun: list[tuple[Provider, Entry, list[Row]]] = []
+        try:
+            for part in lines.cut(new.values(), self._spec.model, self._spec.batch_size):
+                provider = self._providers[next(self._turn) % len(self._providers)]
+                table = Requests(pl.DataFrame(part, schema=tables.schema("requests").dtypes))
+                where = lines.where(part[0])
+                entry = self._journal.begin(provider.url, where, table, at_round)
+                begun.append((provider, entry, part))
+        except ModelError:
+            for _, entry, _ in begun:
+                entry.drop()
+            raise
+        return begun
+
+    def _may_be_of(self, entry: Entry, rows: Mapping[str, Row]) -> bool:
+        """Whether a damaged entry has some of the requests, as far as that is known."""
+        if not entry.is_damaged:
+            return False
+        asked = self._damaged.get(entry.key)
+        return asked is None or not rows.keys().isdisjoint(asked)
+
+    async def _mend(self, entry: Entry, rows: Mapping[str, Row]) -> None:
+        """Ask whose batch has a damaged entry's key who is in it, and write the entry anew."""
+        self._damaged[entry.key] = ()
+        for provider in self._providers:
+            with self._remembered(provider, entry):
+                if not (batch := await provider.made(entry)):
+                    continue
+                ids = self._damaged[entry.key] = await provider.asked(batch, rows)
+            if rows.keys().isdisjoint(ids):  # it is another model's
+                return
+            if await self._lock(entry):
+                left = {row["request_id"]: row for row in entry.requests.to_dicts()} | {**rows}
+                asked = [left[each] for each in ids if each in left]
+                table = Requests(pl.DataFrame(asked, schema=tables.schema("requests").dtypes))
+                where = next(lines.where(rows[each]) for each in ids if each in rows)
+                self._journal.mend(entry, provider.url, where, table, str(batch["id"]))
+                entry.release()
+            return
+        _log.warning(
+            "%s was damaged, and no batch of that name is at %s: if it was handed over, what it "
+            "asks is asked and paid again. Look for it at the provider's, and remove the file",
+            *(entry.path, " or ".join(each.url for each in self._providers)),
+        )
 
     def _provider(self, url: str) -> Provider | None:
         return next((each for each in self._providers if each.url == url), None)

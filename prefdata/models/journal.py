@@ -2,7 +2,8 @@
 
 A file a batch, `<ledger>/batches/<key>.jsonl`, written to its end and never changed:
 
-    {"key": ..., "url": ..., "path": ..., "round": ..., "host": ..., "begun": <milliseconds>}
+    {"key": ..., "url": ..., "path": ..., "round": ..., "host": ..., "begun": <milliseconds>,
+     "n": <requests>, "crc": <CRC-32 of all before it and of the requests>}
     a request in each line, as the ledger would keep it
     {"file": "file-..."}     once its requests are uploaded
     {"batch": "batch_..."}   once the provider has taken them on
@@ -11,7 +12,9 @@ The requests are on disk before the provider hears of them, and the provider is 
 after a crash at any moment the batch is found again by its id or by its key. Whoever looks after
 a batch holds a lock on its file; others wait for what it brings. One at a time looks what is under
 way and begins what is not, `alone`. The file goes when every answer is in the ledger, or when what
-is left without one stands in another. There is no key, header or token in it; prompts there are.
+is left without one stands in another. Of one that was damaged since, the name is still the key by
+which its provider says what it was. There is no key of an API, header or token in it; prompts there
+are.
 """
 
 import asyncio
@@ -20,11 +23,12 @@ import io
 import json
 import os
 import time
-from collections.abc import AsyncGenerator
+import zlib
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 
@@ -38,10 +42,15 @@ from prefdata.whole import clock, sync, writable
 # taken to be submitting it.
 FOREIGN = 3600.0
 
+Row = dict[str, Any]
+
 
 @dataclass
 class Entry:
-    """One batch. `batch` is "" until the provider has taken it on."""
+    """One batch. `batch` is "" until the provider has taken it on.
+
+    Of one that `is_damaged` only the key is known, and what can be read of its requests.
+    """
 
     path: Path
     key: str
@@ -52,6 +61,7 @@ class Entry:
     begun: int
     requests: Requests
     batch: str = ""
+    is_damaged: bool = False
     held: int | None = field(default=None, repr=False)
 
     @property
@@ -139,18 +149,31 @@ class Journal:
     def begin(self, url: str, where: str, requests: Requests, at_round: int) -> Entry:
         """An entry for requests that are about to be handed over, on disk and locked."""
         key, begun = os.urandom(12).hex(), int(time.time() * 1000)
-        entry = Entry(
-            self.folder / f"{key}.jsonl", key, url, where, at_round, locks.host(), begun, requests
-        )
-        head = {"key": key, "url": url, "path": where, "round": at_round}
-        head |= {"host": entry.begun_on, "begun": begun, "n": requests.height}
+        path = self.folder / f"{key}.jsonl"
+        entry = Entry(path, key, url, where, at_round, locks.host(), begun, requests)
+        self._write(entry)
+        return entry
+
+    def mend(self, entry: Entry, url: str, where: str, requests: Requests, batch: str) -> None:
+        """Write a damaged entry anew, of which its provider has said what it is."""
+        anew = Entry(entry.path, entry.key, url, where, 0, locks.host(), entry.begun, requests)
+        self._write(anew)
+        anew.note(batch=batch)
+        anew.release()
+
+    def _write(self, entry: Entry) -> None:
+        """Have an entry on disk under its name, whole and locked."""
+        content = entry.requests.write_ndjson().encode()
+        head = {"key": entry.key, "url": entry.url, "path": entry.where, "round": entry.round}
+        head |= {"host": entry.begun_on, "begun": entry.begun, "n": entry.requests.height}
+        head |= {"crc": _checksum(head, content)}
         with writable(entry.path, ModelError):
             self.folder.mkdir(parents=True, exist_ok=True)
             part = self.folder / f"{locks.new_name()}.part"
             entry.held = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
             try:
                 locks.take(entry.held)  # before anybody can find it
-                write(entry.held, f"{json.dumps(head)}\n{requests.write_ndjson()}".encode())
+                write(entry.held, f"{json.dumps(head)}\n".encode() + content)
                 os.fsync(entry.held)
                 part.rename(entry.path)
                 sync(self.folder)
@@ -158,42 +181,45 @@ class Journal:
                 part.unlink(missing_ok=True)
                 entry.release()
                 raise
-        return entry
 
     def entries(self) -> list[Entry]:
         """Every batch that was handed over or is about to be; what was written in part is not."""
         found: list[Entry] = []
         for path in sorted(self.folder.glob("*.jsonl")):
             with contextlib.suppress(FileNotFoundError):
-                if entry := read(path):
-                    found.append(entry)
+                found.append(read(path))
         return found
 
 
-def read(path: Path) -> Entry | None:
-    """An entry as it stands; None where it is not whole, and so was never handed over."""
+def read(path: Path) -> Entry:
+    """An entry as it stands. One of which not all can be read was damaged since it was written."""
     content = path.read_bytes()
     first, _, rest = content.partition(b"\n")
+    batch = _events(content).get("batch", "")
     try:
         head: dict[str, Any] = json.loads(first)
-        lines = rest.split(b"\n", head["n"])
-        block = b"\n".join(lines[: head["n"]])
-        requests = pl.read_ndjson(io.BytesIO(block), schema=tables.schema("requests").dtypes)
-        if requests.height != head["n"]:
-            return None
-        return Entry(
-            path,
-            head["key"],
-            head["url"],
-            head["path"],
-            head["round"],
-            head["host"],
-            head["begun"],
-            Requests(requests),
-            _events(content).get("batch", ""),
-        )
-    except (ValueError, KeyError, TypeError, pl.exceptions.PolarsError):
-        return None
+        block = b"".join(line + b"\n" for line in rest.split(b"\n", head["n"])[: head["n"]])
+        if head["key"] == path.stem and head.pop("crc") == _checksum(head, block):
+            requests = pl.read_ndjson(io.BytesIO(block), schema=tables.schema("requests").dtypes)
+            what = (head["url"], head["path"], head["round"], head["host"], head["begun"])
+            return Entry(path, head["key"], *what, Requests(requests), batch)
+    except (ValueError, KeyError, TypeError):
+        pass
+    left = Requests(pl.concat([tables.empty("requests"), *_readable(content)]))
+    return Entry(path, path.stem, "", "", 0, locks.host(), 0, left, batch, is_damaged=True)
+
+
+def _checksum(head: dict[str, Any], block: bytes) -> int:
+    return zlib.crc32(block, zlib.crc32(json.dumps(head).encode()))
+
+
+def _readable(content: bytes) -> Iterator[pl.DataFrame]:
+    """The requests that can be read of what is damaged, one by one."""
+    for line in content.split(b"\n"):
+        with contextlib.suppress(ValueError, TypeError, pl.exceptions.PolarsError):
+            row = json.loads(line)
+            if isinstance(row, dict) and isinstance(cast(Row, row).get("request_id"), str):
+                yield pl.DataFrame([row], schema=tables.schema("requests").dtypes)
 
 
 def _events(content: bytes) -> dict[str, str]:

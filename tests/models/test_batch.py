@@ -506,13 +506,12 @@ def test_mode_leaves_ids_as_they_are_and_clients_apart(spec_of: SpecOf, batch_of
     assert spec_of().served() != batch_of().served()
 
 
-def test_an_entry_is_whole_or_was_never_handed_over(batch_of: SpecOf, tmp_path: Path):
+def test_an_entry_is_whole_or_known_to_be_damaged(batch_of: SpecOf, tmp_path: Path):
     table = ask(batch_of(), ["one\n two\u2028", '{"batch": "x"}'], options={"schema": VERDICT})
     entry = Journal(tmp_path).begin("http://x/v1", "/v1/chat/completions", table, 3)
     entry.note(file="file-1")
     whole = entry.path.read_bytes()
     again = read(entry.path)
-    assert again is not None
     assert again.requests.equals(table)
     assert (again.round, again.batch) == (3, "")
     assert not again.lock(), "whoever began it still looks after it"
@@ -521,15 +520,68 @@ def test_an_entry_is_whole_or_was_never_handed_over(batch_of: SpecOf, tmp_path: 
     os.write(again.held or -1, b'{"batch": "ba')  # the machine went down here
     again.release()
     torn = read(entry.path)
-    assert torn is not None
     assert torn.lock()
     torn.note(batch="batch_7")
     after = read(entry.path)
-    assert after is not None
     assert (after.batch, after.requests.equals(table)) == ("batch_7", True)
     for cut in range(0, len(whole), 7):
         entry.path.write_bytes(whole[:cut])
-        assert (found := read(entry.path)) is None or found.requests.equals(table), cut
+        assert (found := read(entry.path)).is_damaged or found.requests.equals(table), cut
+        assert found.key == entry.key
+    for at in range(0, len(whole), 5):
+        entry.path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        found = read(entry.path)
+        same = (found.url, found.where, found.round, found.begun_on, found.begun) == (
+            *(entry.url, entry.where, entry.round, entry.begun_on, entry.begun),
+        )
+        assert found.is_damaged or (same and found.requests.equals(table)), at
+        assert found.key == entry.key
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "a letter": lambda whole: whole.replace(b"Question 7;", b"Question 8;", 1),
+    "the head": lambda whole: bytes(20) + whole[20:],
+    "a line": lambda whole: whole.replace(b'"messages"', b"#messages#", 1),
+    "cut": lambda whole: whole[: len(whole) // 2],
+    "all": lambda whole: bytes(len(whole)),
+    "nothing left": lambda _: b"",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_batch_whose_entry_was_damaged_is_found_by_its_key(
+    damage: str, server: Any, batch_of: SpecOf, ledger: Ledger
+):
+    server.batches.seconds = 0.6
+    spec = batch_of()
+    table = ask(spec, TEXTS)
+    with Edge({"m": spec}, ledger) as edge:
+        waiting = edge.clients.of("m").answer(table)
+        while not edge.clients.health():
+            next(waiting)
+        waiting.close()
+    (path,) = left_behind(ledger)
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    assert asked(spec, ask(spec, ["of another"]), ledger)["error"].null_count() == 1
+    assert path.exists(), "it is kept for whoever wants what it brings"
+    assert asked(spec, table, ledger)["error"].null_count() == 30
+    assert server.batches.created == 2
+    assert set(server.seen().values()) == {1}
+    assert not left_behind(ledger)
+
+
+def test_a_damaged_entry_of_which_nobody_knows_is_told_and_kept(
+    server: Any, batch_of: SpecOf, ledger: Ledger, caplog: pytest.LogCaptureFixture
+):
+    spec = batch_of()
+    folder = ledger.folder / "batches"
+    folder.mkdir(parents=True)
+    (folder / "0123456789abcdef01234567.jsonl").write_bytes(b"what was this?")
+    assert asked(spec, ask(spec, TEXTS), ledger)["error"].null_count() == 30
+    (told,) = [each for each in caplog.messages if "was damaged" in each]
+    assert "0123456789abcdef01234567.jsonl" in told
+    assert server.url in told
+    assert len(left_behind(ledger)) == 1
 
 
 ASKING = """

@@ -20,6 +20,7 @@ from prefdata.models.tokens import counter
 from prefdata.planning.forecast import Forecast, forecast
 from prefdata.planning.plan import Plan, plan
 from prefdata.planning.plan import folder as export_folder
+from prefdata.planning.refusals import of_roles, to_ask, unpriced
 from prefdata.planning.rehearsal import rehearse
 from prefdata.recipe import Recipe
 from prefdata.stage import Ask, saving
@@ -138,7 +139,7 @@ def build(
                 n_prompts=held.read.get("prompts"),
             )
             if ask is None:
-                edge.prepare(_roles(planned, expected))
+                edge.prepare(to_ask(planned, expected))
             check = edge.clients.refuse_stopped
             held.follow(planned.stages, count, check, ask or edge, run)
             began = time.monotonic()
@@ -232,13 +233,17 @@ def estimate(
     limit: int | None = None,
     fresh: bool = False,
     strict: bool = False,
+    budget: float | None = None,
 ) -> tuple[Plan, dict[str, int], list[Forecast]]:
     """What `build` would run: the plan, the rows of the sources and what each stage would ask.
 
-    Asks nothing, spends nothing, writes nothing.
+    Asks nothing, spends nothing, writes nothing. `BudgetError` where a build with this budget would
+    raise it.
     """
+    refuse_limits(budget=budget)
     planned = _planned(recipe, changes, limit)
     folder = data_folder(data)
+    budget = planned.recipe.budget if budget is None else budget
     with (
         hold(planned, folder, strict=strict, limit=limit) as held,
         Ledger(folder / "ledger") as ledger,
@@ -251,6 +256,8 @@ def estimate(
             count=counter,
             n_prompts=held.read.get("prompts"),
         )
+        for error in unpriced(of_roles(planned, to_ask(planned, asked)), budget):
+            raise error
         return planned, held.read, asked
 
 
@@ -280,10 +287,3 @@ def _planned(recipe: Recipe | str | Path, changes: Sequence[str], limit: int | N
     planned = plan(recipe)
     rehearse(planned)
     return planned
-
-
-def _roles(planned: Plan, expected: Sequence[Forecast]) -> list[str]:
-    """The models that will be asked something that the ledger does not answer."""
-    asking = {each.stage for each in expected if each.unknown or each.requests > each.answered}
-    stages = [stage for stage in planned.stages if stage.name in asking]
-    return sorted({model.role for stage in stages for model in stage.models})

@@ -38,10 +38,10 @@ class Edge:
 
     `ledger` keeps the responses. `fresh` asks again what the ledger answers, once an edge; the
     newer answer is the one that is read from then on. `budget` (in USD, as the prices)
-    is not exceeded: a request is sent only where it could be paid at its worst, that is with
-    a token for every byte read and `max_tokens` written (8,192 where there is no such bound); the
-    others get the error "budget reached", which is not kept. `BudgetError` where a model has no
-    price. Likewise no more than `max_requests` are sent, those that fail among them ("request limit
+    is not exceeded: a request is sent only where it could be paid at its worst, that is with a
+    token for every byte read and `max_tokens` written; the others get the error "budget reached",
+    which is not kept. `BudgetError` where a model has no price, or a reply that costs no bound.
+    Likewise no more than `max_requests` are sent, those that fail among them ("request limit
     reached"); trying one again does not count. `watch` is called, from any thread, with the
     `Progress` of a running call; `opens` opens the clients of models. Calls from several threads
     share `clients`; `close` ends those that run, with a `ModelError`.
@@ -282,7 +282,7 @@ class Edge:
 
     def _worst(self, part: Requests) -> dict[str, float]:
         """The most that each request can cost, where that matters."""
-        if self._purse.is_bounded:
+        if self._is_budgeted:
             return worst(part, self.specs)
         return dict.fromkeys(part["request_id"], 0.0)
 

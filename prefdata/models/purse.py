@@ -53,10 +53,6 @@ class Purse:
                 self.changed.wait()
 
     @property
-    def is_bounded(self) -> bool:
-        return math.isfinite(min(self.budget, self.requests))
-
-    @property
     def advice(self) -> str:
         """How to use a budget better of which much is left."""
         left = self.budget - self.spent

@@ -16,6 +16,7 @@ from prefdata.models.clients import Opens
 from prefdata.models.edge import Edge
 from prefdata.models.experience import Experience
 from prefdata.models.ledger import Ledger
+from prefdata.models.purse import Purse
 from prefdata.models.tokens import counter
 from prefdata.planning.forecast import Forecast, forecast
 from prefdata.planning.plan import Plan, plan
@@ -75,6 +76,7 @@ def build(
     strict: bool = False,
     budget: float | None = None,
     max_requests: int | None = None,
+    purse: Purse | None = None,
     ask: Ask | None = None,
     run: Run | None = None,
     opens: Opens | None = None,
@@ -86,7 +88,8 @@ def build(
     `changes` are "key=value" strings on the recipe, `limit` takes so many prompts, the first,
     `fresh` asks again what the ledger knows, `strict` makes a bad source row an error. `budget` (in
     USD) and `max_requests` are not exceeded, by default the recipe's: what could not be asked is
-    then missing, and the version is marked `partial`. `ask` replaces the models, `run` the way
+    then missing, and the version is marked `partial`. A `purse` is spent from in the place of both,
+    as by builds that are tries of one run. `ask` replaces the models, `run` the way
     stages are run, `opens` the way a model's client is opened.
     Sources of more than 256 MB are held by shards on disk, of which one at a time is in memory, or
     `on_disk` says so; the version is the same.
@@ -96,8 +99,7 @@ def build(
     refuse_limits(n_shards=n_shards, budget=budget, max_requests=max_requests)
     planned = _planned(recipe, changes, limit)
     recipe, folder = planned.recipe, data_folder(data)
-    budget = recipe.budget if budget is None else budget
-    max_requests = recipe.max_requests if max_requests is None else max_requests
+    purse = purse or purse_for(recipe, budget, max_requests)
     began = time.monotonic()
     with (
         traced(recipe.name, watch) as watch,
@@ -123,8 +125,7 @@ def build(
                 recipe.specs,
                 ledger,
                 fresh=fresh,
-                budget=budget,
-                max_requests=max_requests,
+                purse=purse,
                 watch=count.asking,
                 opens=opens,
             ) as edge,
@@ -140,8 +141,9 @@ def build(
             )
             if ask is None:
                 edge.prepare(to_ask(planned, expected))
-                for error in unbounded(planned, expected, budget):
-                    raise error
+                if purse.is_budgeted:
+                    for error in unbounded(planned, expected):
+                        raise error
             check = edge.clients.refuse_stopped
             held.follow(planned.stages, count, check, ask or edge, run)
             began = time.monotonic()
@@ -260,9 +262,17 @@ def estimate(
         )
         for error in unpriced(of_roles(planned, to_ask(planned, asked)), budget):
             raise error
-        for error in unbounded(planned, asked, budget):
+        for error in () if budget is None else unbounded(planned, asked):
             raise error
         return planned, held.read, asked
+
+
+def purse_for(recipe: Recipe, budget: float | None, max_requests: int | None) -> Purse:
+    """What a build of a recipe may spend: as given, else as the recipe says."""
+    return Purse.of(
+        recipe.budget if budget is None else budget,
+        recipe.max_requests if max_requests is None else max_requests,
+    )
 
 
 def refuse_limits(*, n_shards: Any = 1, budget: Any = None, max_requests: Any = None) -> None:

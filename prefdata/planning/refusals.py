@@ -76,12 +76,8 @@ def unpriced(specs: Mapping[str, ModelSpec], budget: float | None) -> Iterator[B
         yield from (priceless(role) for role, spec in specs.items() if spec.prices is None)
 
 
-def unbounded(
-    planned: Plan, expected: Iterable[Forecast], budget: float | None
-) -> Iterator[BudgetError]:
-    """Of models whose replies cost and may be of any length, where there is a budget."""
-    if budget is None:
-        return
+def unbounded(planned: Plan, expected: Iterable[Forecast]) -> Iterator[BudgetError]:
+    """Of models whose replies cost and may be of any length, which no budget allows."""
     for role in sorted({role for each in expected for role in each.boundless}):
         prices = planned.recipe.specs[role].prices
         if prices is not None and prices.written:

@@ -131,12 +131,12 @@ class BatchClient:
         at_round: int = 0,
         *,
         instead_of: Entry | None = None,
-        pause: float = FIRST_QUEUE,
+        waits: int = 0,
     ) -> None:
         """Each request to the batch that is under way with it, or to a new one.
 
         `instead_of` is a batch of ours of which no more will come: it is struck off as soon as what
-        it left stands in others.
+        it left stands in others. `waits` is how often its queue was full.
         """
         new = {row["request_id"]: row for row in rows}
         known: list[tuple[Provider, Entry, dict[str, Row]]] = []
@@ -158,7 +158,7 @@ class BatchClient:
                 for found in known:
                     tasks.create_task(self._take_up(*found, call))
                 for made in begun:
-                    tasks.create_task(self._see_through(*made, call, pause))
+                    tasks.create_task(self._see_through(*made, call, waits))
         finally:
             for _, entry, _ in begun:
                 entry.release()
@@ -291,13 +291,13 @@ class BatchClient:
                 entry.drop()
 
     async def _see_through(
-        self, provider: Provider, entry: Entry, rows: Sequence[Row], call: "_Call", pause: float
+        self, provider: Provider, entry: Entry, rows: Sequence[Row], call: "_Call", waits: int
     ) -> None:
         """Hand a batch over that was begun, and go on with it."""
         provider, entry = await self._hand_over(provider, entry)
         try:
             asked = {row["request_id"]: row for row in rows}
-            await self._go_on(provider, entry, asked, call, pause)
+            await self._go_on(provider, entry, asked, call, waits)
         finally:
             entry.release()
 
@@ -307,7 +307,7 @@ class BatchClient:
         entry: Entry,
         rows: Mapping[str, Row],
         call: "_Call",
-        pause: float = FIRST_QUEUE,
+        waits: int = 0,
     ) -> None:
         """Until each request of a batch is answered or has its reason, here or in other batches."""
         left = await self._collect(provider, entry, rows, call)
@@ -315,14 +315,13 @@ class BatchClient:
         if not any(trouble.reason.startswith(lines.QUEUE_FULL) for trouble in left.values()):
             await self._route(again, call, entry.round + 1, instead_of=entry)
         elif self._under_way or len(again) == 1:
-            await asyncio.sleep(pause)
+            await asyncio.sleep(min(FIRST_QUEUE * 2 ** min(waits, 10), LONGEST_QUEUE))
             at_round = entry.round + (not self._under_way)
-            longer = min(2 * pause, LONGEST_QUEUE)
-            await self._route(again, call, at_round, instead_of=entry, pause=longer)
+            await self._route(again, call, at_round, instead_of=entry, waits=waits + 1)
         else:  # nothing of ours is in the way: it is too much at once
             half = len(again) // 2
-            await self._route(again[:half], call, entry.round, instead_of=entry, pause=pause)
-            await self._route(again[half:], call, entry.round, pause=pause)
+            await self._route(again[:half], call, entry.round, instead_of=entry, waits=waits)
+            await self._route(again[half:], call, entry.round, waits=waits)
 
     async def _hand_over(self, provider: Provider, entry: Entry) -> tuple[Provider, Entry]:
         """Have a batch made of what was begun, at one endpoint after another until one takes it.

@@ -133,10 +133,12 @@ class Fleet:
         self._lock = threading.Lock()
         self._waiting: list[Replicas] = []
 
-    def open(self, spec: ModelSpec, ledger: Ledger, roles: Mapping[str, ModelSpec]) -> Client:
+    def open(
+        self, spec: ModelSpec, ledger: Ledger, roles: Mapping[str, ModelSpec], fresh: bool = False
+    ) -> Client:
         """A client here, but for the models that are replicas on Ray."""
         if spec.client != "vllm":
-            return open_client(spec, ledger, roles)
+            return open_client(spec, ledger, roles, fresh)
         return Replicas(spec, roles, self)
 
     def add(self, replicas: "Replicas") -> None:

@@ -16,10 +16,12 @@ from prefdata.models.clients import Opens
 from prefdata.models.edge import Edge
 from prefdata.models.experience import Experience
 from prefdata.models.ledger import Ledger
+from prefdata.models.purse import Purse
 from prefdata.models.tokens import counter
 from prefdata.planning.forecast import Forecast, forecast
 from prefdata.planning.plan import Plan, plan
 from prefdata.planning.plan import folder as export_folder
+from prefdata.planning.refusals import of_roles, to_ask, unbounded, unpriced
 from prefdata.planning.rehearsal import rehearse
 from prefdata.recipe import Recipe
 from prefdata.stage import Ask, saving
@@ -74,6 +76,7 @@ def build(
     strict: bool = False,
     budget: float | None = None,
     max_requests: int | None = None,
+    purse: Purse | None = None,
     ask: Ask | None = None,
     run: Run | None = None,
     opens: Opens | None = None,
@@ -85,7 +88,8 @@ def build(
     `changes` are "key=value" strings on the recipe, `limit` takes so many prompts, the first,
     `fresh` asks again what the ledger knows, `strict` makes a bad source row an error. `budget` (in
     USD) and `max_requests` are not exceeded, by default the recipe's: what could not be asked is
-    then missing, and the version is marked `partial`. `ask` replaces the models, `run` the way
+    then missing, and the version is marked `partial`. A `purse` is spent from in the place of both,
+    as by builds that are tries of one run. `ask` replaces the models, `run` the way
     stages are run, `opens` the way a model's client is opened.
     Sources of more than 256 MB are held by shards on disk, of which one at a time is in memory, or
     `on_disk` says so; the version is the same.
@@ -95,8 +99,7 @@ def build(
     refuse_limits(n_shards=n_shards, budget=budget, max_requests=max_requests)
     planned = _planned(recipe, changes, limit)
     recipe, folder = planned.recipe, data_folder(data)
-    budget = recipe.budget if budget is None else budget
-    max_requests = recipe.max_requests if max_requests is None else max_requests
+    purse = purse or purse_for(recipe, budget, max_requests)
     began = time.monotonic()
     with (
         traced(recipe.name, watch) as watch,
@@ -122,8 +125,7 @@ def build(
                 recipe.specs,
                 ledger,
                 fresh=fresh,
-                budget=budget,
-                max_requests=max_requests,
+                purse=purse,
                 watch=count.asking,
                 opens=opens,
             ) as edge,
@@ -138,7 +140,10 @@ def build(
                 n_prompts=held.read.get("prompts"),
             )
             if ask is None:
-                edge.prepare(_roles(planned, expected))
+                edge.prepare(to_ask(planned, expected))
+                if purse.is_budgeted:
+                    for error in unbounded(planned, expected):
+                        raise error
             check = edge.clients.refuse_stopped
             held.follow(planned.stages, count, check, ask or edge, run)
             began = time.monotonic()
@@ -232,13 +237,17 @@ def estimate(
     limit: int | None = None,
     fresh: bool = False,
     strict: bool = False,
+    budget: float | None = None,
 ) -> tuple[Plan, dict[str, int], list[Forecast]]:
     """What `build` would run: the plan, the rows of the sources and what each stage would ask.
 
-    Asks nothing, spends nothing, writes nothing.
+    Asks nothing, spends nothing, writes nothing. `BudgetError` where a build with this budget would
+    raise it.
     """
+    refuse_limits(budget=budget)
     planned = _planned(recipe, changes, limit)
     folder = data_folder(data)
+    budget = planned.recipe.budget if budget is None else budget
     with (
         hold(planned, folder, strict=strict, limit=limit) as held,
         Ledger(folder / "ledger") as ledger,
@@ -251,7 +260,19 @@ def estimate(
             count=counter,
             n_prompts=held.read.get("prompts"),
         )
+        for error in unpriced(of_roles(planned, to_ask(planned, asked)), budget):
+            raise error
+        for error in () if budget is None else unbounded(planned, asked):
+            raise error
         return planned, held.read, asked
+
+
+def purse_for(recipe: Recipe, budget: float | None, max_requests: int | None) -> Purse:
+    """What a build of a recipe may spend: as given, else as the recipe says."""
+    return Purse.of(
+        recipe.budget if budget is None else budget,
+        recipe.max_requests if max_requests is None else max_requests,
+    )
 
 
 def refuse_limits(*, n_shards: Any = 1, budget: Any = None, max_requests: Any = None) -> None:
@@ -280,10 +301,3 @@ def _planned(recipe: Recipe | str | Path, changes: Sequence[str], limit: int | N
     planned = plan(recipe)
     rehearse(planned)
     return planned
-
-
-def _roles(planned: Plan, expected: Sequence[Forecast]) -> list[str]:
-    """The models that will be asked something that the ledger does not answer."""
-    asking = {each.stage for each in expected if each.unknown or each.requests > each.answered}
-    stages = [stage for stage in planned.stages if stage.name in asking]
-    return sorted({model.role for stage in stages for model in stage.models})

@@ -5,7 +5,7 @@ import inspect
 import os
 import shlex
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -57,6 +57,30 @@ Changes = Annotated[
 Limit = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Take the first N prompts only.")
 ]
+Budget = Annotated[
+    float | None,
+    typer.Option(min=0, metavar="USD", help="Never spend more than this; by default the recipe's."),
+]
+MaxRequests = Annotated[
+    int | None,
+    typer.Option(min=0, metavar="N", help="Never send more requests; by default the recipe's."),
+]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ray|ray://HOST:PORT",
+        help="Build on many machines, by Ray: the one that RAY_ADDRESS names, else one started "
+        "here; or one that is reached as its client.",
+    ),
+]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Of --engine: a folder or URL (s3://bucket/prefix) that all machines reach, for "
+        "tables on their way; by default the data folder's builds.",
+    ),
+]
 LogFormat = Annotated[
     Log,
     typer.Option(
@@ -96,9 +120,12 @@ def reported(
     *,
     building: bool = False,
     stopped: str = "nothing was changed",
-    log: Log = "text",
+    log: Mapping[str, str] | None = None,
 ) -> Generator[None]:
-    """End a command that fails or is stopped with a message and its exit code."""
+    """End a command that fails or is stopped with a message and its exit code.
+
+    The message is a record with `log`, where that is given.
+    """
     complain = functools.partial(_complained, as_json, log)
     with ExitStack() as heeding:
         try:
@@ -136,15 +163,19 @@ def reported(
 
 
 def _complained(
-    as_json: bool, log: Log, message: str, kind: str, label: str, requests: Any = None
+    as_json: bool,
+    log: Mapping[str, str] | None,
+    message: str,
+    kind: str,
+    label: str,
+    requests: Any = None,
 ) -> None:
     from prefdata.screen import write
 
-    if log == "json":
-        from prefdata.screen.records import record, without_keys
+    if log is not None:
+        from prefdata.screen import records
 
-        said = without_keys(message)
-        print(record(label, "error", message=said, kind=kind), file=sys.stderr, flush=True)
+        records.tell(log, label, "error", message=records.without_keys(message), kind=kind)
     else:
         write.complain(message, label)
     if as_json:

@@ -6,9 +6,8 @@ on disk before it counts it.
 """
 
 import itertools
-import math
 import threading
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -16,13 +15,14 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from prefdata import tables
-from prefdata.errors import BudgetError, ModelError, nearest
+from prefdata.errors import ModelError, nearest
 from prefdata.models.account import Account, Counts, Progress
 from prefdata.models.claims import Claims
 from prefdata.models.client import response, responses
 from prefdata.models.clients import Clients, Opens
 from prefdata.models.costs import cost, worst
 from prefdata.models.ledger import Ledger
+from prefdata.models.prices import priceless
 from prefdata.models.purse import LIMITS, Purse
 from prefdata.models.spec import ModelSpec
 from prefdata.stage import request_id
@@ -36,12 +36,12 @@ class Edge:
     """Answers requests by `model`, a role among `specs`; to be closed, best by `with`.
 
     `ledger` keeps the responses. `fresh` asks again what the ledger answers, once an edge; the
-    newer answer is the one that is read from then on. `budget` (in USD, as the prices)
-    is not exceeded: a request is sent only where it could be paid at its worst, that is with
-    a token for every byte read and `max_tokens` written (8,192 where there is no such bound); the
-    others get the error "budget reached", which is not kept. `BudgetError` where a model has no
-    price. Likewise no more than `max_requests` are sent, those that fail among them ("request limit
-    reached"); trying one again does not count. `watch` is called, from any thread, with the
+    newer answer is the one that is read from then on. The budget of its `purse` (in USD, as the
+    prices) is not exceeded: a request is sent only where it could be paid at its worst, that is
+    with a token for every byte read and `max_tokens` written; the others get the error "budget
+    reached", which is not kept. `BudgetError` where a model has no price, or a reply that costs no
+    bound. Likewise no more than the purse's requests are sent, those that fail among them ("request
+    limit reached"); trying one again does not count. `watch` is called, from any thread, with the
     `Progress` of a running call; `opens` opens the clients of models. Calls from several threads
     share `clients`; `close` ends those that run, with a `ModelError`.
     """
@@ -52,20 +52,15 @@ class Edge:
         ledger: Ledger,
         *,
         fresh: bool = False,
-        budget: float | None = None,
-        max_requests: int | None = None,
+        purse: Purse | None = None,
         watch: Callable[[Progress], None] | None = None,
         opens: Opens | None = None,
     ) -> None:
         self.specs = specs
         self.ledger = ledger
-        self.clients = Clients(specs, ledger, opens)
+        self.clients = Clients(specs, ledger, opens, fresh=fresh)
         self._fresh = fresh
-        self._is_budgeted = budget is not None
-        self._purse = Purse(
-            math.inf if budget is None else budget,
-            math.inf if max_requests is None else max_requests,
-        )
+        self._purse = purse or Purse()
         self._claims = Claims(ledger.folder)
         self._account = Account(watch)
         self._identities: dict[str, str] = {}
@@ -135,6 +130,13 @@ class Edge:
             raise call.broken[0]
         self._refuse_silence(wanted.join(said, on="request_id"))
         return Responses(ids.join(said, on="request_id", maintain_order="left"))
+
+    def would_ask(self, requests: Requests) -> set[str]:
+        """The roles among these requests of which the ledger does not answer all."""
+        parts = {str(role): set(part["request_id"]) for (role,), part in requests.group_by("model")}
+        if self._fresh:
+            return {role for role, ids in parts.items() if not ids <= self._refreshed}
+        return {role for role, ids in parts.items() if self.ledger.count(ids) < len(ids)}
 
     def prepare(self, roles: Iterable[str]) -> None:
         """Open the clients of these roles, so that a missing key is found before anything is paid.
@@ -267,12 +269,21 @@ class Edge:
                             self._account.add(call.progress, Counts(), 0)
                         if call.stopped:
                             break
+                if held and not call.stopped:
+                    answers.append(self._taken_from_others(held, call))
             finally:
                 self._purse.settle(sum(held.values()), 0.0)
 
+    def _taken_from_others(self, ids: Collection[str], call: "_Call") -> Responses:
+        """What a client has left out, because another build has brought it meanwhile."""
+        found = self.ledger.find(ids)
+        self._refreshed.update(found["request_id"] if self._fresh else ())
+        self._account.add(call.progress, Counts(cached=found.height), found.height)
+        return found
+
     def _worst(self, part: Requests) -> dict[str, float]:
         """The most that each request can cost, where that matters."""
-        if self._purse.is_bounded:
+        if self._purse.is_budgeted:
             return worst(part, self.specs)
         return dict.fromkeys(part["request_id"], 0.0)
 
@@ -329,12 +340,8 @@ class Edge:
             )
 
     def _refuse_priceless(self, role: str) -> None:
-        if self._is_budgeted and self.specs[role].prices is None:
-            raise BudgetError(
-                f"a budget was given, but what the model {role!r} costs is not known; state its "
-                "price_in and price_out (USD per million tokens, 0 where it is free), or bound the "
-                "build by max_requests instead"
-            )
+        if self._purse.is_budgeted and self.specs[role].prices is None:
+            raise priceless(role)
 
     @contextmanager
     def _claimed(self, wanted: Requests) -> Generator[Requests]:

@@ -10,6 +10,7 @@ name, comes to light before anything is spent. `rehearsal` finds those that need
 """
 
 import json
+import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -23,6 +24,7 @@ import polars as pl
 from prefdata import tables as t
 from prefdata.errors import RecipeError, TableError
 from prefdata.loop import Tables, follow, run_stage
+from prefdata.models.costs import most_written
 from prefdata.models.experience import Experience, kind, size
 from prefdata.models.spec import ModelSpec
 from prefdata.models.tokens import BYTES_A_TOKEN, GUESSED_TOKENS, TokenCounter
@@ -51,6 +53,8 @@ class Forecast:
     """What one stage will ask. `answered` of its requests are in the ledger already.
 
     `models` has the requests and the answered of each role; `expected.models` the rest of it.
+    `first` is the first request for each role and want that the ledger does not answer.
+    `boundless` are the roles of whose replies nothing bounds the length.
     """
 
     stage: str
@@ -62,6 +66,8 @@ class Forecast:
     expected: Expected = field(default_factory=Expected)
     unknown: str = ""
     models: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    first: tuple[Mapping[str, Any], ...] = ()
+    boundless: tuple[str, ...] = ()
 
 
 @dataclass
@@ -70,6 +76,7 @@ class _Asked:
 
     known: Counter[str] = field(default_factory=Counter[str])
     parts: dict[Any, Part] = field(default_factory=dict[Any, Part])
+    first: dict[Any, Mapping[str, Any]] = field(default_factory=dict[Any, Mapping[str, Any]])
     unknown: str = ""
 
     @property
@@ -171,6 +178,10 @@ def _forecast(
             role: (round(n * scale.factor), round(asked.known[role] * scale.factor))
             for role, n in sorted(asked.by_role.items())
         },
+        first=tuple(asked.first.values()),
+        boundless=tuple(
+            sorted({p.role for p in asked.parts.values() if p.want == "text" and p.bound is None})
+        ),
     )
 
 
@@ -279,6 +290,7 @@ class _Rehearsal:
         return min(length, bound or length)
 
     def _invented(self, row: Mapping[str, Any], asked: _Asked) -> dict[str, Any]:
+        asked.first.setdefault((row["model"], row["want"]), row)
         reply = self._inventor.reply(row)
         n_bytes = size(row["messages"], row["completion"])
         turns = (*row["messages"], *(row["completion"] or ()))
@@ -300,8 +312,8 @@ def _options(said: str) -> Mapping[str, Any]:
 def _kind(want: str, said: str) -> tuple[str, str, int | None]:
     """What tells requests of one model apart here: what is wanted, its kind, the bound of it."""
     options = _options(said)
-    bounds = (options.get(name) for name in ("max_tokens", "max_completion_tokens"))
-    return want, kind(want, options), next((int(each) for each in bounds if each), None)
+    most = most_written("text", options)
+    return want, kind(want, options), None if most == math.inf else int(most)
 
 
 def total(forecasts: list[Forecast]) -> tuple[Figures, Figures]:

@@ -13,16 +13,14 @@
       report.html        its constitution, and how scores are distributed, if there are any
 
 `<id>` is 12 hexadecimal digits over tables, resolved recipe and judges (see `content`), so building
-the same thing twice gives the same id and writes nothing. A version is written aside, its manifest
-last, and appears by one rename; what a killed process leaves behind has no name that is looked at.
+the same thing twice gives the same id, and the version that is there stays as it is. A version is
+written aside, its manifest last, and appears by one rename; what a killed process leaves behind has
+no name that is looked at.
 """
 
 import contextlib
-import fcntl
 import json
-import os
 import shutil
-import time
 import uuid
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,6 +33,7 @@ from typing import Any, Required, TypedDict, Unpack
 
 import polars as pl
 
+from prefdata import locks
 from prefdata.disk.shards import Shards
 from prefdata.errors import VersionError
 from prefdata.secrets import refuse_secrets
@@ -50,16 +49,17 @@ from prefdata.version.stored import (
     NAME,
     QUARANTINE,
     TAKEN,
+    damage,
     file_state,
-    is_whole,
     listed,
     manifest_id,
     set_aside,
 )
 from prefdata.version.streamed import Streamed
-from prefdata.whole import writable
+from prefdata.whole import sync, writable
 
-ABANDONED = 24 * 3600  # seconds after which whoever wrote a folder aside is gone
+# How folders begin in which something is written, before they are held and then, and where in them.
+UNHELD, BEGUN, MADE = ".new-", ".tmp-", "made"
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def _write(
         manifest["partial"] = dict(partial)
     home = Path(data) / "versions"
     path = home / name / manifest_id(manifest)
-    if is_whole(path):
+    if _is_there(path):
         return Written(path, path.name, is_new=False)
     bad = said.get("quarantined") or ()
     quarantine = [json.dumps(row, ensure_ascii=False, default=str) for row in bad]
@@ -240,36 +240,23 @@ def _own_version() -> str:
 
 @contextmanager
 def aside(home: Path) -> Generator[Path]:
-    """A new folder that no reader looks at; older ones, left by killed processes, are removed.
+    """A new folder that no reader looks at; those that this machine's dead have left are removed.
 
-    It is locked while it is written, for days if need be and whatever a clock says.
+    It is held while it is written, for days if need be and whatever a clock says.
     """
     home.mkdir(parents=True, exist_ok=True)
-    for left in home.glob(".tmp-*"):
-        with contextlib.suppress(FileNotFoundError):  # another process removed it
-            if time.time() - left.stat().st_mtime > ABANDONED and not is_held(left):
-                shutil.rmtree(left, ignore_errors=True)
-    folder = home / f".tmp-{uuid.uuid4().hex}"
-    folder.mkdir()
-    held = os.open(folder, os.O_RDONLY)
+    for left in home.glob(f"{BEGUN}*"):
+        if locks.is_dead(left):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = home / f"{UNHELD}{uuid.uuid4().hex}"
     try:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield folder
+        (folder / MADE).mkdir(parents=True)
+        with locks.held(folder):
+            # Now others find it, and it is held.
+            folder = folder.rename(home / f"{BEGUN}{locks.new_name()}")
+            yield folder / MADE
     finally:
-        os.close(held)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def is_held(path: Path) -> bool:
-    """Whether a process that lives has locked a file or folder, as its writer does."""
-    found = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(found)
-    return False
 
 
 def _finish(folder: Path, manifest: Mapping[str, Any], texts: Mapping[str, str]) -> None:
@@ -279,34 +266,38 @@ def _finish(folder: Path, manifest: Mapping[str, Any], texts: Mapping[str, str])
         (folder / name).write_text(text, encoding="utf-8")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:
-        _sync(path)
+        sync(path)
     states = {path.relative_to(folder).as_posix(): file_state(path) for path in files}
     said = json.dumps({**manifest, "files": states}, indent=2, ensure_ascii=False)
     (folder / MANIFEST).write_text(said + "\n", encoding="utf-8")
-    _sync(folder / MANIFEST)
+    sync(folder / MANIFEST)
     for each in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
-        _sync(each)
+        sync(each)
 
 
 def _appear(folder: Path, path: Path) -> bool:
     """Give a written folder its name; false if another process was first."""
     path.parent.mkdir(exist_ok=True)
-    if path.exists() and not is_whole(path):
-        with contextlib.suppress(FileNotFoundError):  # another process moved it
-            set_aside(path)
+    if _is_there(path):
+        return False
+    with contextlib.suppress(FileNotFoundError):  # nothing was there, or another process moved it
+        set_aside(path)
     try:
         folder.rename(path)
     except OSError:
-        if is_whole(path):
+        if _is_there(path):
             return False
         raise
-    _sync(path.parent)
+    for each in (path.parent, path.parents[1]):  # its name, and that of a new dataset
+        sync(each)
     return True
 
 
-def _sync(path: Path) -> None:
-    at = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(at)
-    finally:
-        os.close(at)
+def _is_there(path: Path) -> bool:
+    """Whether a version is there and all of it as it was written.
+
+    All of it is read, for it is given to whoever builds. `VersionError` where that cannot be told:
+    what may be sound is not replaced.
+    """
+    with writable(path, VersionError):
+        return path.exists() and not damage(path)

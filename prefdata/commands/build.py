@@ -1,46 +1,27 @@
 """`prefdata build` and `prefdata plan`."""
 
+import uuid
 from typing import Annotated, Any
 
 import typer
 
 from prefdata.commands.common import (
     BUILD,
+    Budget,
     Changes,
     Data,
+    Engine,
     Json,
     Limit,
     LogFormat,
+    MaxRequests,
     RecipeName,
+    Store,
     Strict,
     flag,
     reported,
 )
 
-Budget = Annotated[
-    float | None,
-    typer.Option(min=0, metavar="USD", help="Never spend more than this; by default the recipe's."),
-]
-MaxRequests = Annotated[
-    int | None,
-    typer.Option(min=0, metavar="N", help="Never send more requests; by default the recipe's."),
-]
-Engine = Annotated[
-    str | None,
-    typer.Option(
-        metavar="ray|ray://HOST:PORT",
-        help="Build on many machines, by Ray: the one that RAY_ADDRESS names, else one started "
-        "here; or one that is reached as its client.",
-    ),
-]
-Store = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        help="Of --engine: a folder or URL (s3://bucket/prefix) that all machines reach, for "
-        "tables on their way; by default the data folder's builds.",
-    ),
-]
 Fresh = Annotated[bool, flag("--fresh", "Ask again what the ledger has answered.")]
 
 
@@ -108,16 +89,20 @@ def build(
         "max_requests": max_requests,
         **({"engine": engine, "store": store} if engine else {}),
     }
-    with reported(as_json, data, building=True, log=log_format):
+    log = {"run": uuid.uuid4().hex[:12], "recipe": recipe} if log_format == "json" else None
+    with reported(as_json, data, building=True, log=log):
         from prefdata import way
-        from prefdata.screen import progress, write
+        from prefdata.screen import progress, records, write
 
         builds, how = way.choose(plain=plain, prefect=prefect, engine=engine)
-        records = log_format == "json"
-        if not records:
+        if log is None:
             write.err().print(write.text(f"building {recipe} {how}", "dim"))
-        with progress.watching(write.err(), records=records) as watch:
+        else:
+            records.tell(log, "building", how=how)
+        with progress.watching(write.err(), records=log) as watch:
             built = builds(recipe, watch=watch, **options)
+        if log is not None:
+            records.tell(log, "built", **built.to_json())
         if as_json:
             write.print_json(built.to_json())
         else:
@@ -144,7 +129,13 @@ def plan(
         from prefdata.screen import write
 
         planned, rows, forecasts = estimate(
-            recipe, data=data, changes=changes or [], limit=limit, fresh=fresh, strict=strict
+            recipe,
+            data=data,
+            changes=changes or [],
+            limit=limit,
+            fresh=fresh,
+            strict=strict,
+            budget=budget,
         )
         found = screen.plan_json(planned, rows, forecasts, budget=budget, max_requests=max_requests)
         if as_json:

@@ -8,7 +8,7 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +28,7 @@ from prefdata.stage import Ask
 from prefdata.tables import Votes
 from prefdata.version.writing import aside
 from prefdata.watch import Advanced, Spilling, Watch, silent
+from prefdata.whole import writable
 
 # Bytes of sources, as they lie there, above which tables are held on disk, and that make a shard.
 LARGE, SHARD = 256 << 20, 96 << 20
@@ -234,7 +235,9 @@ def hold(
     if not on_disk:
         yield InMemory(planned, data, strict=strict, limit=limit, n=n_shards)
         return
-    with aside(data / "versions") as folder:
+    with ExitStack() as stack:
+        with writable(data / "versions"):
+            folder = stack.enter_context(aside(data / "versions"))
         shards = Shards(folder, max(n_shards, math.ceil(size / SHARD)))
         watch(_spilling(shards, size, len(planned.exports)))
         yield OnDisk(planned, data, shards, strict=strict, limit=limit, watch=watch)

@@ -1,10 +1,14 @@
 """Builds by shards on disk are those in memory."""
 
+import errno
 import json
+import os
 import random
 import shutil
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from prefdata import build, holding, sources, version
@@ -166,6 +170,46 @@ def test_a_build_on_disk_is_that_in_memory(tmp_path, files, of: str, n: int):
     }
     assert version.verify(now.path)
     assert [path.name for path in (tmp_path / "other" / "versions").iterdir()] == ["streamed"]
+
+
+WRITERS = [(pl.DataFrame, "write_parquet"), (pa.ipc, "new_stream"), (pq, "ParquetWriter")]
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_at_any_step_is_told_and_leaves_nothing(tmp_path, files, monkeypatch):
+    recipe = files / "recipe.toml"
+    recipe.write_text(RECIPE.format(splits="splits.test = 0.2", stages=MADE, columns=""))
+    steps, full_at = 0, 0
+
+    def filling(real):
+        def step(*words, **options):
+            nonlocal steps
+            steps += 1
+            if steps == full_at:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return real(*words, **options)
+
+        return step
+
+    for owner, name in WRITERS:
+        monkeypatch.setattr(owner, name, filling(getattr(owner, name)))
+    right = build(recipe, data=tmp_path / "whole", on_disk=True, n_shards=2).id
+    # each step early on, and then every seventh: each kind of them many times
+    for full_at in [*range(1, 20), *range(20, steps, 7)]:  # noqa: B007
+        steps = 0
+        with pytest.raises(PrefdataError, match=r"versions.* cannot be written: No space"):
+            build(recipe, data=tmp_path / "full", on_disk=True, n_shards=2)
+        assert not list((tmp_path / "full" / "versions").iterdir())
+    full_at = 0
+    assert build(recipe, data=tmp_path / "full", on_disk=True, n_shards=2).id == right
+
+
+def test_a_folder_of_versions_that_cannot_be_is_told(tmp_path, files):
+    recipe = files / "recipe.toml"
+    recipe.write_text(RECIPE.format(splits="", stages="", columns=""))
+    (tmp_path / "versions").write_text("a file is in its place")
+    with pytest.raises(PrefdataError, match=r"versions cannot be written: .*; make room there or"):
+        build(recipe, data=tmp_path, on_disk=True)
 
 
 def test_what_has_no_room_is_not_begun(tmp_path, files, monkeypatch):

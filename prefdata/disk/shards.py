@@ -45,7 +45,8 @@ class Shards:
         self._rows: dict[str, dict[int, int]] = {}
         self._files: dict[tuple[str, int], Path] = {}
         self._written = 0
-        folder.mkdir(parents=True, exist_ok=True)
+        with writable(folder):
+            folder.mkdir(parents=True, exist_ok=True)
 
     @property
     def names(self) -> list[str]:

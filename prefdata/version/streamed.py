@@ -34,6 +34,7 @@ from prefdata.version.contents import (
 )
 from prefdata.version.noise import noise
 from prefdata.version.splits import TRAIN, part
+from prefdata.whole import writable
 
 SHOWN = 20_000  # prompts that the card and the report are drawn from
 SAMPLED = 20_000  # keys of a shard by which the bins are parted
@@ -52,7 +53,8 @@ class Streamed:
         self._shards, self._savings, self._splits, self._seed = shards, savings, splits, seed
         self._names = [name for name in TABLES if name in shards.names]
         self._folder = shards.folder / "version"
-        self._folder.mkdir()
+        with writable(shards.folder):
+            self._folder.mkdir()
         self._is_whole = False
         self._shown: Frames = {}
         self._noise: dict[str, Any] = {}
@@ -64,14 +66,16 @@ class Streamed:
         return {"prompts": SHOWN, "of": n} if n > SHOWN else None
 
     def digests(self) -> dict[str, tuple[int, str]]:
-        self._assign()
-        names = [name for name in TABLES if self._shards.rows(name)]
-        self._shown, self._noise = self._sample(names), self._noises()
-        self._digests = {name: self._stored(name) for name in names}
+        with writable(self._shards.folder):
+            self._assign()
+            names = [name for name in TABLES if self._shards.rows(name)]
+            self._shown, self._noise = self._sample(names), self._noises()
+            self._digests = {name: self._stored(name) for name in names}
         return self._digests
 
     def shapes(self) -> dict[str, Any]:
-        return {view: self._written(view) for view in self._savings}
+        with writable(self._shards.folder):
+            return {view: self._written(view) for view in self._savings}
 
     def noise(self) -> dict[str, Any]:
         return self._noise

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from prefdata import sources
 from prefdata.counting import Counting
 from prefdata.errors import PrefdataError, RecipeError
-from prefdata.holding import hold
+from prefdata.holding import LARGE, hold, start
 from prefdata.loop import Run
 from prefdata.models.account import Counts
 from prefdata.models.clients import Opens
@@ -31,6 +32,9 @@ from prefdata.watchdog import watchdog
 
 # Prompts on which a build is rehearsed before anything is asked.
 REHEARSED = 50
+# Rows of each large source from which a plan is made, and by how much the number of prompts that
+# follows from them may be wrong: the first rows need not be like the others.
+PLANNED, GUESSED = 20_000, 0.25
 # Answers of the ledger from which a plan learns how long replies are.
 LEARNED = 5000
 
@@ -224,6 +228,19 @@ def _stoppable(edge: Edge, ledger: Ledger, watch: Watch) -> Generator[None]:
         raise Stopped(f"{answers} in this run{kept}", edge.counts.requests) from error
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """The plan, the rows of the sources by table, and what each stage would ask.
+
+    `share` of the sources was read for it, the first rows of large ones: the rest is scaled.
+    """
+
+    plan: Plan
+    rows: dict[str, int]
+    asked: list[Forecast]
+    share: float = 1.0
+
+
 def estimate(
     recipe: Recipe | str | Path,
     *,
@@ -232,26 +249,35 @@ def estimate(
     limit: int | None = None,
     fresh: bool = False,
     strict: bool = False,
-) -> tuple[Plan, dict[str, int], list[Forecast]]:
-    """What `build` would run: the plan, the rows of the sources and what each stage would ask.
+) -> Estimate:
+    """What `build` would run, read and ask. Asks nothing, spends nothing, writes nothing.
 
-    Asks nothing, spends nothing, writes nothing.
+    Of sources that a build would hold on disk the first `PLANNED` rows are read.
     """
     planned = _planned(recipe, changes, limit)
-    folder = data_folder(data)
-    with (
-        hold(planned, folder, strict=strict, limit=limit) as held,
-        Ledger(folder / "ledger") as ledger,
-    ):
+    recipe, folder = planned.recipe, data_folder(data)
+    is_large = sources.size(recipe.sources, recipe.folder, limit) > LARGE
+    imported = sources.read(
+        recipe.sources,
+        recipe.folder,
+        strict=strict,
+        limit=limit,
+        first=PLANNED if is_large else None,
+    )
+    n = imported.tables["prompts"].height
+    factor = 1 / imported.share if limit is None else min(1 / imported.share, limit / max(n, 1))
+    rows = {name: round(frame.height * factor) for name, frame in imported.tables.items()}
+    with Ledger(folder / "ledger") as ledger:
         asked = forecast(
             planned,
-            held.few(),
+            start(planned, imported.tables, folder),
             find=None if fresh else ledger.find,
             experience=Experience().see(ledger.sample(LEARNED)),
             count=counter,
-            n_prompts=held.read.get("prompts"),
+            n_prompts=rows["prompts"],
+            guess=GUESSED if factor > 1 else 0.0,
         )
-        return planned, held.read, asked
+    return Estimate(planned, rows, asked, 1 / factor)
 
 
 def refuse_limits(*, n_shards: Any = 1, budget: Any = None, max_requests: Any = None) -> None:

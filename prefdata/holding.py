@@ -229,9 +229,9 @@ def hold(
     `on_disk` None lets the sources' size decide: on disk, a shard is of `SHARD` of their bytes at
     most. In memory `n_shards` is how many of a stage's shards can run at once.
     """
-    size = sources.size(planned.recipe.sources, planned.recipe.folder)
+    size = sources.size(planned.recipe.sources, planned.recipe.folder, limit)
     if on_disk is None:
-        on_disk = size > LARGE and limit is None
+        on_disk = size > LARGE
     if not on_disk:
         yield InMemory(planned, data, strict=strict, limit=limit, n=n_shards)
         return

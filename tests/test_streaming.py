@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from prefdata import build, holding, sources, version
+from prefdata import build, dataset, holding, sources, version
 from prefdata import tables as t
 from prefdata.dataset import estimate
 from prefdata.disk.shards import Shards
@@ -238,14 +238,36 @@ def test_large_sources_are_held_on_disk_without_being_asked(tmp_path, files, mon
     told: list[Event] = []
     build(recipe, data=tmp_path / "small", watch=told.append)
     assert not any(isinstance(event, Spilling) for event in told)
-    monkeypatch.setattr(holding, "LARGE", 1000)
+    monkeypatch.setattr(holding, "LARGE", 2000)
     monkeypatch.setattr(holding, "SHARD", 30_000)
     build(recipe, data=tmp_path / "large", watch=told.append)
     [spilling] = [event for event in told if isinstance(event, Spilling)]
     assert spilling.shards > 2
-    _, rows, _ = estimate(recipe, data=tmp_path / "plan")
-    assert rows["prompts"] > 100
-    assert not list((tmp_path / "plan" / "versions").iterdir())
+    few: list[Event] = []
+    build(recipe, data=tmp_path / "few", limit=5, watch=few.append)
+    assert not any(isinstance(event, Spilling) for event in few), "5 prompts are not large"
+    many: list[Event] = []
+    build(recipe, data=tmp_path / "many", limit=300, watch=many.append)
+    [limited] = [event for event in many if isinstance(event, Spilling)]
+    assert 0 < limited.needed < spilling.needed
+
+
+def test_a_plan_reads_the_first_rows_of_large_sources_and_writes_nothing(
+    tmp_path, files, monkeypatch
+):
+    recipe = files / "recipe.toml"
+    recipe.write_text(RECIPE.format(splits="", stages=MADE, columns=""))
+    whole = estimate(recipe, data=tmp_path / "plan")
+    assert whole.share == 1
+    monkeypatch.setattr(dataset, "LARGE", 1000)
+    monkeypatch.setattr(dataset, "PLANNED", 100)
+    some = estimate(recipe, data=tmp_path / "plan")
+    assert not (tmp_path / "plan").exists()
+    assert some.share == pytest.approx(0.25, rel=0.1)
+    assert some.rows["votes"] == pytest.approx(whole.rows["votes"], rel=0.2)
+    limited = estimate(recipe, data=tmp_path / "plan", limit=10)
+    assert limited.rows["prompts"] == 10
+    assert limited.share == 1
 
 
 def test_how_far_it_is_is_said_in_lines():

@@ -143,10 +143,10 @@ def plan(
         from prefdata.screen import plan as screen
         from prefdata.screen import write
 
-        planned, rows, forecasts = estimate(
+        estimated = estimate(
             recipe, data=data, changes=changes or [], limit=limit, fresh=fresh, strict=strict
         )
-        found = screen.plan_json(planned, rows, forecasts, budget=budget, max_requests=max_requests)
+        found = screen.plan_json(estimated, budget=budget, max_requests=max_requests)
         if as_json:
             write.print_json(found)
         else:

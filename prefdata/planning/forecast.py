@@ -98,12 +98,13 @@ def forecast(
     count: Callable[[ModelSpec], TokenCounter] | None = None,
     sample: int = SAMPLE,
     n_prompts: int | None = None,
+    guess: float = 0.0,
 ) -> list[Forecast]:
     """One `Forecast` for each stage that asks.
 
     `find` looks request ids up in the ledger, `experience` is what its answers teach, `count` finds
     what counts the tokens of a model (by default they are estimated). `n_prompts` is how many
-    there are, where the tables have only some of them.
+    there are, where the tables have only some of them, and `guess` by how much that may be wrong.
 
     Raises the `RecipeError` or `TableError` of a stage, unless a sample of imported labels may be
     its cause. From the first stage that cannot run on invented replies for another reason, the
@@ -113,6 +114,7 @@ def forecast(
     if not asking:
         return []
     few, scale = _sample(tables, sample, n_prompts)
+    scale = replace(scale, guess=guess)
     identities = {role: model.identity for role, model in plan.models.items()}
     rehearsal = _Rehearsal(find, experience or Experience(), identities)
     is_telling = scale.factor == 1 or not {"votes", "ratings", "pairs"} & tables.keys()

@@ -172,6 +172,41 @@ def test_a_build_on_disk_is_that_in_memory(tmp_path, files, of: str, n: int):
     assert [path.name for path in (tmp_path / "other" / "versions").iterdir()] == ["streamed"]
 
 
+LINES = """
+from prefdata.tables import Completions, Pairs, Prompts, Rows
+SAVED_AS = "{suffix}"
+
+def lines_{suffix}(pairs: Pairs) -> Rows:
+    return Rows(pairs.select("pair_id", "prompt_id", "n_votes"))
+"""
+
+
+def test_an_export_of_files_is_written_a_shard_at_a_time(tmp_path, files, monkeypatch):
+    recipe, text = (
+        files / "recipe.toml",
+        RECIPE.format(splits="splits.test = 0.2", stages=MADE, columns=""),
+    )
+    for suffix in ("jsonl", "parquet"):
+        (files / f"lines_{suffix}.py").write_text(LINES.format(suffix=suffix))
+        text += f'\n[[exports]]\nuse = "lines_{suffix}:lines_{suffix}"\n'
+    recipe.write_text(text)
+    build(recipe, data=tmp_path / "one", on_disk=False)
+    whole, real = [], Shards.whole
+    seen = lambda shards, names: whole.extend(names := list(names)) or real(shards, names)  # noqa: E731
+    monkeypatch.setattr(Shards, "whole", seen)
+    build(recipe, data=tmp_path / "other", on_disk=True, n_shards=3)
+    assert not [name for name in whole if name.startswith("lines")]
+    for split in ("train", "test"):
+        for suffix, read in (("jsonl", pl.read_ndjson), ("parquet", pl.read_parquet)):
+            view = f"lines_{suffix}"
+            was, now = (
+                read(version.find(tmp_path / data, "streamed").path / view / f"{split}.{suffix}")
+                for data in ("one", "other")
+            )
+            assert was.height
+            assert was.sort("pair_id").equals(now.sort("pair_id")), (suffix, split)
+
+
 WRITERS = [(pl.DataFrame, "write_parquet"), (pa.ipc, "new_stream"), (pq, "ParquetWriter")]
 
 

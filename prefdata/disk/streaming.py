@@ -148,21 +148,28 @@ def place(name: str, frame: pl.DataFrame, shards: Shards) -> None:
     elif "prompt_id" in mine.columns:
         home = mine.select(shard_of(pl.col("prompt_id"), shards.n)).to_series()
     else:
-        home = mine.select(pl.col(REFERS[name]).alias("id")).join(
-            _homes(shards), on="id", how="left", maintain_order="left"
-        )["home"]
+        ids = mine.select(pl.col(REFERS[name]).alias("id"))
+        home = ids.join(_homes(shards, ids.unique()), on="id", how="left", maintain_order="left")[
+            "home"
+        ]
     homeless = mine.filter(home.is_null())
     for at in range(shards.n):
         shards.put(at, {name: mine.filter((home == at).fill_null(False))})
     shards.put(shards.common, {name: pl.concat([common, homeless])})
 
 
-def _homes(shards: Shards) -> pl.DataFrame:
-    """The shard of every prompt, completion and pair by its id."""
+def _homes(shards: Shards, wanted: pl.DataFrame) -> pl.DataFrame:
+    """The shard of some prompts, completions and pairs by their ids."""
     ids = [("prompts", "prompt_id"), ("completions", "completion_id"), ("pairs", "pair_id")]
     home = shard_of(pl.col("prompt_id"), shards.n).alias("home")
-    frames = [shards.scan(name).select(pl.col(key).alias("id"), home) for name, key in ids]
-    return pl.concat(frames).collect().unique("id")
+    frames = [
+        shards.scan(name)
+        .select(pl.col(key).alias("id"), home)
+        .join(wanted.lazy(), on="id", how="semi")
+        .collect(engine="streaming")
+        for name, key in ids
+    ]
+    return pl.concat(frames).unique("id")
 
 
 def export(stage: PlannedStage, shards: Shards, view: str, ask: Ask) -> None:

@@ -2,7 +2,7 @@
 
 The rows of a table go into bins by the order of its key and are taken up bin by bin, so that its
 file and its digest are those of the whole table. Where rows go across prompts, so that no shard has
-them, or a sidecar of an export needs all of its rows, these are held whole.
+them, or what an export has beside its rows needs all of them, these are held whole.
 """
 
 # pyright: basic, reportAttributeAccessIssue=false
@@ -25,6 +25,7 @@ from prefdata.version.content import Content
 from prefdata.version.contents import (
     Frames,
     Lost,
+    Saved,
     assigned,
     dangling,
     refuse_lost,
@@ -191,7 +192,8 @@ class Streamed:
     def _written(self, view: str) -> dict[str, Any]:
         """Write an export, by shards where nothing needs all of its rows; its shape."""
         shards, saving = self._shards, self._savings[view]
-        plain = saving == Saving(held_out=saving.held_out)
+        # all rows are wanted by what stands beside them, and by splits that are named by values
+        plain = saving == Saving(saved_as=saving.saved_as, held_out=saving.held_out)
         if self._is_whole or not plain or shards.own_rows(view, shards.common):
             few = ["pair_id", "prompt_id", "split"], ["prompt_id", "group"]
             frames = {
@@ -205,6 +207,7 @@ class Streamed:
         columns = shards.own(0, [view])[view].schema
         with ExitStack() as stack:
             made: dict[str, arrow.Split] = {}
+            also: dict[str, Saved] = {}
             for at in range(shards.n):
                 frames = shards.own(at, ["pairs", "prompts"])
                 rows = shards.take(at, view)
@@ -213,7 +216,10 @@ class Streamed:
                     if split not in made:
                         new = arrow.Split(self._folder / view, split, columns)
                         made[split] = stack.enter_context(new)
+                        file = Saved(self._folder / view, split, saving.saved_as)
+                        also[split] = stack.enter_context(file)
                     made[split].add(each.select(columns.names()))
+                    also[split].add(each.select(columns.names()))
         names = [TRAIN, *sorted(made.keys() - {TRAIN})]
         arrow.said(self._folder / view, names)
         return {"columns": columns.names(), "splits": {name: made[name].height for name in names}}

@@ -11,7 +11,7 @@ view of what runs, and limits. What it is not asked for, and why:
   fails again. What is lost when a process dies is in the ledger, so the flow is run again whole.
 - *Caching and results*: the ledger is the one notion of "the same call". Two would disagree.
 - *Tables as arguments*: Prefect looks through arguments and copies results. Tables go from task to
-  task as Parquet files, in a folder of the run that is removed when it succeeds.
+  task as Parquet files, each until it is read, in a folder of the run that is left if it fails.
 
 Where a task runs is its engine's (see `flows.machines`): a thread here, or a worker of Ray. Models
 are asked here in either case, by the one edge of the build: one ledger, one budget, one limit of
@@ -26,10 +26,12 @@ rounds begins anew for each: what it reckons between them is small beside what m
 # Of the types that Prefect's decorators give it makes nothing.
 
 import os
-from collections.abc import Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +164,7 @@ def _build_flow(
             strict=strict,
             budget=budget,
             max_requests=max_requests,
-            run=_in_tasks(folder, machines),
+            run=_in_tasks(folder, machines, n_shards or machines.n_shards),
             opens=machines.opens,
             watch=log,
         )
@@ -198,24 +200,35 @@ def _folder(store: str, recipe: Recipe, limit: int | None) -> Generator[str]:
     on_store.remove(folder)
 
 
-def _in_tasks(folder: str, machines: Engine) -> Run:
+def _in_tasks(folder: str, machines: Engine, at_once: int) -> Run:
     """The way to run a stage (see `prefdata.loop`) that makes each of its shards a task."""
 
-    def run(stage: PlannedStage, shards: Sequence[Tables], ask: Ask) -> list[Tables]:
+    def run(stage: PlannedStage, shards: Sequence[Tables], ask: Ask) -> Iterator[Tables]:
         place = f"{folder}/{digest(stage.name)[:8]}-{stage.use.replace(':', '.')}"
         ASKING[place] = ask
         # A thread a shard, which mostly waits: no shard's next round waits for another shard.
-        pool = ThreadPoolExecutor(len(shards), thread_name_prefix="prefdata-shard")
+        pool = ThreadPoolExecutor(min(at_once, len(shards)), thread_name_prefix="prefdata-shard")
+        left = iter(range(len(shards)))
+        running: deque[tuple[int, Future[Paths]]] = deque()
         try:
-            running = [
-                pool.submit(
-                    copy_context().run, _finish, machines, stage, at, len(shards), place, shard
-                )
-                for at, shard in enumerate(shards, start=1)
-            ]
-            for each in as_completed(running):
-                each.result()  # the first that fails ends the stage, and with it the flow
-            return [on_store.read(each.result()) for each in running]
+            while True:
+                # Some are made ahead of those that are read here, not all: their tables need room.
+                for at in islice(left, 2 * at_once - len(running)):
+                    work = copy_context().run, _finish, machines, stage, at, place, shards
+                    running.append((at, pool.submit(*work)))
+                if not running:
+                    return
+                while True:
+                    undone = [each for _, each in running if not each.done()]
+                    for _, each in running:
+                        if each not in undone:
+                            each.result()  # the first that fails ends the stage, and so the flow
+                    if running[0][1] not in undone:
+                        break
+                    wait(undone, return_when=FIRST_COMPLETED)
+                at, first = running.popleft()
+                yield on_store.read(first.result())
+                on_store.drop(_of_shard(place, at))
         finally:
             # A shard that still runs after another one failed finds nobody to ask, and stops.
             del ASKING[place]
@@ -224,13 +237,17 @@ def _in_tasks(folder: str, machines: Engine) -> Run:
     return run
 
 
+def _of_shard(place: str, at: int) -> str:
+    return f"{place}/{at + 1}"
+
+
 def _finish(
-    machines: Engine, stage: PlannedStage, shard: int, of: int, place: str, tables: Tables
+    machines: Engine, stage: PlannedStage, at: int, place: str, shards: Sequence[Tables]
 ) -> Paths:
     """A stage on one shard, by as many tasks as it takes."""
-    folder = f"{place}/{shard}"
-    given = {"stage": stage.name, "shard": shard, "of": of, "place": place}
-    given |= {"sealed": Sealed(stage), "seen": on_store.write(tables, folder)}
+    folder = _of_shard(place, at)
+    given = {"stage": stage.name, "shard": at + 1, "of": len(shards), "place": place}
+    given |= {"sealed": Sealed(stage), "seen": on_store.write(shards[at], folder)}
     answered: list[Paths] = []
     while True:
         made = machines.make(make, {**given, "answered": answered}, goes_on=lambda: place in ASKING)

@@ -72,11 +72,17 @@ def probe(folder: str) -> Paths:
     return paths
 
 
-def remove(folder: str) -> None:
-    """Remove a folder with all that is in it, where it is there, and the one above if empty."""
+def drop(folder: str) -> None:
+    """Remove a folder with all that is in it, where it is there."""
     fs, place = url_to_fs(folder)
     if fs.exists(place):
         fs.rm(place, recursive=True)
+
+
+def remove(folder: str) -> None:
+    """`drop` a folder, and the one above if it is empty."""
+    drop(folder)
+    fs, place = url_to_fs(folder)
     above = place.rpartition("/")[0]
     if isinstance(fs, LocalFileSystem) and fs.exists(above) and not fs.ls(above):
         fs.rmdir(above)

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,7 +62,7 @@ class Counting:
     def runs(self, run: Run, *, check: Callable[[], None]) -> Run:
         """`run`, announced; `check` raises where the build is to stop before another stage."""
 
-        def announced(stage: PlannedStage, shards: Sequence[Tables], ask: Ask) -> Sequence[Tables]:
+        def announced(stage: PlannedStage, shards: Sequence[Tables], ask: Ask) -> Iterable[Tables]:
             check()
             self.begin(stage)
             return run(stage, shards, ask)

@@ -10,7 +10,7 @@
 """
 
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -26,7 +26,9 @@ from prefdata.stage import Ask, drive
 ADDING = ("generate", "annotate", "aggregate", "estimate", "order", "measure")
 
 Tables = dict[str, pl.DataFrame]
-Run = Callable[[PlannedStage, Sequence[Tables], Ask], Sequence[Tables]]
+# Runs a stage on shards, which may be read only when they are taken up, and gives what it made of
+# each in their order.
+Run = Callable[[PlannedStage, Sequence[Tables], Ask], Iterable[Tables]]
 Done = Callable[[PlannedStage, Tables, Tables], None]
 
 
@@ -46,7 +48,7 @@ def follow(
     for stage in stages:
         seen = {name: tables[name] for name in stage.contract.sees if name in tables}
         parts = 1 if stage.contract.needs_all else n_shards
-        made = (run or run_shards)(stage, shards(seen, tables, parts), ask)
+        made = list((run or run_shards)(stage, shards(seen, tables, parts), ask))
         after = settle(stage, tables, made)
         if done is not None:
             done(stage, tables, after)
@@ -54,9 +56,9 @@ def follow(
     return tables
 
 
-def run_shards(stage: PlannedStage, shards: Sequence[Tables], ask: Ask) -> list[Tables]:
+def run_shards(stage: PlannedStage, shards: Sequence[Tables], ask: Ask) -> Iterator[Tables]:
     """Run a stage on one shard after the other."""
-    return [run_stage(stage, shard, ask) for shard in shards]
+    return (run_stage(stage, shard, ask) for shard in shards)
 
 
 def run_stage(stage: PlannedStage, tables: Tables, ask: Ask) -> Tables:

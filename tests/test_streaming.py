@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
 import pyarrow as pa
@@ -17,6 +18,7 @@ from prefdata.dataset import estimate
 from prefdata.disk.shards import Shards
 from prefdata.disk.spill import Spill
 from prefdata.errors import PrefdataError
+from prefdata.loop import run_stage
 from prefdata.screen.progress import Lines
 from prefdata.sources import Sources
 from prefdata.watch import Advanced, Event, Spilling, Started
@@ -170,6 +172,26 @@ def test_a_build_on_disk_is_that_in_memory(tmp_path, files, of: str, n: int):
     }
     assert version.verify(now.path)
     assert [path.name for path in (tmp_path / "other" / "versions").iterdir()] == ["streamed"]
+
+
+def test_a_run_takes_up_the_shards_of_a_stage_as_it_likes_and_has_each_while_it_does(
+    tmp_path, files
+):
+    """What runs on several machines reads some shards at once; the results are settled in order."""
+    recipe = files / "recipe.toml"
+    recipe.write_text(RECIPE.format(splits="", stages=MADE, columns=""))
+    plain = build(recipe, data=tmp_path / "one")
+    numbers = {}
+
+    def run(stage, shards, ask):
+        numbers[stage.name] = len(shards)
+        with ThreadPoolExecutor(2) as pool:
+            yield from pool.map(lambda at: run_stage(stage, shards[at], ask), range(len(shards)))
+
+    built = build(recipe, data=tmp_path / "other", on_disk=True, n_shards=5, run=run)
+    assert built.id == plain.id
+    assert numbers["select.margin"] == 5
+    assert numbers["aggregate.bradley_terry"] == 1, "it sees all prompts"
 
 
 LINES = """

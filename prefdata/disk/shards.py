@@ -4,8 +4,9 @@ All that is about one prompt is in one shard; what is about none (principles, me
 annotators) is common to all. Results do not depend on the number of shards.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -102,6 +103,10 @@ class Shards:
             if name in self._rows
         }
 
+    def each(self, names: Iterable[str]) -> Sequence[Tables]:
+        """What `get` gives of every shard, read when it is taken up and as often."""
+        return _Each(self, tuple(names))
+
     def whole(self, names: Iterable[str]) -> Tables:
         """All rows of the tables that are there."""
         return {
@@ -132,6 +137,19 @@ class Shards:
             return t.empty(name)
         path = next((path for (of, _), path in self._files.items() if of == name), None)
         return pl.DataFrame() if path is None else pl.read_parquet(path, n_rows=0)
+
+
+class _Each(Sequence[Tables]):
+    def __init__(self, shards: Shards, names: tuple[str, ...]) -> None:
+        self._shards, self._names = shards, names
+
+    def __len__(self) -> int:
+        return self._shards.n
+
+    def __getitem__(self, at: Any) -> Any:
+        if not 0 <= at < self._shards.n:
+            raise IndexError(f"there is no shard {at} of {self._shards.n}")
+        return self._shards.get(at, self._names)
 
 
 def _sorted(name: str, frames: list[pl.DataFrame]) -> pl.DataFrame:

@@ -1,12 +1,14 @@
 """The one loop over tables that are on disk by shard: what `prefdata.loop` does, a shard at a time.
 
-A stage runs on one shard after the other, and what it made is settled there by the same two rules:
-they are about rows of one prompt. One that must see all prompts (`SCOPE = "all"`) does it in parts
-where its file says how (`in_parts`), and else gets its tables whole, as if nothing were on disk.
+A stage runs on one shard after the other, or on some at once where `run` does so, and what it made
+is settled there by the same two rules: they are about rows of one prompt. One that must see all
+prompts (`SCOPE = "all"`) does it in parts where its file says how (`in_parts`), and else gets its
+tables whole, as if nothing were on disk.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 
 import polars as pl
 
@@ -44,7 +46,8 @@ def follow(
             [made] = run_it(stage, [seen], ask)
             _settle_whole(stage, shards, made, saw)
         else:
-            _settle_each(stage, shards, _made(stage, shards, run_it, ask), saw, tell)
+            with closing(_made(stage, shards, run_it, ask)) as made:
+                _settle_each(stage, shards, made, saw, tell)
         done(stage)
 
 
@@ -61,16 +64,15 @@ def parts_of(stage: PlannedStage) -> "Parts[object] | None":
     return None if in_parts is None else in_parts(**stage.options)
 
 
-def _made(stage: PlannedStage, shards: Shards, run: Run, ask: Ask) -> Iterator[Tables]:
+def _made(stage: PlannedStage, shards: Shards, run: Run, ask: Ask) -> Generator[Tables]:
     """What a stage makes of each shard, in their order."""
-    sees = stage.contract.sees
+    seen = shards.each(stage.contract.sees)
     if not stage.contract.needs_all:
-        for at in range(shards.n):
-            yield run(stage, [shards.get(at, sees)], ask)[0]
+        yield from run(stage, seen, ask)
         return
 
     def given() -> Iterable[Sequence[pl.DataFrame | None]]:
-        return (arguments(stage, shards.get(at, sees)) for at in range(shards.n))
+        return (arguments(stage, shard) for shard in seen)
 
     steps = parts_of(stage)
     assert steps is not None

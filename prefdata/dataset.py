@@ -17,7 +17,7 @@ from prefdata.models.clients import Opens
 from prefdata.models.edge import Edge
 from prefdata.models.experience import Experience
 from prefdata.models.ledger import Ledger
-from prefdata.models.tokens import counter
+from prefdata.models.tokens import BYTES_A_TOKEN, counter
 from prefdata.planning.forecast import Forecast, forecast
 from prefdata.planning.plan import Plan, plan
 from prefdata.planning.plan import folder as export_folder
@@ -141,6 +141,7 @@ def build(
                 sample=REHEARSED,
                 n_prompts=held.read.get("prompts"),
             )
+            held.refuse_room(round(BYTES_A_TOKEN * sum(each.tokens_out for each in expected)))
             if ask is None:
                 edge.prepare(_roles(planned, expected))
             check = edge.clients.refuse_stopped

@@ -9,6 +9,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +25,7 @@ from prefdata.loop import Run, Tables, run_shards, run_stage
 from prefdata.people.store import Store
 from prefdata.planning.plan import Plan, PlannedStage
 from prefdata.planning.plan import folder as export_folder
-from prefdata.stage import Ask
+from prefdata.stage import Ask, saving
 from prefdata.tables import Votes
 from prefdata.version.writing import aside
 from prefdata.watch import Advanced, Spilling, Watch, silent
@@ -48,6 +49,10 @@ class Holding(Protocol):
 
     def few(self) -> Tables:
         """Tables of some prompts at least, to rehearse on."""
+        ...
+
+    def refuse_room(self, written: int) -> None:
+        """`PrefdataError` where there is no room for so many bytes that models will write."""
         ...
 
     def unscored(self) -> dict[str, int]:
@@ -97,6 +102,9 @@ class InMemory:
     def few(self) -> Tables:
         return self._tables
 
+    def refuse_room(self, written: int) -> None:
+        pass  # memory is not asked
+
     def unscored(self) -> dict[str, int]:
         return unscored({}, self._tables)
 
@@ -129,6 +137,34 @@ class InMemory:
         return version.write(data, name, tables=self._tables, exports=self._exports, **said)
 
 
+@dataclass(frozen=True)
+class Room:
+    """What the disk has to hold, and whether it can. `exports` counts those of a build, twice where
+    one is saved as files too."""
+
+    shards: Shards
+    size: int
+    exports: int
+    watch: Watch
+
+    def refuse(self, written: int = 0) -> None:
+        """Tell what is needed; `PrefdataError` where there is less, `written` bytes of models among
+        it, which count as those of sources."""
+        folder = self.shards.folder
+        there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        free = shutil.disk_usage(folder).free + there
+        needed = round((ROOM + ROOM_OF_EXPORT * self.exports) * (self.size + written))
+        if needed > free:
+            of = f" and of about {written / 1e9:.1f} GB that models write" if written else ""
+            raise PrefdataError(
+                f"{folder.parent}: a build of sources of {self.size / 1e9:.1f} GB{of} holds its "
+                f"tables there and writes its version there, about {needed / 1e9:.1f} GB in all; "
+                f"free are {free / 1e9:.1f} GB. Make room, or give a folder on another disk by "
+                "--data"
+            )
+        self.watch(Spilling(self.shards.n, needed, free))
+
+
 class OnDisk:
     """The tables by shards of prompts, in a folder beside the versions that is gone at the end."""
 
@@ -137,13 +173,14 @@ class OnDisk:
         planned: Plan,
         data: Path,
         shards: Shards,
+        room: Room,
         *,
         strict: bool,
         limit: int | None,
         watch: Watch,
     ) -> None:
         recipe = planned.recipe
-        self._shards, self._watch = shards, watch
+        self._shards, self._room, self._watch = shards, room, watch
         self.imported = sources.read_into(
             shards, recipe.sources, recipe.folder, strict=strict, limit=limit, tell=self._tell
         )
@@ -168,6 +205,10 @@ class OnDisk:
 
     def few(self) -> Tables:
         return self._shards.get(0, self._shards.names)
+
+    def refuse_room(self, written: int) -> None:
+        if written:
+            self._room.refuse(written)
 
     def unscored(self) -> dict[str, int]:
         found: Counter[str] = Counter()
@@ -239,21 +280,10 @@ def hold(
         with writable(data / "versions"):
             folder = stack.enter_context(aside(data / "versions"))
         shards = Shards(folder, max(n_shards, math.ceil(size / SHARD)))
-        watch(_spilling(shards, size, len(planned.exports)))
-        yield OnDisk(planned, data, shards, strict=strict, limit=limit, watch=watch)
-
-
-def _spilling(shards: Shards, size: int, n_exports: int) -> Spilling:
-    """What the disk has to hold; `PrefdataError` where it cannot."""
-    free = shutil.disk_usage(shards.folder).free
-    needed = round((ROOM + ROOM_OF_EXPORT * n_exports) * size)
-    if needed > free:
-        raise PrefdataError(
-            f"{shards.folder.parent}: a build of sources of {size / 1e9:.1f} GB holds its tables "
-            f"there and writes its version there, about {needed / 1e9:.1f} GB in all; free are "
-            f"{free / 1e9:.1f} GB. Make room, or give a folder on another disk by --data"
-        )
-    return Spilling(shards.n, needed, free)
+        saved = sum(1 + bool(saving(each.function).saved_as) for each in planned.exports)
+        room = Room(shards, size, saved, watch)
+        room.refuse()
+        yield OnDisk(planned, data, shards, room, strict=strict, limit=limit, watch=watch)
 
 
 def start(planned: Plan, imported: Tables, data: Path) -> Tables:

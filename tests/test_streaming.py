@@ -273,20 +273,54 @@ def test_what_has_no_room_is_not_begun(tmp_path, files, monkeypatch):
     recipe = files / "recipe.toml"
     recipe.write_text(RECIPE.format(splits="", stages="", columns=""))
     size = (files / "pairs.jsonl").stat().st_size + (files / "votes.jsonl").stat().st_size
-    free = shutil.disk_usage(tmp_path)._replace(free=size * 4)
+    free = shutil.disk_usage(tmp_path)._replace(free=size * 5)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
     with pytest.raises(PrefdataError, match=r"about .* GB in all; free are .* Make room, or"):
         build(recipe, data=tmp_path, on_disk=True)
     assert not list((tmp_path / "versions").iterdir())
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: free._replace(free=size * 5))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free._replace(free=size * 7))
     told: list[Event] = []
     build(recipe, data=tmp_path, on_disk=True, n_shards=3, watch=told.append)
     [spilling] = [event for event in told if isinstance(event, Spilling)]
     assert spilling.shards == 3
-    assert size * 4 < spilling.needed < spilling.free == size * 5
+    assert size * 5 < spilling.needed < spilling.free == size * 7
     advanced = [event for event in told if isinstance(event, Advanced)]
     assert [event.done for event in advanced if event.what == "rows"][-1] == 800
     assert [event.done for event in advanced if event.what == "shards"] == [0, 1, 2, 3]
+
+
+WRITTEN = """
+name = "written"
+sources.prompts = "prompts.jsonl"
+
+[models.writer]
+client = "scripted"
+
+[[stages]]
+use = "generate.sample"
+model = "writer"
+n = 4
+"""
+
+
+def test_what_models_will_write_needs_room_too_and_is_refused_before_it_is_asked_for(
+    tmp_path, monkeypatch
+):
+    rows = [json.dumps({"prompt": f"question {at}"}) for at in range(50)]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(rows))
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(WRITTEN)
+    tokens = sum(each.tokens_out for each in estimate(recipe, data=tmp_path).asked)
+    free = shutil.disk_usage(tmp_path)._replace(free=4 * tokens)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    with pytest.raises(PrefdataError, match=r"and of about 0.0 GB that models write.* Make room"):
+        build(recipe, data=tmp_path, on_disk=True)
+    assert not list((tmp_path / "ledger").glob("*.jsonl")), "nothing was asked"
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free._replace(free=6 * tokens))
+    told: list[Event] = []
+    assert build(recipe, data=tmp_path, on_disk=True, watch=told.append).tables["samples"] == 200
+    before, after = (event for event in told if isinstance(event, Spilling))
+    assert after.needed > before.needed + 4 * tokens
 
 
 def test_large_sources_are_held_on_disk_without_being_asked(tmp_path, files, monkeypatch):

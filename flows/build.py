@@ -63,11 +63,11 @@ from prefect.settings import (  # noqa: E402
 
 from prefdata import dataset  # noqa: E402
 from prefdata.errors import PrefdataError  # noqa: E402
-from prefdata.loop import Run, Tables, run_stage  # noqa: E402
+from prefdata.loop import Run, run_stage  # noqa: E402
 from prefdata.planning.plan import PlannedStage, plan  # noqa: E402
 from prefdata.recipe import Recipe  # noqa: E402
 from prefdata.stage import Ask, Model  # noqa: E402
-from prefdata.tables import Requests, Responses, digest  # noqa: E402
+from prefdata.tables import Requests, Responses, Tables, digest  # noqa: E402
 from prefdata.version import data_folder, find  # noqa: E402
 from prefdata.watch import Watch, silent  # noqa: E402
 from prefdata.way import without_login  # noqa: E402

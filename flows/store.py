@@ -18,8 +18,8 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from prefdata.errors import PrefdataError, RecipeError
-from prefdata.loop import Tables
 from prefdata.secrets import TOKEN
+from prefdata.tables import Tables
 from prefdata.way import without_login
 
 Paths = dict[str, str]

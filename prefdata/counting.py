@@ -9,10 +9,11 @@ from typing import Any
 import polars as pl
 
 from prefdata import tables as t
-from prefdata.loop import Run, Tables
+from prefdata.loop import Run
 from prefdata.models.edge import Progress
 from prefdata.planning.plan import PlannedStage
 from prefdata.stage import Ask
+from prefdata.tables import Tables
 from prefdata.watch import Asking, Made, Started, Watch
 
 

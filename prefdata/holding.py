@@ -13,20 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import polars as pl
-
 from prefdata import loop, sources, version
 from prefdata import tables as t
 from prefdata.counting import Counting, dropped, unscored
 from prefdata.disk import streaming
 from prefdata.disk.shards import Shards
 from prefdata.errors import PrefdataError
-from prefdata.loop import Run, Tables, run_shards, run_stage
+from prefdata.loop import Run, run_shards, run_stage
 from prefdata.people.store import Store
 from prefdata.planning.plan import Plan, PlannedStage
 from prefdata.planning.plan import folder as export_folder
 from prefdata.stage import Ask, saving
-from prefdata.tables import Votes
+from prefdata.tables import Tables, Votes
 from prefdata.version.writing import aside
 from prefdata.watch import Advanced, Spilling, Watch, silent
 from prefdata.whole import writable
@@ -185,20 +183,14 @@ class OnDisk:
             shards, recipe.sources, recipe.folder, strict=strict, limit=limit, tell=self._tell
         )
         self.read = shards.heights()
-        self._start(planned, data)
+        for at in range(shards.n):
+            shards.put(at, _paired(planned, shards.own(at, ["votes"])))
+        for name, answers in _answered(planned, data).items():
+            streaming.place(name, answers, shards)
         self._exports: list[str] = []
 
     def _tell(self, what: str, done: int, of: int) -> None:
         self._watch(Advanced(what, done, of))
-
-    def _start(self, planned: Plan, data: Path) -> None:
-        shards = self._shards
-        for at in range(shards.n) if planned.pairs_are_imported else ():
-            votes = shards.own(at, ["votes"])["votes"]
-            shards.put(at, _paired(votes))
-        if any("annotations" in stage.contract.sees for stage in planned.stages):
-            answers = Store(data, planned.recipe.name).annotations()
-            streaming.place("annotations", answers, shards)
 
     def heights(self) -> dict[str, int]:
         return {name: n for name, n in self._shards.heights().items() if name in t.TABLES}
@@ -287,19 +279,20 @@ def hold(
 
 
 def start(planned: Plan, imported: Tables, data: Path) -> Tables:
-    """The tables before the first stage.
-
-    Imported pairs are pairs unless a stage makes some; what people answered is there for a stage
-    that reads it.
-    """
-    tables = dict(imported)
-    if planned.pairs_are_imported:
-        tables |= _paired(imported["votes"])
-    if any("annotations" in stage.contract.sees for stage in planned.stages):
-        tables["annotations"] = Store(data, planned.recipe.name).annotations()
-    return tables
+    """The tables before the first stage."""
+    return {**imported, **_paired(planned, imported), **_answered(planned, data)}
 
 
-def _paired(votes: pl.DataFrame) -> Tables:
-    pairs, ties = sources.as_pairs(Votes(votes))
+def _paired(planned: Plan, imported: Tables) -> Tables:
+    """Imported pairs, which are pairs unless a stage makes some."""
+    if not planned.pairs_are_imported:
+        return {}
+    pairs, ties = sources.as_pairs(Votes(imported["votes"]))
     return {"pairs": pairs, **({"dropped": ties} if ties.height else {})}
+
+
+def _answered(planned: Plan, data: Path) -> Tables:
+    """What people answered, where a stage reads it."""
+    if not any("annotations" in stage.contract.sees for stage in planned.stages):
+        return {}
+    return {"annotations": Store(data, planned.recipe.name).annotations()}

@@ -4,16 +4,15 @@ All that is about one prompt is in one shard; what is about none (principles, me
 annotators) is common to all. Results do not depend on the number of shards.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from prefdata import tables as t
+from prefdata.tables import Tables
 from prefdata.whole import writable
-
-Tables = dict[str, pl.DataFrame]
 
 # Whose rows are about no prompt.
 COMMON = ("principles", "measures")
@@ -31,6 +30,39 @@ REFERS = {
 def shard_of(prompt_id: pl.Expr, n: int) -> pl.Expr:
     """The shard of each prompt, from the digits of its id; null where there is no prompt."""
     return prompt_id.str.slice(0, 8).str.to_integer(base=16, dtype=pl.Int64) % n
+
+
+# The tables whose rows are about one prompt each, and their keys, to which others refer.
+OWNERS = {"prompts": "prompt_id", "completions": "completion_id", "pairs": "pair_id"}
+
+
+def prompts_of(
+    name: str, frame: pl.DataFrame, owners: Callable[[pl.DataFrame], pl.DataFrame]
+) -> pl.Series:
+    """The prompt of each row of a table; null where it has none.
+
+    `owners` tells the prompts of some `id`s of prompts, completions and pairs.
+    """
+    if "prompt_id" in frame.columns:
+        return frame["prompt_id"]
+    if name not in REFERS:
+        return pl.Series("prompt_id", [None] * frame.height, pl.String)
+    ids = frame.select(id=REFERS[name])
+    found = ids.join(owners(ids.unique()), on="id", how="left", maintain_order="left")
+    return found["prompt_id"]
+
+
+def owners(tables: Mapping[str, pl.DataFrame | pl.LazyFrame], ids: pl.DataFrame) -> pl.DataFrame:
+    """The prompts of some `id`s of prompts, completions and pairs, as (id, prompt_id)."""
+    found = [
+        tables.get(name, t.empty(name))
+        .lazy()
+        .select(pl.col(key).alias("id"), pl.col("prompt_id").alias("prompt_id"))
+        .join(ids.lazy(), on="id", how="semi")
+        .collect(engine="streaming")
+        for name, key in OWNERS.items()
+    ]
+    return pl.concat(found).unique("id")
 
 
 class Shards:

@@ -13,10 +13,11 @@ from contextlib import closing
 import polars as pl
 
 from prefdata import tables as t
-from prefdata.disk.shards import REFERS, Shards, parted, shard_of
-from prefdata.loop import ADDING, Run, Tables, arguments, named, results, run_shards, settle
+from prefdata.disk.shards import OWNERS, Shards, owners, parted, prompts_of, shard_of
+from prefdata.loop import ADDING, Run, arguments, named, results, run_shards, settle
 from prefdata.planning.plan import PlannedStage
 from prefdata.stage import Ask, Parts, drive_parts
+from prefdata.tables import Tables
 
 Saw = Callable[[PlannedStage, Tables, Tables], None]
 Tell = Callable[[str, int, int], None]
@@ -143,35 +144,16 @@ def place(name: str, frame: pl.DataFrame, shards: Shards) -> None:
     What refers to no row that is there (a score of a pair that was dropped) is common to all.
     """
     mine, common = parted(name, frame)
-    if mine.is_empty():
-        home = pl.Series(dtype=pl.Int64)
-    elif name == "dropped":
+    if name == "dropped":
         home = pl.int_range(mine.height, eager=True) % shards.n
-    elif "prompt_id" in mine.columns:
-        home = mine.select(shard_of(pl.col("prompt_id"), shards.n)).to_series()
     else:
-        ids = mine.select(pl.col(REFERS[name]).alias("id"))
-        home = ids.join(_homes(shards, ids.unique()), on="id", how="left", maintain_order="left")[
-            "home"
-        ]
+        scanned = {each: shards.scan(each) for each in OWNERS}
+        prompts = prompts_of(name, mine, lambda ids: owners(scanned, ids)).to_frame()
+        home = prompts.select(shard_of(pl.col("prompt_id"), shards.n)).to_series()
     homeless = mine.filter(home.is_null())
     for at in range(shards.n):
         shards.put(at, {name: mine.filter((home == at).fill_null(False))})
     shards.put(shards.common, {name: pl.concat([common, homeless])})
-
-
-def _homes(shards: Shards, wanted: pl.DataFrame) -> pl.DataFrame:
-    """The shard of some prompts, completions and pairs by their ids."""
-    ids = [("prompts", "prompt_id"), ("completions", "completion_id"), ("pairs", "pair_id")]
-    home = shard_of(pl.col("prompt_id"), shards.n).alias("home")
-    frames = [
-        shards.scan(name)
-        .select(pl.col(key).alias("id"), home)
-        .join(wanted.lazy(), on="id", how="semi")
-        .collect(engine="streaming")
-        for name, key in ids
-    ]
-    return pl.concat(frames).unique("id")
 
 
 def export(stage: PlannedStage, shards: Shards, view: str, ask: Ask) -> None:

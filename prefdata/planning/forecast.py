@@ -22,7 +22,7 @@ import polars as pl
 
 from prefdata import tables as t
 from prefdata.errors import RecipeError, TableError
-from prefdata.loop import Tables, follow, run_stage
+from prefdata.loop import follow, run_stage
 from prefdata.models.experience import Experience, kind, size
 from prefdata.models.spec import ModelSpec
 from prefdata.models.tokens import BYTES_A_TOKEN, GUESSED_TOKENS, TokenCounter
@@ -39,7 +39,7 @@ from prefdata.planning.expectation import (
 from prefdata.planning.invention import Inventor
 from prefdata.planning.plan import Plan, PlannedStage
 from prefdata.stage import PlugIn
-from prefdata.tables import Requests, Responses
+from prefdata.tables import Requests, Responses, Tables
 
 SAMPLE = 1000
 # Quotes and braces are tokens too.

@@ -10,13 +10,14 @@ them, or what an export has beside its rows needs all of them, these are held wh
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow.parquet as pq
 
-from prefdata.disk.shards import OF_PROMPTS, Shards
+from prefdata.disk.shards import Shards, owners, prompts_of
 from prefdata.disk.spill import Spill
 from prefdata.stage import Saving
 from prefdata.tables import TABLES, check, empty, schema
@@ -234,23 +235,8 @@ def _places(name: str, frame: pl.DataFrame) -> pl.Series:
 
 def _first(tables: dict[str, pl.DataFrame], n: int) -> dict[str, pl.DataFrame]:
     """The tables of a shard's first prompts."""
-    prompts = tables["prompts"].head(n)
-    if prompts.height == tables["prompts"].height:
+    prompts = tables["prompts"]["prompt_id"].head(n)
+    if prompts.len() == tables["prompts"].height:
         return tables
-    few = {
-        name: frame.join(prompts, on="prompt_id", how="semi")
-        for name, frame in tables.items()
-        if "prompt_id" in frame.columns
-    }
-    ids = {
-        subject: few[table][f"{subject}_id"]
-        for subject, table in zip(OF_PROMPTS, ("pairs", "completions", "prompts"), strict=True)
-        if table in few
-    }
-    every = pl.concat(list(ids.values())).implode()
-    for name, frame in tables.items():
-        if name not in few:
-            column = {"scores": "subject_id", "rationales": "pair_id"}.get(name)
-            column = column or ("completion_a" if "completion_a" in frame.columns else None)
-            few[name] = frame if column is None else frame.filter(pl.col(column).is_in(every))
-    return few
+    of = {name: prompts_of(name, each, partial(owners, tables)) for name, each in tables.items()}
+    return {name: each.filter(of[name].is_in(prompts.implode())) for name, each in tables.items()}

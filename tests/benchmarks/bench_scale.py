@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -145,8 +146,9 @@ def _busy() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def measure(pairs: int, folder: Path, *, seed: int = 1) -> Measured:
-    """All steps at one size; `folder` is made, and has what was written."""
+def measure(pairs: int, folder: Path, *, seed: int = 1, options: Sequence[str] = ()) -> Measured:
+    """All steps at one size, the build with these options; `folder` is made, and has what was
+    written."""
     refuse_disk(pairs, folder)
     data = folder / "data"
     found = Measured(pairs)
@@ -168,7 +170,7 @@ def measure(pairs: int, folder: Path, *, seed: int = 1) -> Measured:
     cli = ("-m", "prefdata.cli")
     said = step("check", *cli, "check", "data/pairs.parquet", "--json", "--fail-on", "never")
     found.wrong += checked(json.loads(said.splitlines()[-1]), planted)
-    step("build", *cli, "build", "recipe.toml", "--data", "built", "--plain")
+    step("build", *cli, "build", "recipe.toml", "--data", "built", "--plain", *options)
     [path] = (folder / "built" / "versions" / "scale").glob("[0-9a-f]*")
     manifest = json.loads((path / "manifest.json").read_text())
     parts = manifest["counts"].get("seconds", {})

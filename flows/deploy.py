@@ -183,7 +183,8 @@ def deploy(
         "pull": [
             {
                 "prefect.deployments.steps.set_working_directory": {
-                    "directory": str(file.resolve().parent)
+                    # Where paths in `changes` start, as they did here.
+                    "directory": str(Path.cwd())
                 }
             }
         ],

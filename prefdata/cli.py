@@ -18,8 +18,8 @@ import typer
 
 # The files of `prefdata.commands`, in the order of the help.
 FILES = (
-    *"building deploying catalogue versions checking pushing annotate routing".split(),
-    *"keeping ledger serve doctor".split(),
+    *"build deploy recipes stages judges list show explain diff annotated_pairs check push".split(),
+    *"annotate simulate_routing tag gc ledger serve doctor".split(),
 )
 
 app = typer.Typer(

@@ -21,6 +21,7 @@ from prefdata.models.tokens import BYTES_A_TOKEN, counter
 from prefdata.planning.forecast import Forecast, forecast
 from prefdata.planning.plan import Plan, plan
 from prefdata.planning.plan import folder as export_folder
+from prefdata.planning.refusals import of_roles, to_ask, unpriced
 from prefdata.planning.rehearsal import rehearse
 from prefdata.recipe import Recipe
 from prefdata.stage import Ask, saving
@@ -143,7 +144,7 @@ def build(
             )
             held.refuse_room(round(BYTES_A_TOKEN * sum(each.tokens_out for each in expected)))
             if ask is None:
-                edge.prepare(_roles(planned, expected))
+                edge.prepare(to_ask(planned, expected))
             check = edge.clients.refuse_stopped
             held.follow(planned.stages, count, check, ask or edge, run)
             began = time.monotonic()
@@ -250,13 +251,17 @@ def estimate(
     limit: int | None = None,
     fresh: bool = False,
     strict: bool = False,
+    budget: float | None = None,
 ) -> Estimate:
     """What `build` would run, read and ask. Asks nothing, spends nothing, writes nothing.
 
-    Of sources that a build would hold on disk the first `PLANNED` rows are read.
+    Of sources that a build would hold on disk the first `PLANNED` rows are read. `BudgetError`
+    where a build with this budget would raise it.
     """
+    refuse_limits(budget=budget)
     planned = _planned(recipe, changes, limit)
     recipe, folder = planned.recipe, data_folder(data)
+    budget = recipe.budget if budget is None else budget
     is_large = sources.size(recipe.sources, recipe.folder, limit) > LARGE
     imported = sources.read(
         recipe.sources,
@@ -278,6 +283,8 @@ def estimate(
             n_prompts=rows["prompts"],
             guess=GUESSED if factor > 1 else 0.0,
         )
+    for error in unpriced(of_roles(planned, to_ask(planned, asked)), budget):
+        raise error
     return Estimate(planned, rows, asked, 1 / factor)
 
 
@@ -307,10 +314,3 @@ def _planned(recipe: Recipe | str | Path, changes: Sequence[str], limit: int | N
     planned = plan(recipe)
     rehearse(planned)
     return planned
-
-
-def _roles(planned: Plan, expected: Sequence[Forecast]) -> list[str]:
-    """The models that will be asked something that the ledger does not answer."""
-    asking = {each.stage for each in expected if each.unknown or each.requests > each.answered}
-    stages = [stage for stage in planned.stages if stage.name in asking]
-    return sorted({model.role for stage in stages for model in stage.models})

@@ -14,8 +14,8 @@
     [[exports]]
     use = "export.pairwise"
 
-Relative paths are relative to the recipe's file. What a recipe can get wrong is a `RecipeError`
-with the file, the key and the nearest valid name.
+Relative paths start at the recipe's folder, those in `changes` where the user is. What a recipe can
+get wrong is a `RecipeError` with the file, the key and the nearest valid name.
 """
 
 import importlib
@@ -173,14 +173,38 @@ def _set(raw: dict[str, Any], change: str) -> None:
         read = {"value": value}
     if len(read) != 1:
         raise RecipeError(f"--set {key}: the value goes on after a line break; give one a --set")
-    parsed = read["value"]
-    at: Any = raw
     rest = key.strip().split(".")
+    parsed = _from_here(rest, read["value"])
+    at: Any = raw
     while len(rest) > 1:
         at, rest = _into(at, rest, key)
     if not isinstance(at, dict):
         raise RecipeError(f"--set {key}: {rest[0]!r} would have to be in a table, but is in a list")
     at[rest[0]] = parsed
+
+
+def _from_here(key: Sequence[str], value: Any) -> Any:
+    """A changed value, whose relative paths start where the user is and not at the recipe."""
+    if isinstance(value, dict):
+        inner = cast(dict[str, Any], value)
+        return {name: _from_here([*key, name], each) for name, each in inner.items()}
+    if isinstance(value, list):
+        return [_from_here(key, each) for each in cast(list[Any], value)]
+    if isinstance(value, str) and _is_path(key, value):
+        return str(Path.cwd() / Path(value).expanduser())
+    return value
+
+
+def _is_path(key: Sequence[str], value: str) -> bool:
+    """Of sources by its key; of weights, judges and juries if it is written as one."""
+    match key:
+        case ["sources", kind, *rest]:
+            named = [part for part in rest if not part.isdigit()]
+            return named == ["path"] or (not named and kind != "hub")
+        case ["models" | "stages" | "exports", *_]:
+            return value.startswith(("./", "../")) or value.endswith(".toml")
+        case _:
+            return False
 
 
 def _into(at: Any, rest: list[str], key: str) -> tuple[Any, list[str]]:

@@ -1,6 +1,5 @@
 """Which way a build goes: directly, or through Prefect. Both give the same version."""
 
-import importlib.util
 import os
 import re
 import tomllib
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefdata.errors import PrefdataError, RecipeError
+from prefdata.models.packages import is_installed
 
 if TYPE_CHECKING:
     from prefdata.dataset import Built
@@ -28,7 +28,7 @@ def choose(*, plain: bool, prefect: bool, engine: str | None = None) -> tuple[Bu
         need_engine(engine)
         where = f"the API at {without_login(api)}" if api else "a server of its own"
         return _by_prefect, f"on {engine}, through Prefect with {where}"
-    there = _installed("prefect")
+    there = is_installed("prefect")
     if prefect and not there:
         raise RecipeError(
             "--prefect needs Prefect, which is not installed: pip install 'prefdata[flows]'; "
@@ -81,7 +81,7 @@ def need_engine(engine: str) -> None:
             "names, else one started here) or 'ray://HOST:PORT' (a Ray reached as its client)"
         )
     for package, extra in {"prefect": "flows", "ray": "ray", "prefect_ray": "ray"}.items():
-        if not _installed(package):
+        if not is_installed(package):
             raise RecipeError(
                 f"--engine {engine} needs the package {package.replace('_', '-')}, which is not "
                 f"installed: pip install 'prefdata[flows,{extra}]'"
@@ -90,14 +90,10 @@ def need_engine(engine: str) -> None:
 
 def need_prefect(command: str) -> None:
     """`PrefdataError` where Prefect is not installed."""
-    if not _installed("prefect"):
+    if not is_installed("prefect"):
         raise PrefdataError(
             f"{command} needs Prefect, which is not installed: pip install 'prefdata[flows]'"
         )
-
-
-def _installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
 
 
 def _directly(recipe: str, *, watch: "Watch", **options: Any) -> "Built":

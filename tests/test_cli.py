@@ -25,7 +25,7 @@ from typer.testing import CliRunner, Result
 from prefdata import cli, way
 from prefdata.judge import names as judge_names
 from prefdata.judge.jury import names as jury_names
-from prefdata.recipe import VERBS, bundled, find_stage, stages
+from prefdata.recipe import VERBS, Recipe, bundled, find_stage, stages
 from prefdata.sources import Sources, read
 from prefdata.stage import contract
 
@@ -327,6 +327,17 @@ def test_recipes_are_listed_and_their_schema_accepts_them(folder: Path):
         jsonschema.validate({**tomllib.loads(RECIPE), "sorces": {}}, schema)
 
 
+def test_a_copy_of_a_bundled_recipe_is_the_same_recipe_elsewhere(folder: Path):
+    """Its sources are found, whose paths start at the recipe's own folder."""
+    for name in bundled():
+        copied = folder / f"{name}.toml"
+        copied.write_text(run("recipes", name).stdout)
+        whole, copy = Recipe.load(name), Recipe.load(copied)
+        assert copy.model_dump(exclude={"sources"}) == whole.model_dump(exclude={"sources"})
+        for ours, theirs in zip(whole.sources.specs, copy.sources.specs, strict=True):
+            assert (whole.folder / str(ours.path)).samefile(folder / str(theirs.path))
+
+
 def test_a_diff_names_the_judge_first(folder: Path):
     before = answer("build", "recipe.toml")
     judge = tomllib.loads((Path(cli.__file__).parents[1] / "judges/helpfulness.toml").read_text())
@@ -481,7 +492,7 @@ def test_the_prefect_api_is_found_without_prefect(
 def test_without_prefect_its_extra_is_named_and_a_configured_api_is_no_reason_to_fail(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(way, "_installed", lambda _: False)
+    monkeypatch.setattr(way, "is_installed", lambda _: False)
     failed = run("build", "recipe.toml", "--prefect")
     assert failed.exit_code == 1
     assert "prefdata[flows]" in failed.stderr

@@ -49,12 +49,3 @@ def test_a_stage_that_measures_sees_all_prompts(use: str):
 def test_options_have_annotations(use: str):
     for option in contract(find_stage(use)).options.values():
         assert option.annotation is not inspect.Parameter.empty
-
-
-def test_every_path_that_the_readme_names_is_there():
-    root = TESTS.parent
-    text = (root / "README.md").read_text()
-    named = set(re.findall(r"`((?:prefdata|flows|judges|schemas|tests|data)/[\w./-]*)`", text))
-    assert len(named) > 10
-    made_by_runs = {"data/ledger", "data/ledger/asking", "data/versions", "data/annotations"}
-    assert [p for p in named - made_by_runs if not (root / p).exists()] == []

@@ -11,6 +11,7 @@ from prefdata.planning.plan import plan
 from prefdata.recipe import Recipe, bundled, find_stage, stages
 from prefdata.version.stored import TAKEN
 
+JUDGES = Path(__file__).parents[1] / "judges"
 GOOD = """
 name = "good"
 seed = 3
@@ -148,6 +149,34 @@ def test_set_reaches_tables_models_and_stages(folder: Path):
     assert changed(folder, "splits.test=0.2").splits == {"test": 0.2}
     assert changed(folder, "name=other").name == "other"
     assert changed(folder, 'description="a = b"').description == "a = b"
+
+
+def test_a_path_in_a_change_starts_where_the_user_is(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """A bundled recipe's own folder is no place for anybody's files."""
+    here = folder / "here"
+    here.mkdir()
+    (here / "mine.jsonl").write_text('{"prompt": "one"}\n')
+    (here / "own.toml").write_bytes((JUDGES / "helpfulness.toml").read_bytes())
+    monkeypatch.chdir(here)
+    for change in (
+        "sources.prompts=mine.jsonl",
+        "sources.prompts.path=mine.jsonl",
+        'sources.prompts=["mine.jsonl"]',
+        'sources={prompts={path="mine.jsonl"}}',
+    ):
+        # A table, since of a text no key can be changed.
+        recipe = Recipe.load(
+            write(
+                folder, GOOD.replace('prompts = "prompts.jsonl"', 'prompts.path = "prompts.jsonl"')
+            ),
+            changes=[change],
+        )
+        assert [spec.path for spec in recipe.sources.specs] == [str(here / "mine.jsonl")]
+    assert list(plan(changed(folder, "stages.annotate.pairwise.judge=own.toml")).judges) == ["own"]
+    weights = changed(folder, "models.writer.model=./weights").models["writer"].model
+    assert weights == str(here / "weights")
+    assert changed(folder, "models.writer.model=org/name").models["writer"].model == "org/name"
+    assert changed(folder, "description=notes.toml").description == "notes.toml"
 
 
 @pytest.mark.parametrize("change", ["seed", "stages.9.n=1", "seed.x=1", "stages.n=1", "sed=1"])

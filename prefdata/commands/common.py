@@ -57,6 +57,30 @@ Changes = Annotated[
 Limit = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Take the first N prompts only.")
 ]
+Budget = Annotated[
+    float | None,
+    typer.Option(min=0, metavar="USD", help="Never spend more than this; by default the recipe's."),
+]
+MaxRequests = Annotated[
+    int | None,
+    typer.Option(min=0, metavar="N", help="Never send more requests; by default the recipe's."),
+]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ray|ray://HOST:PORT",
+        help="Build on many machines, by Ray: the one that RAY_ADDRESS names, else one started "
+        "here; or one that is reached as its client.",
+    ),
+]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Of --engine: a folder or URL (s3://bucket/prefix) that all machines reach, for "
+        "tables on their way; by default the data folder's builds.",
+    ),
+]
 LogFormat = Annotated[
     Log,
     typer.Option(

@@ -1,7 +1,8 @@
 """The tables of a build on disk, parted by prompt, for what is too large to be held at once.
 
 All that is about one prompt is in one shard; what is about none (principles, measures, scores of
-annotators) is common to all. Results do not depend on the number of shards.
+annotators) is common to all. Tables do not depend on the number of shards, nor does a version's id;
+the order in which exports have their rows does.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -14,15 +14,13 @@ from prefdata.finding import Finding
 _found = partial(Finding, part="installation")
 # What an extra is for, in the words of someone who does not know it. Of `dev` and `all` nothing.
 EXTRAS = {
-    "annotate": "a Label Studio server",
     "check": "near-duplicates in `prefdata check`",
     "embedded": 'models of client = "embedded"',
     "flows": "Prefect flows and schedules",
-    "hub": "datasets of the Hugging Face Hub, and `prefdata push`",
+    "hub": "`prefdata push` to the Hugging Face Hub",
     "language": "the language of a text",
     "local": 'models of client = "local"',
     "ray": "more than one machine",
-    "report": "charts and clusters",
     "route": "routers that learn",
     "telemetry": "traces and metrics by OpenTelemetry",
     "vllm": 'models of client = "vllm"',

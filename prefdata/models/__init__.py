@@ -2,7 +2,8 @@
 
 `edge` is what a build calls with requests; read it first. Below it:
 
-- what a recipe says of a model: `spec`, `prices`, `weights` (where they lie, and their digest);
+- what a recipe says of a model: `spec`, `prices`, `weights` (where they lie, and their digest),
+  `packages` (what its client needs);
 - who answers: `clients` opens one of `openai`, `batch`, `vllm`, `embedded`, `local`, `scripted`,
   each a `client.Client`; `stall` names what keeps one waiting; `template` is how a conversation
   becomes tokens, `serving` is `vllm serve`;

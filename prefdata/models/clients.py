@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from prefdata.errors import ModelError
 from prefdata.models.client import Client, Health, Sending, Watched
 from prefdata.models.ledger import Ledger
+from prefdata.models.packages import lacking
 from prefdata.models.spec import ModelSpec
 from prefdata.models.stall import Stall, stall
 from prefdata.tables import Requests, Responses
@@ -135,8 +136,15 @@ def open_client(spec: ModelSpec, ledger: Ledger, roles: Mapping[str, ModelSpec])
     """The client of a spec and of all `roles` that are served alike.
 
     Its engine or connections start with its first request. What runs for hours elsewhere is
-    remembered beside the ledger.
+    remembered beside the ledger. `ModelError` where this Python has not what it needs.
     """
+    client = _made(spec, ledger, roles)
+    if error := lacking(next(iter(roles), spec.model), spec):
+        raise error
+    return client
+
+
+def _made(spec: ModelSpec, ledger: Ledger, roles: Mapping[str, ModelSpec]) -> Client:
     match spec.client:
         case "openai" if spec.mode == "batch":
             from prefdata.models.batch import BatchClient

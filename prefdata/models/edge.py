@@ -16,13 +16,14 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from prefdata import tables
-from prefdata.errors import BudgetError, ModelError, nearest
+from prefdata.errors import ModelError, nearest
 from prefdata.models.account import Account, Counts, Progress
 from prefdata.models.claims import Claims
 from prefdata.models.client import response, responses
 from prefdata.models.clients import Clients, Opens
 from prefdata.models.costs import cost, worst
 from prefdata.models.ledger import Ledger
+from prefdata.models.prices import priceless
 from prefdata.models.purse import LIMITS, Purse
 from prefdata.models.spec import ModelSpec
 from prefdata.stage import request_id
@@ -330,11 +331,7 @@ class Edge:
 
     def _refuse_priceless(self, role: str) -> None:
         if self._is_budgeted and self.specs[role].prices is None:
-            raise BudgetError(
-                f"a budget was given, but what the model {role!r} costs is not known; state its "
-                "price_in and price_out (USD per million tokens, 0 where it is free), or bound the "
-                "build by max_requests instead"
-            )
+            raise priceless(role)
 
     @contextmanager
     def _claimed(self, wanted: Requests) -> Generator[Requests]:

@@ -12,6 +12,8 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import urlsplit
 
+from prefdata.errors import BudgetError
+
 DEFAULT_HOST = "api.openai.com"
 
 
@@ -53,6 +55,15 @@ class Prices:
 
 
 FREE = Prices(0.0, 0.0)
+
+
+def priceless(role: str) -> BudgetError:
+    """What is raised where a model has no price and there is a budget."""
+    return BudgetError(
+        f"a budget was given, but what the model {role!r} costs is not known; state its price_in "
+        "and price_out (USD per million tokens, 0 where it is free), or bound the build by "
+        "max_requests instead"
+    )
 
 
 def listed(model: str, url: str | None) -> Prices | None:

@@ -1,6 +1,7 @@
 """What there is to build with: recipes, stages and judges, as JSON and as drawn on a terminal."""
 
 import inspect
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -34,6 +35,17 @@ def recipes() -> list[dict[str, Any]]:
     return found
 
 
+def recipe(name: str) -> str:
+    """The text of a bundled recipe, whose sources are found from wherever a copy of it lies."""
+    found = Recipe.load(name)
+    text = found.text
+    for spec in found.sources.specs:
+        if spec.path is not None:
+            path = str((found.folder / spec.path).resolve())
+            text = text.replace(json.dumps(spec.path), json.dumps(path, ensure_ascii=False))
+    return text
+
+
 def draw_recipes(found: list[dict[str, Any]], on: Console) -> None:
     table = write.table("recipe", "what it makes")
     for entry in found:
@@ -42,7 +54,8 @@ def draw_recipes(found: list[dict[str, Any]], on: Console) -> None:
             said = write.text(entry["error"], "red")
         table.add_row(write.text(entry["name"], "bold"), said)
     on.print(table)
-    on.print("\n[dim]Build one: prefdata build NAME; what it costs: prefdata plan NAME[/dim]")
+    said = "Build one: prefdata build NAME; what it costs: prefdata plan NAME"
+    on.print(f"\n[dim]{said}; its file: prefdata recipes NAME[/dim]")
 
 
 def stage_list(verb: str | None = None) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from prefdata.models.prices import Prices
 from prefdata.planning.expectation import Figures
 from prefdata.planning.forecast import Forecast, total
 from prefdata.planning.plan import Plan, PlannedStage
+from prefdata.planning.refusals import absent, of_roles, to_ask
 from prefdata.screen import write
 from prefdata.screen.catalogue import flow
 
@@ -30,8 +31,9 @@ def plan_json(
 
     `interval` has the least and the most of each figure of the requests still to be asked,
     `by_model` the share of each of several models or members of a jury, and `basis` what these rest
-    on; `limits` are those of the build, by default the recipe's. `share` is how much of the sources
-    was read: where it is below 1 their first rows, and all figures are scaled.
+    on; `limits` are those of the build, by default the recipe's; `lacking` says what a build here
+    would not find installed. `share` is how much of the sources was read: where it is below 1
+    their first rows, and all figures are scaled.
     """
     planned, forecasts, recipe = estimate.plan, estimate.asked, estimate.plan.recipe
     by_stage = {each.stage: each for each in forecasts}
@@ -63,6 +65,7 @@ def plan_json(
             "budget": recipe.budget if budget is None else budget,
             "max_requests": recipe.max_requests if max_requests is None else max_requests,
         },
+        "lacking": [str(each) for each in absent(of_roles(planned, to_ask(planned, forecasts)))],
     }
 
 
@@ -154,6 +157,8 @@ def draw_plan(plan: Mapping[str, Any], on: Console) -> None:
         said = f"no price for {role}: set its price_in and price_out (USD a million tokens)"
         on.print(write.text(said, "yellow"))
     _draw_limits(plan, on)
+    for said in plan["lacking"]:
+        on.print(write.text(f"here a build would fail: {said}", "yellow"))
     on.print("\n[dim]Nothing was spent. Figures are estimates; the answered cost nothing.[/dim]")
 
 

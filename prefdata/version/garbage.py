@@ -2,7 +2,8 @@
 
 Kept are, of each dataset, every tagged version, the newest ones and the newest that is neither
 partial nor damaged.
-Whatever is removed can be built again: answered requests are in the ledger, which is not touched.
+The ledger is not touched: whatever is removed can be built again without paying for an answer, as
+long as its sources and weights are as they were.
 """
 
 import contextlib

@@ -13,8 +13,9 @@
       report.html        its constitution, and how scores are distributed, if there are any
 
 `<id>` is 12 hexadecimal digits over tables, resolved recipe and judges (see `content`), so building
-the same thing twice gives the same id and writes nothing. A version is written aside, its manifest
-last, and appears by one rename; what a killed process leaves behind has no name that is looked at.
+the same thing twice gives the same id, and the version that is there stays as it is. A version is
+written aside, its manifest last, and appears by one rename; what a killed process leaves behind has
+no name that is looked at.
 """
 
 import contextlib

@@ -7,6 +7,7 @@ model is the first two layers of the small one, which makes a step of it cheap.
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -98,3 +99,25 @@ def test_trl_reads_both_prompts_alike_and_takes_our_reference(model: Path, versi
     assert found["same"]
     assert found["rows"] > 10
     assert found["logps"] == [[-1.5, -1.5], [-2.5, -2.5]]
+
+
+def test_the_lines_of_the_readme_train(model: Path, version: Path, tmp_path: Path):
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    [code] = [each for each in re.findall(r"```python\n(.*?)```", text, re.S) if "trl" in each]
+    for theirs, ours in (
+        ("data/versions/my-pairs/ID/pairwise", f"{version}/pairwise"),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", str(model)),
+        ('output_dir="dpo"', 'output_dir="dpo", use_cpu=True, bf16=False, report_to=[]'),
+    ):
+        assert theirs in code
+        code = code.replace(theirs, ours)
+    said = "print(len(trainer.state.log_history))"
+    ran = subprocess.run(
+        [interpreter("trl"), "-c", f"{code}\n{said}"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, **QUIET},
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert int(ran.stdout.strip().splitlines()[-1]) > 0

@@ -189,7 +189,7 @@ def test_wrong_engines_are_refused_before_anything_is_loaded(monkeypatch: pytest
         with pytest.raises(RecipeError, match=r"expected 'ray'.*'ray://HOST:PORT'") as told:
             way.choose(plain=False, prefect=False, engine=wrong)
         assert "pw" not in str(told.value)
-    monkeypatch.setattr(way, "_installed", lambda package: package != "prefect_ray")
+    monkeypatch.setattr(way, "is_installed", lambda package: package != "prefect_ray")
     with pytest.raises(RecipeError, match=r"prefect-ray.*pip install 'prefdata\[flows,ray\]'"):
         way.choose(plain=False, prefect=False, engine="ray")
 

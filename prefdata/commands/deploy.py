@@ -7,8 +7,19 @@ from typing import Annotated
 
 import typer
 
-from prefdata.commands.building import Budget, Engine, MaxRequests, Store
-from prefdata.commands.common import BUILD, Changes, Data, Json, Limit, RecipeName, reported
+from prefdata.commands.common import (
+    BUILD,
+    Budget,
+    Changes,
+    Data,
+    Engine,
+    Json,
+    Limit,
+    MaxRequests,
+    RecipeName,
+    Store,
+    reported,
+)
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 

@@ -6,41 +6,21 @@ import typer
 
 from prefdata.commands.common import (
     BUILD,
+    Budget,
     Changes,
     Data,
+    Engine,
     Json,
     Limit,
     LogFormat,
+    MaxRequests,
     RecipeName,
+    Store,
     Strict,
     flag,
     reported,
 )
 
-Budget = Annotated[
-    float | None,
-    typer.Option(min=0, metavar="USD", help="Never spend more than this; by default the recipe's."),
-]
-MaxRequests = Annotated[
-    int | None,
-    typer.Option(min=0, metavar="N", help="Never send more requests; by default the recipe's."),
-]
-Engine = Annotated[
-    str | None,
-    typer.Option(
-        metavar="ray|ray://HOST:PORT",
-        help="Build on many machines, by Ray: the one that RAY_ADDRESS names, else one started "
-        "here; or one that is reached as its client.",
-    ),
-]
-Store = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        help="Of --engine: a folder or URL (s3://bucket/prefix) that all machines reach, for "
-        "tables on their way; by default the data folder's builds.",
-    ),
-]
 Fresh = Annotated[bool, flag("--fresh", "Ask again what the ledger has answered.")]
 
 
@@ -144,7 +124,13 @@ def plan(
         from prefdata.screen import write
 
         estimated = estimate(
-            recipe, data=data, changes=changes or [], limit=limit, fresh=fresh, strict=strict
+            recipe,
+            data=data,
+            changes=changes or [],
+            limit=limit,
+            fresh=fresh,
+            strict=strict,
+            budget=budget,
         )
         found = screen.plan_json(estimated, budget=budget, max_requests=max_requests)
         if as_json:

@@ -64,7 +64,7 @@ def test_a_recipe_that_can_be_built_is_refused_nothing(tmp_path: Path):
 def test_options_are_tried(tmp_path: Path):
     recipe = written(tmp_path, n=0)
     (error,) = refused(recipe)
-    with pytest.raises(RecipeError, match="generate.sample") as raised:
+    with pytest.raises(RecipeError, match=r"generate\.sample") as raised:
         prefdata.build(recipe, data=tmp_path / "data")
     assert str(error) == str(raised.value)
 

@@ -26,7 +26,7 @@ from prefdata.planning.plan import folder as export_folder
 from prefdata.stage import Ask, saving
 from prefdata.tables import Tables, Votes
 from prefdata.version.writing import aside
-from prefdata.watch import Advanced, Spilling, Watch, silent
+from prefdata.watch import Advanced, Spilling, Warned, Watch, silent
 from prefdata.whole import writable
 
 # Bytes of sources, as they lie there, above which tables are held on disk, and that make a shard.
@@ -189,6 +189,9 @@ class OnDisk:
             streaming.place(name, answers, shards)
         self._exports: list[str] = []
 
+    def _warn(self, says: str) -> None:
+        self._watch(Warned(says))
+
     def _tell(self, what: str, done: int, of: int) -> None:
         self._watch(Advanced(what, done, of))
 
@@ -234,12 +237,13 @@ class OnDisk:
             saw=count.saw,
             done=count.done,
             tell=self._tell,
+            warn=self._warn,
         )
 
     def export(self, exports: tuple[PlannedStage, ...], ask: Ask) -> dict[str, int]:
         self._exports = [export_folder(stage) for stage in exports]
         for stage, view in zip(exports, self._exports, strict=True):
-            streaming.export(stage, self._shards, view, ask)
+            streaming.export(stage, self._shards, view, ask, self._warn)
         return {view: self._shards.rows(view) for view in self._exports}
 
     def write(self, data: Path, name: str, **said: Any) -> version.Written:

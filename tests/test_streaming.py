@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,13 +16,14 @@ import pytest
 from prefdata import build, dataset, holding, sources, version
 from prefdata import tables as t
 from prefdata.dataset import estimate
+from prefdata.disk import streaming
 from prefdata.disk.shards import Shards
 from prefdata.disk.spill import Spill
 from prefdata.errors import PrefdataError
 from prefdata.loop import run_stage
 from prefdata.screen.progress import Lines
 from prefdata.sources import Sources
-from prefdata.watch import Advanced, Event, Spilling, Started
+from prefdata.watch import Advanced, Event, Spilling, Started, Warned
 
 
 def test_what_is_spilled_is_taken_up_by_bins(tmp_path):
@@ -359,6 +361,23 @@ def test_a_plan_reads_the_first_rows_of_large_sources_and_writes_nothing(
     limited = estimate(recipe, data=tmp_path / "plan", limit=10)
     assert limited.rows["prompts"] == 10
     assert limited.share == 1
+
+
+def test_what_has_to_be_in_memory_whole_is_told(tmp_path, files, monkeypatch):
+    recipe = files / "recipe.toml"
+    recipe.write_text(RECIPE.format(splits="", stages=MADE, columns=""))
+    monkeypatch.setattr(streaming, "FEW", 100)
+    told: list[Event] = []
+    build(recipe, data=tmp_path, on_disk=True, n_shards=2, watch=told.append)
+    says = {event.says.partition(":")[0]: event.says for event in told if isinstance(event, Warned)}
+    assert says.keys() == {
+        *("measure.agreement", "aggregate.bradley_terry", "pair.best_vs_worst"),
+        "export.openrlhf",
+    }
+    assert re.fullmatch(
+        r"measure.agreement: [\d,]+ rows are held in memory at once, since it sees all .*",
+        says["measure.agreement"],
+    )
 
 
 def test_how_far_it_is_is_said_in_lines():

@@ -21,6 +21,9 @@ from prefdata.tables import Tables
 
 Saw = Callable[[PlannedStage, Tables, Tables], None]
 Tell = Callable[[str, int, int], None]
+Warn = Callable[[str], None]
+# Rows that are held in memory at once without a word.
+FEW = 1_000_000
 
 
 def follow(
@@ -33,17 +36,19 @@ def follow(
     saw: Saw = lambda stage, before, after: None,
     done: Callable[[PlannedStage], None] = lambda stage: None,
     tell: Tell = lambda what, done, of: None,
+    warn: Warn = lambda says: None,
 ) -> None:
     """Run the stages in order; the tables in `shards` are then those after the last.
 
     `begin` is called before a stage, `tell` after each shard of it, `saw` for each part of the
-    tables that it changes with the rows before and after, and `done` after it.
+    tables that it changes with the rows before and after, and `done` after it. `warn` hears of
+    tables that have to be in memory whole.
     """
     run_it = run or run_shards
     for stage in stages:
         begin(stage)
-        if is_whole(stage, shards):
-            seen = shards.whole(stage.contract.sees)
+        if why_whole(stage, shards):
+            seen = _whole(stage, shards, warn)
             [made] = run_it(stage, [seen], ask)
             _settle_whole(stage, shards, made, saw)
         else:
@@ -52,11 +57,25 @@ def follow(
         done(stage)
 
 
-def is_whole(stage: PlannedStage, shards: Shards) -> bool:
-    """Whether a stage needs the whole of its tables in memory."""
+def why_whole(stage: PlannedStage, shards: Shards) -> str:
+    """Why a stage needs the whole of its tables in memory; "" where it does not."""
     sees = stage.contract.sees
-    crossing = "dropped" in sees or shards.crossing(name for name in sees if name in t.TABLES)
-    return crossing or (stage.contract.needs_all and parts_of(stage) is None)
+    if stage.contract.needs_all and parts_of(stage) is None:
+        return "it sees all prompts, and not a part of them at a time"
+    if "dropped" in sees:
+        return "it reads what was dropped"
+    if shards.crossing(name for name in sees if name in t.TABLES):
+        return "some rows go across prompts, as joint preferences do"
+    return ""
+
+
+def _whole(stage: PlannedStage, shards: Shards, warn: Warn) -> Tables:
+    """All that a stage sees, of which it is told where it is much."""
+    rows = sum(shards.rows(name) for name in stage.contract.sees)
+    if rows > FEW:
+        why = why_whole(stage, shards)
+        warn(f"{stage.name}: {rows:,} rows are held in memory at once, since {why}")
+    return shards.whole(stage.contract.sees)
 
 
 def parts_of(stage: PlannedStage) -> "Parts[object] | None":
@@ -156,10 +175,12 @@ def place(name: str, frame: pl.DataFrame, shards: Shards) -> None:
     shards.put(shards.common, {name: pl.concat([common, homeless])})
 
 
-def export(stage: PlannedStage, shards: Shards, view: str, ask: Ask) -> None:
+def export(
+    stage: PlannedStage, shards: Shards, view: str, ask: Ask, warn: Warn = lambda says: None
+) -> None:
     """Make the rows of an export, by shards where it can; they are then the table `view`."""
-    if is_whole(stage, shards):
-        [made] = run_shards(stage, [shards.whole(stage.contract.sees)], ask)
+    if why_whole(stage, shards):
+        [made] = run_shards(stage, [_whole(stage, shards, warn)], ask)
         shards.put(shards.common, {view: made["rows"]})
         return
     for at, each in enumerate(_made(stage, shards, run_shards, ask)):

@@ -17,6 +17,21 @@ from prefdata.tables import Tables
 from prefdata.watch import Asking, Made, Started, Watch
 
 
+class Timing:
+    """Seconds since it was made, of the clock and of this process's processors."""
+
+    def __init__(self) -> None:
+        self._clock, self._busy = time.monotonic(), time.process_time()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._clock
+
+    @property
+    def busy(self) -> float:
+        return time.process_time() - self._busy
+
+
 @dataclass
 class Seen:
     """What was counted of the running stage so far."""
@@ -50,7 +65,7 @@ class Counting:
     stages: Sequence[PlannedStage]
     watch: Watch
     running: str = ""
-    since: float = 0.0
+    since: Timing = field(default_factory=Timing)
     calls: dict[int, Progress] = field(default_factory=dict[int, Progress])
     unscored: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
     missing: dict[str, int] = field(default_factory=dict[str, int])
@@ -58,6 +73,7 @@ class Counting:
     funnel: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     spent: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     seconds: dict[str, float] = field(default_factory=dict[str, float])
+    busy: dict[str, float] = field(default_factory=dict[str, float])
     seen: Seen = field(default_factory=Seen)
 
     def runs(self, run: Run, *, check: Callable[[], None]) -> Run:
@@ -71,7 +87,7 @@ class Counting:
         return announced
 
     def begin(self, stage: PlannedStage) -> None:
-        self.running, self.since, self.calls = stage.name, time.monotonic(), {}
+        self.running, self.since, self.calls = stage.name, Timing(), {}
         index = 1 + [each.name for each in self.stages].index(stage.name)
         self.watch(Started(stage.name, index, len(self.stages)))
 
@@ -135,9 +151,13 @@ class Counting:
         nothing = seen.nothing
         if nothing:
             self.nothing_made[stage.name] = nothing
-        seconds = time.monotonic() - self.since
-        self.seconds[stage.name] = seconds
+        self.took(stage.name, self.since)
+        seconds = self.seconds[stage.name]
         self.watch(Made(stage.name, dict(seen.rows), seen.gone, reasons, seconds, nothing))
+
+    def took(self, part: str, since: Timing) -> None:
+        """Keep how long a part of the build took."""
+        self.seconds[part], self.busy[part] = since.seconds, since.busy
 
     def _spend(self, stage: str) -> None:
         """Keep what a stage asked: requests, how many the ledger answered, tokens and cost."""

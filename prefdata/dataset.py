@@ -1,6 +1,5 @@
 """From a recipe to a version: `prefdata.build`, with all its effects in their places."""
 
-import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from prefdata import sources
-from prefdata.counting import Counting
+from prefdata.counting import Counting, Timing
 from prefdata.errors import PrefdataError, RecipeError
 from prefdata.holding import LARGE, hold, start
 from prefdata.loop import Run
@@ -102,7 +101,7 @@ def build(
     recipe, folder = planned.recipe, data_folder(data)
     budget = recipe.budget if budget is None else budget
     max_requests = recipe.max_requests if max_requests is None else max_requests
-    began = time.monotonic()
+    began = Timing()
     with (
         traced(recipe.name, watch) as watch,
         hold(
@@ -118,7 +117,7 @@ def build(
         imported = held.imported
         watch(Imported(held.read, imported.quarantined.height, tuple(map(str, imported.audit))))
         count = Counting(planned.stages, watch)
-        count.seconds["sources"] = time.monotonic() - began
+        count.took("sources", began)
         if unread := held.unscored():
             count.unscored["sources"] = unread
         with (
@@ -147,9 +146,9 @@ def build(
                 edge.prepare(to_ask(planned, expected))
             check = edge.clients.refuse_stopped
             held.follow(planned.stages, count, check, ask or edge, run)
-            began = time.monotonic()
+            began = Timing()
             rows = held.export(planned.exports, ask or edge)
-            count.seconds["exports"] = time.monotonic() - began
+            count.took("exports", began)
         requests = edge.counts.requests
         partial = _partial(count.missing, edge.limit, edge.advice)
         tokens = {"in": edge.counts.tokens_in, "out": edge.counts.tokens_out}
@@ -171,6 +170,7 @@ def build(
                 "cost": edge.counts.cost,
                 "spent": count.spent,
                 "seconds": {what: round(spent, 3) for what, spent in count.seconds.items()},
+                "busy": {what: round(spent, 3) for what, spent in count.busy.items()},
                 "sources": imported.rows,
                 "audit": [str(finding) for finding in imported.audit],
                 **({"nothing_made": count.nothing_made} if count.nothing_made else {}),

@@ -91,8 +91,9 @@ def build(
     USD) and `max_requests` are not exceeded, by default the recipe's: what could not be asked is
     then missing, and the version is marked `partial`. `ask` replaces the models, `run` the way
     stages are run, `opens` the way a model's client is opened.
-    Sources of more than 256 MB are held by shards on disk, of which one at a time is in memory, or
-    `on_disk` says so; the version is the same.
+    Sources of more than 256 MiB (of a limit, its share) are held by shards on disk, of which one at
+    a time is in memory, or as many as `run` takes up at once; or `on_disk` says so. The version is
+    the same.
 
     Raises a `PrefdataError`: `RecipeError` before anything is spent.
     """

@@ -50,7 +50,7 @@ def build(
         bool | None,
         typer.Option(
             "--on-disk/--in-memory",
-            help="Where tables are held; by default on disk for sources of more than 256 MB.",
+            help="Where tables are held; by default on disk for sources of more than 256 MiB.",
         ),
     ] = None,
     plain: Annotated[bool, flag("--plain", "Run directly, never by Prefect.")] = False,

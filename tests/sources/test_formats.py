@@ -91,6 +91,8 @@ def test_a_hub_dataset_gives_the_same_tables_and_shows_its_kind(tmp_path: Path) 
     sources = Sources.model_validate({"hub": {"hub": str(folder), "name": "rows"}})
     assert [spec.kind for spec in resolved(sources, tmp_path)] == ["votes"]
     assert tables_made(sources, tmp_path) == ("prompts", "completions", "votes")
+    assert lines(sources.specs[0], tmp_path, 2) == 3
+    assert size(sources.specs, tmp_path) > len(str(ROWS)) / 4
     plain = votes(tmp_path, written(tmp_path, "jsonl"))
     assert_frame_equal(plain.tables["votes"], read(sources, tmp_path).tables["votes"])
 

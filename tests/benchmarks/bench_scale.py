@@ -258,9 +258,10 @@ def show(each: Measured, first: Measured) -> None:
     for name, took in each.seconds.items():
         row = [f"{took:.1f}", "", "", "", "", ""]
         if name in each.busy:
-            busy, was = each.busy[name] / each.pairs, first.busy[name] / first.pairs
+            busy = each.busy[name] / each.pairs
+            was = max(first.busy[name] / first.pairs, 1e-12)
             ruled = each.busy[name] / each.busy["polars alone"]
-            row[1:] = [f"{each.busy[name]:.1f}", f"{busy * 1e6:.1f}", f"{busy / max(was, 1e-12):.2f}"]
+            row[1:] = [f"{each.busy[name]:.1f}", f"{busy * 1e6:.1f}", f"{busy / was:.2f}"]
             peak = each.peak.get(name)  # of a step, not of a part of one
             row += ["" if peak is None else f"{peak / GIB:.2f}", f"{ruled:.1f}"]
             if peak is not None and busy > SLOWER * was:

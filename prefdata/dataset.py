@@ -16,6 +16,7 @@ from prefdata.models.clients import Opens
 from prefdata.models.edge import Edge
 from prefdata.models.experience import Experience
 from prefdata.models.ledger import Ledger
+from prefdata.models.purse import Purse
 from prefdata.models.tokens import BYTES_A_TOKEN, counter
 from prefdata.planning.forecast import Forecast, forecast
 from prefdata.planning.plan import Plan, plan
@@ -78,6 +79,7 @@ def build(
     strict: bool = False,
     budget: float | None = None,
     max_requests: int | None = None,
+    purse: Purse | None = None,
     ask: Ask | None = None,
     run: Run | None = None,
     opens: Opens | None = None,
@@ -89,7 +91,8 @@ def build(
     `changes` are "key=value" strings on the recipe, `limit` takes so many prompts, the first,
     `fresh` asks again what the ledger knows, `strict` makes a bad source row an error. `budget` (in
     USD) and `max_requests` are not exceeded, by default the recipe's: what could not be asked is
-    then missing, and the version is marked `partial`. `ask` replaces the models, `run` the way
+    then missing, and the version is marked `partial`. A `purse` is spent from in the place of both,
+    as by builds that are tries of one run. `ask` replaces the models, `run` the way
     stages are run, `opens` the way a model's client is opened.
     Sources of more than 256 MiB (of a limit, its share) are held by shards on disk, of which one at
     a time is in memory, or as many as `run` takes up at once; or `on_disk` says so. The version is
@@ -100,8 +103,7 @@ def build(
     refuse_limits(n_shards=n_shards, budget=budget, max_requests=max_requests)
     planned = _planned(recipe, changes, limit)
     recipe, folder = planned.recipe, data_folder(data)
-    budget = recipe.budget if budget is None else budget
-    max_requests = recipe.max_requests if max_requests is None else max_requests
+    purse = purse or purse_for(recipe, budget, max_requests)
     began = Timing()
     with (
         traced(recipe.name, watch) as watch,
@@ -127,8 +129,7 @@ def build(
                 recipe.specs,
                 ledger,
                 fresh=fresh,
-                budget=budget,
-                max_requests=max_requests,
+                purse=purse,
                 watch=count.asking,
                 opens=opens,
             ) as edge,
@@ -287,6 +288,14 @@ def estimate(
     for error in unpriced(of_roles(planned, to_ask(planned, asked)), budget):
         raise error
     return Estimate(planned, rows, asked, 1 / factor)
+
+
+def purse_for(recipe: Recipe, budget: float | None, max_requests: int | None) -> Purse:
+    """What a build of a recipe may spend: as given, else as the recipe says."""
+    return Purse.of(
+        recipe.budget if budget is None else budget,
+        recipe.max_requests if max_requests is None else max_requests,
+    )
 
 
 def refuse_limits(*, n_shards: Any = 1, budget: Any = None, max_requests: Any = None) -> None:

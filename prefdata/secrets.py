@@ -14,7 +14,19 @@ TOKEN = re.compile(
     r"|Bearer\s+[\w.~+/-]{16,}|-----BEGIN [A-Z ]*PRIVATE KEY-----|://[^/\s:@]+:[^/\s:@]+@"
 )
 _KEY = re.compile(r"(^|_)(key|secret|passwd|password|authorization|bearer|token|headers?)$")
-_QUERY = re.compile(r"[?&][\w-]*(key|token|secret|password|sig)=[^&\s]+", re.I)
+_QUERY = re.compile(r"[?&][\w-]*(key|token|secret|password|sig|signature|credential)=[^&\s]+", re.I)
+# A password may hold what ends a host elsewhere; what follows a host as digits is its port.
+_LOGIN = re.compile(r"://[^/\s:@]+:(?!\d{1,5}(?:/|$))[^\s@\"'<>]+@")
+
+
+def holds_secret(text: str) -> bool:
+    """Whether something in a text looks like a key, a password or the login of a URL."""
+    return any(form.search(text) for form in (TOKEN, _QUERY, _LOGIN))
+
+
+def without_login(url: str) -> str:
+    """A URL as it may be shown: a query may hold a key too."""
+    return re.sub(r"//.*@", "//", url, flags=re.DOTALL).partition("?")[0]
 
 
 def refuse_secrets(where: str, said: Any) -> None:
@@ -23,7 +35,7 @@ def refuse_secrets(where: str, said: Any) -> None:
     The message names the place and never the secret.
     """
     if isinstance(said, str):
-        if TOKEN.search(said) or _QUERY.search(said):
+        if holds_secret(said):
             raise RecipeError(_message(where, "a text that looks like a key or password"))
     elif isinstance(said, Mapping):
         for key, value in cast(Mapping[str, Any], said).items():

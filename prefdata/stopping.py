@@ -7,7 +7,8 @@ control back, such as an engine, is interrupted when the grace is over.
 
 SIGTERM, by which containers and schedulers end a process, is as the first Ctrl-C, however often it
 comes: some send it to a process and again to its group. A program that ignores or handles it
-itself is left alone, and so are processes that are forked meanwhile.
+itself is left alone, and so are processes that are forked meanwhile. Where such a program ends the
+build by an exception of its own, as Prefect does, what is in flight is waited for as well.
 """
 
 import _thread
@@ -17,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -62,6 +63,10 @@ def graceful(clients: Clients, watch: Watch, grace: float | None = None) -> Gene
             signal.siginterrupt(each, True)
     try:
         yield
+    except BaseException as error:
+        if not isinstance(error, (Exception, KeyboardInterrupt, GeneratorExit)):
+            heed.outlast(type(error))
+        raise
     finally:
         ended.set()
         for each in before:
@@ -128,14 +133,33 @@ class _Heed:
         self._first = signal.Signals(number)
         threading.Thread(target=self._wind_down, name="prefdata-stop", daemon=True).start()
 
-    def _wind_down(self) -> None:
+    def outlast(self, ends: type[BaseException]) -> None:
+        """Wind down while other threads ask, whatever comes again of what `ends` the build."""
+        if self._clients.is_asking:
+            wound_down = threading.Event()
+
+            def wind_down() -> None:
+                self._is_drained()
+                wound_down.set()
+
+            threading.Thread(target=wind_down, name="prefdata-stop", daemon=True).start()
+            # No join: an exception in one makes Python take the thread for ended.
+            while not wound_down.is_set():
+                with suppress(ends):
+                    time.sleep(0.02)
+
+    def _is_drained(self) -> bool:
+        """Send nothing more; whether what is in flight came in, or was given up, in time."""
         self._watch(Stopping(self._clients.in_flight, self._grace))
         self._clients.stop()
         if self._idle(self._grace):
-            return
+            return True
         # Closing an engine may take as long as what it does.
         threading.Thread(target=self._clients.close, daemon=True).start()
-        if self._idle(1.0):
+        return self._idle(1.0)
+
+    def _wind_down(self) -> None:
+        if self._is_drained():
             return
         self._is_overdue = True
         _thread.interrupt_main(self._first or signal.SIGINT)

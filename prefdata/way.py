@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefdata.errors import PrefdataError, RecipeError
 from prefdata.models.packages import is_installed
+from prefdata.secrets import without_login
 
 if TYPE_CHECKING:
     from prefdata.dataset import Built
@@ -68,11 +69,6 @@ def prefect_setting(name: str) -> str:
         return ""  # what is wrong with the file, Prefect says better
 
 
-def without_login(url: str) -> str:
-    """A URL as it may be shown: a query may hold a key too."""
-    return re.sub(r"//.*@", "//", url, flags=re.DOTALL).partition("?")[0]
-
-
 def need_engine(engine: str) -> None:
     """`RecipeError` where an engine is not one, or what it needs is not installed."""
     if not re.fullmatch(r"ray|ray://[^/\s@]+:\d+/?", engine):
@@ -104,9 +100,11 @@ def _directly(recipe: str, *, watch: "Watch", **options: Any) -> "Built":
 
 def _by_prefect(recipe: str, *, watch: "Watch", **options: Any) -> "Built":
     from prefdata.planning.plan import plan
+    from prefdata.planning.rehearsal import rehearse
     from prefdata.recipe import Recipe
 
-    plan(Recipe.load(recipe, changes=options["changes"]))  # a wrong recipe needs no server to fail
+    # A wrong recipe needs no server to fail.
+    rehearse(plan(Recipe.load(recipe, changes=options["changes"])))
     # Prefect's own console log would be written through what is drawn; its API has all of it.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     # By name, for pyright cannot see that flows/ is installed as prefdata.flows.

@@ -15,6 +15,7 @@ from prefdata import tables as t
 from prefdata.dataset import Built, estimate
 from prefdata.errors import BudgetError, ModelError, RecipeError, SourceError, TableError
 from prefdata.models.ledger import Ledger
+from prefdata.models.purse import Purse
 from prefdata.tables import Requests, Responses
 from prefdata.version import find, verify
 from prefdata.watch import Event, Made
@@ -265,6 +266,17 @@ def look(prompts: Prompts, *, model: Model) -> Asks[Prompts]:
     assert part.tables == whole.tables
     assert part.id != whole.id
     verify(Path(part.path))
+
+
+def test_builds_that_share_a_purse_share_its_bounds(folder: Path):
+    """As the tries of one run do: what one has spent another has no more."""
+    purse = Purse.of(None, PROMPTS * 3 + 10)
+    first = prefdata.build(folder / "recipe.toml", data=folder / "one", purse=purse, limit=5)
+    again = prefdata.build(folder / "recipe.toml", data=folder / "two", purse=purse)
+    assert first.partial is None
+    assert again.partial is not None
+    assert first.requests["asked"] + again.requests["asked"] == PROMPTS * 3 + 10
+    assert purse.spent == pytest.approx(first.cost + again.cost)
 
 
 ELSEWHERE = 'base_url = "http://127.0.0.1:9/v1"'

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from prefdata.errors import ModelError
 from prefdata.models import clients
 from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
@@ -289,3 +290,44 @@ def test_a_thread_that_is_not_the_main_one_changes_no_handler(tmp_path: Path):
     thread.start()
     thread.join(10)
     assert seen == [before]
+
+
+class Terminated(BaseException):
+    """What another program raises on a signal, as Prefect does."""
+
+
+def test_what_is_in_flight_is_kept_where_another_ends_the_build_by_its_exception(
+    server: Any, tmp_path: Path
+):
+    server.latency = 0.5
+    spec = ModelSpec(
+        client="openai", model="repeatable", base_url=server.url, concurrency=IN_FLIGHT
+    )
+    asked = ask(spec, [f"Question {i}" for i in range(4 * IN_FLIGHT)])
+    seen: list[Event] = []
+
+    def terminated(*_: Any) -> None:
+        raise Terminated
+
+    def stopped() -> None:
+        with pytest.raises(ModelError, match="was stopped"):
+            edge(asked)
+
+    def signals() -> None:
+        until(server, IN_FLIGHT)
+        for _ in range(5):  # some send it again
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.02)
+
+    before = signal.signal(signal.SIGTERM, terminated)
+    try:
+        with Ledger(tmp_path) as ledger, Edge({"m": spec}, ledger) as edge:
+            asking = threading.Thread(target=stopped)
+            asking.start()
+            threading.Thread(target=signals).start()
+            with pytest.raises(Terminated), graceful(edge.clients, seen.append):
+                asking.join()
+            assert ledger.count(asked["request_id"]) == len(server.requests) == IN_FLIGHT
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert [type(each) for each in seen] == [Stopping]

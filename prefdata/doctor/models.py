@@ -19,8 +19,8 @@ from prefdata.models.ledger import Ledger
 from prefdata.models.spec import ModelSpec
 from prefdata.planning.plan import plan
 from prefdata.recipe import Recipe
+from prefdata.secrets import without_login
 from prefdata.stage import Model, requests
-from prefdata.way import without_login
 
 _found = partial(Finding, part="models")
 QUESTION = [{"role": "user", "content": "Say yes."}]

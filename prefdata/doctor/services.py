@@ -8,7 +8,8 @@ from functools import partial
 from prefdata import telemetry
 from prefdata.finding import Finding
 from prefdata.models.knock import Unanswered, knock
-from prefdata.way import prefect_api, prefect_setting, without_login
+from prefdata.secrets import without_login
+from prefdata.way import prefect_api, prefect_setting
 
 _found = partial(Finding, part="services")
 PATIENCE = 10.0

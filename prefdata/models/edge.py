@@ -6,7 +6,6 @@ on disk before it counts it.
 """
 
 import itertools
-import math
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -37,12 +36,12 @@ class Edge:
     """Answers requests by `model`, a role among `specs`; to be closed, best by `with`.
 
     `ledger` keeps the responses. `fresh` asks again what the ledger answers, once an edge; the
-    newer answer is the one that is read from then on. `budget` (in USD, as the prices)
-    is not exceeded: a request is sent only where it could be paid at its worst, that is with
-    a token for every byte read and `max_tokens` written (8,192 where there is no such bound); the
-    others get the error "budget reached", which is not kept. `BudgetError` where a model has no
-    price. Likewise no more than `max_requests` are sent, those that fail among them ("request limit
-    reached"); trying one again does not count. `watch` is called, from any thread, with the
+    newer answer is the one that is read from then on. The budget of its `purse` (in USD, as the
+    prices) is not exceeded: a request is sent only where it could be paid at its worst, that is
+    with a token for every byte read and `max_tokens` written (8,192 where there is no such bound);
+    the others get the error "budget reached", which is not kept. `BudgetError` where a model has no
+    price. Likewise no more than the purse's requests are sent, those that fail among them ("request
+    limit reached"); trying one again does not count. `watch` is called, from any thread, with the
     `Progress` of a running call; `opens` opens the clients of models. Calls from several threads
     share `clients`; `close` ends those that run, with a `ModelError`.
     """
@@ -53,8 +52,7 @@ class Edge:
         ledger: Ledger,
         *,
         fresh: bool = False,
-        budget: float | None = None,
-        max_requests: int | None = None,
+        purse: Purse | None = None,
         watch: Callable[[Progress], None] | None = None,
         opens: Opens | None = None,
     ) -> None:
@@ -62,11 +60,7 @@ class Edge:
         self.ledger = ledger
         self.clients = Clients(specs, ledger, opens)
         self._fresh = fresh
-        self._is_budgeted = budget is not None
-        self._purse = Purse(
-            math.inf if budget is None else budget,
-            math.inf if max_requests is None else max_requests,
-        )
+        self._purse = purse or Purse()
         self._claims = Claims(ledger.folder)
         self._account = Account(watch)
         self._identities: dict[str, str] = {}
@@ -136,6 +130,13 @@ class Edge:
             raise call.broken[0]
         self._refuse_silence(wanted.join(said, on="request_id"))
         return Responses(ids.join(said, on="request_id", maintain_order="left"))
+
+    def would_ask(self, requests: Requests) -> set[str]:
+        """The roles among these requests of which the ledger does not answer all."""
+        parts = {str(role): set(part["request_id"]) for (role,), part in requests.group_by("model")}
+        if self._fresh:
+            return {role for role, ids in parts.items() if not ids <= self._refreshed}
+        return {role for role, ids in parts.items() if self.ledger.count(ids) < len(ids)}
 
     def prepare(self, roles: Iterable[str]) -> None:
         """Open the clients of these roles, so that a missing key is found before anything is paid.
@@ -330,7 +331,7 @@ class Edge:
             )
 
     def _refuse_priceless(self, role: str) -> None:
-        if self._is_budgeted and self.specs[role].prices is None:
+        if self._purse.is_budgeted and self.specs[role].prices is None:
             raise priceless(role)
 
     @contextmanager

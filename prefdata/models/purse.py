@@ -4,6 +4,7 @@ import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 # Why a request was not sent.
 BUDGET_REACHED = "budget reached"
@@ -17,7 +18,8 @@ class Purse:
 
     Money is reserved at the worst price before a request is sent, and a request counts as sent
     once it is reserved. `limit` says which bound was reached, where one was, `too_dear` the worst
-    price of the request that the budget was too small for.
+    price of the request that the budget was too small for. Builds that are tries of one run share
+    a purse, and so its bounds.
     """
 
     budget: float = math.inf
@@ -51,6 +53,18 @@ class Purse:
                     self.limit, self.too_dear = BUDGET_REACHED, worst[0]
                     return 0
                 self.changed.wait()
+
+    @classmethod
+    def of(cls, budget: float | None, max_requests: int | None) -> Self:
+        """A purse with these bounds, where they are given."""
+        return cls(
+            math.inf if budget is None else budget,
+            math.inf if max_requests is None else max_requests,
+        )
+
+    @property
+    def is_budgeted(self) -> bool:
+        return math.isfinite(self.budget)
 
     @property
     def is_bounded(self) -> bool:

@@ -11,7 +11,8 @@ import pytest
 
 from prefdata.doctor import services
 from prefdata.finding import Finding
-from prefdata.way import prefect_api, without_login
+from prefdata.secrets import without_login
+from prefdata.way import prefect_api
 
 KEY = "pnu_planted-0123456789abcdef"
 PASSWORD = "p4ss-planted"

@@ -22,6 +22,7 @@ from prefdata.models.account import Progress
 from prefdata.models.edge import Edge
 from prefdata.models.journal import Journal, read
 from prefdata.models.ledger import Ledger
+from prefdata.models.purse import Purse
 from prefdata.models.spec import ModelSpec
 from prefdata.tables import Requests
 from tests.models.conftest import VERDICT, ask
@@ -375,7 +376,7 @@ def test_what_the_protocol_cannot_say_is_refused(server: Any, batch_of: SpecOf, 
 
 def test_a_discount_is_in_the_cost(server: Any, batch_of: SpecOf, ledger: Ledger):
     spec = batch_of(price_in=1.0, price_out=2.0, batch_discount=0.5)
-    with Edge({"m": spec}, ledger, budget=1.0) as edge:
+    with Edge({"m": spec}, ledger, purse=Purse(budget=1.0)) as edge:
         edge(ask(spec, TEXTS))
         full = (edge.counts.tokens_in + 2 * edge.counts.tokens_out) / 1e6
         assert edge.counts.cost == pytest.approx(full / 2)

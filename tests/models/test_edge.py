@@ -20,7 +20,7 @@ from prefdata.models.account import Counts, Progress
 from prefdata.models.claims import Claims
 from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
-from prefdata.models.purse import BUDGET_REACHED, REQUESTS_REACHED
+from prefdata.models.purse import BUDGET_REACHED, REQUESTS_REACHED, Purse
 from prefdata.models.spec import ModelSpec
 from prefdata.tables import Requests
 from tests.models.conftest import ask
@@ -115,7 +115,7 @@ def test_the_budget_is_never_exceeded_and_nearly_used(server: Any, spec_of: Spec
     spec = spec_of(price_in=1000.0, price_out=10_000.0, max_tokens=30)
     each = (2 * 1000 + 24 * 10_000) / 1e6
     budget = 20 * each
-    with Edge({"m": spec}, ledger, budget=budget) as edge:
+    with Edge({"m": spec}, ledger, purse=Purse(budget=budget)) as edge:
         said = edge(ask(spec, [f"Question {i}" for i in range(100)]))
         assert edge.counts.cost <= budget
         assert edge.counts.cost == pytest.approx(each * edge.counts.asked)
@@ -124,7 +124,7 @@ def test_the_budget_is_never_exceeded_and_nearly_used(server: Any, spec_of: Spec
         assert edge.counts.unsent == 100 - edge.counts.asked == said["error"].count()
         assert edge.counts.failed == 0, "what was not sent did not fail"
         assert edge.limit == BUDGET_REACHED
-    with Edge({"m": spec}, ledger, budget=100 * each) as richer:
+    with Edge({"m": spec}, ledger, purse=Purse(budget=100 * each)) as richer:
         assert richer(ask(spec, [f"Question {i}" for i in range(100)]))["error"].count() == 0
         assert richer.limit == "", "none was reached"
         assert richer.counts.cached == edge.counts.asked
@@ -135,7 +135,7 @@ def test_what_a_server_does_not_count_is_not_free(server: Any, spec_of: SpecOf, 
     choice = {"index": 0, "message": {"content": "Fine"}, "finish_reason": "stop"}
     server.fault("raw", body=json.dumps({"choices": [choice]}))
     spec = spec_of(price_in=0.0, price_out=1e6, max_tokens=3)
-    with Edge({"m": spec}, ledger, budget=10.0) as edge:
+    with Edge({"m": spec}, ledger, purse=Purse(budget=10.0)) as edge:
         said = edge(ask(spec, TEXTS))
     assert edge.counts.cost == 9, "no more than the three tokens that may be written, for each"
     assert len(server.requests) == said["error"].null_count() == 3
@@ -147,7 +147,7 @@ def test_no_more_requests_are_sent_than_may_be(
 ):
     spec = spec_of(price_in=1.0, price_out=1.0, retries=1)
     server.fault("500", match="Question 3", times=1)
-    with Edge({"m": spec}, ledger, budget=budget, max_requests=12) as edge:
+    with Edge({"m": spec}, ledger, purse=Purse.of(budget, 12)) as edge:
         first = edge(ask(spec, TEXTS[:8]))
         assert first["error"].null_count() == 8
         second = edge(ask(spec, TEXTS))
@@ -165,7 +165,7 @@ def test_models_share_a_budget(server: Any, spec_of: SpecOf, ledger: Ledger):
     other = dear.model_copy(update={"concurrency": 3})
     specs = {"free": free, "dear": dear, "other": other}
     asked = pl.concat([ask(spec, TEXTS, role=role) for role, spec in specs.items()])
-    with Edge(specs, ledger, budget=3.0) as edge:
+    with Edge(specs, ledger, purse=Purse(budget=3.0)) as edge:
         said = asked.join(edge(Requests(asked.unique("request_id"))), on="request_id")
         assert edge.counts.cost <= 3.0
     assert said.filter(pl.col("model") == "free")["error"].count() == 0
@@ -188,7 +188,7 @@ def test_a_build_without_an_answer_leaves_no_segment(server: Any, spec_of: SpecO
 
 
 def test_a_budget_needs_prices(server: Any, spec_of: SpecOf, ledger: Ledger):
-    edge = Edge({"m": spec_of()}, ledger, budget=1.0)
+    edge = Edge({"m": spec_of()}, ledger, purse=Purse(budget=1.0))
     with pytest.raises(BudgetError, match="price_in"):
         edge(ask(spec_of(), TEXTS))
     assert not server.requests

@@ -19,7 +19,8 @@ rates, one account. A task that is away has no edge. It is a pure function of it
 answers so far; where its stage asks for more, the task ends and returns what is asked, and it is
 made again when that is answered. So no worker is held while models answer, one that is lost costs
 the shard it was at, and nobody else writes to the ledger. The price is that a stage of several
-rounds begins anew for each: what it reckons between them is small beside what models take.
+rounds begins anew for each: what ours reckon between them is small beside what models take. A
+plug-in that reckons for hours in each pays them as often; without an engine it is made once.
 """
 
 # pyright: basic, reportMissingImports=false, reportCallIssue=false, reportArgumentType=false
@@ -47,7 +48,7 @@ for _name, _value in {
 import httpx  # noqa: E402
 from prefdata.flows import store as on_store  # noqa: E402
 from prefdata.flows.limits import held  # noqa: E402
-from prefdata.flows.machines import Engine, engine_of  # noqa: E402
+from prefdata.flows.machines import Engine, Sealed, engine_of  # noqa: E402
 from prefdata.flows.store import Paths  # noqa: E402
 from prefdata.flows.telling import Telling  # noqa: E402
 from prefect import flow, get_run_logger, task  # noqa: E402
@@ -261,7 +262,7 @@ def _make(
     shard: int,
     of: int,
     place: str,
-    sealed: "Sealed",
+    sealed: Sealed,
     seen: Paths,
     answered: Sequence[Paths],
 ) -> Paths:
@@ -270,13 +271,13 @@ def _make(
     Away from the edge only `answered` are answers, the first for the first that the stage asks;
     beyond them the requests are what is returned.
     """
-    folder = f"{place}/{shard}"
+    folder, planned = f"{place}/{shard}", sealed.open()
     left = iter(answered)
 
     def ask(requests: Requests) -> Responses:
         if place in ASKING:
             wanted = on_store.write({"requests": requests}, folder)
-            return Responses(on_store.read(put(sealed.stage, wanted, place, folder))["responses"])
+            return Responses(on_store.read(put(planned, wanted, place, folder))["responses"])
         if (paths := next(left, None)) is None:
             raise Wanted(requests)
         responses = Responses(on_store.read(paths)["responses"])
@@ -288,7 +289,7 @@ def _make(
         return responses
 
     try:
-        made = run_stage(sealed.stage, on_store.read(seen), ask)
+        made = run_stage(planned, on_store.read(seen), ask)
     except Wanted as wanted:
         made = {"requests": wanted.requests}
     return on_store.write(made, folder)
@@ -301,13 +302,6 @@ make = task(
     persist_result=False,
     cache_policy=NO_CACHE,
 )
-
-
-class Sealed:
-    """A stage as an argument: Prefect looks through dataclasses, not into this."""
-
-    def __init__(self, stage: PlannedStage) -> None:
-        self.stage = stage
 
 
 class Wanted(BaseException):

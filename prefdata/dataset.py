@@ -21,7 +21,7 @@ from prefdata.models.tokens import BYTES_A_TOKEN, counter
 from prefdata.planning.forecast import Forecast, forecast
 from prefdata.planning.plan import Plan, plan
 from prefdata.planning.plan import folder as export_folder
-from prefdata.planning.refusals import of_roles, to_ask, unpriced
+from prefdata.planning.refusals import of_roles, to_ask, unbounded, unpriced
 from prefdata.planning.rehearsal import rehearse
 from prefdata.recipe import Recipe
 from prefdata.stage import Ask, saving
@@ -146,6 +146,9 @@ def build(
             held.refuse_room(round(BYTES_A_TOKEN * sum(each.tokens_out for each in expected)))
             if ask is None:
                 edge.prepare(to_ask(planned, expected))
+                if purse.is_budgeted:
+                    for error in unbounded(planned, expected):
+                        raise error
             check = edge.clients.refuse_stopped
             held.follow(planned.stages, count, check, ask or edge, run)
             began = Timing()
@@ -286,6 +289,8 @@ def estimate(
             guess=GUESSED if factor > 1 else 0.0,
         )
     for error in unpriced(of_roles(planned, to_ask(planned, asked)), budget):
+        raise error
+    for error in () if budget is None else unbounded(planned, asked):
         raise error
     return Estimate(planned, rows, asked, 1 / factor)
 

@@ -1,7 +1,9 @@
 """Traces and metrics of builds by OpenTelemetry, where it is set up.
 
 Set up it is by its own variables, such as OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318, and by
-`prefdata[telemetry]`; or by a program that builds, which has set its own providers. A build is a
+`prefdata[telemetry]`; or by a program that builds, which has set its own providers. Either signal
+goes only where a variable names an endpoint for it, and not at all with OTEL_TRACES_EXPORTER=none,
+or OTEL_METRICS_EXPORTER=none. A build is a
 span and in it each stage one; the counters `prefdata.requests` (by stage and outcome),
 `prefdata.tokens` (by stage and direction) and `prefdata.cost` (USD) grow while a stage asks. No
 text of a prompt or completion is in any of them.
@@ -12,7 +14,7 @@ import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from threading import Lock, Thread
 from time import monotonic
@@ -21,20 +23,45 @@ from typing import Any
 from prefdata.errors import RecipeError
 from prefdata.watch import Asking, Event, Made, Started, Warned, Watch
 
-VARIABLES = tuple(f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT" for signal in ("", "TRACES_", "METRICS_"))
+SIGNALS = ("TRACES", "METRICS")
+PROTOCOL = "http/protobuf"  # the one that is spoken here, and the default
 # Seconds that the end of a build waits for what is left to be taken.
 PATIENCE = 5.0
-UNSENT = (
-    f"some traces or metrics were not taken by the collector that {VARIABLES[0]} names within "
-    f"{PATIENCE:.0f} seconds; the build is whole without. `prefdata doctor` looks if it answers"
-)
 _ours: list[Any] = []  # the providers of this process, where it set them
 
 
-def wanted() -> bool:
-    """Whether the environment asks for traces and metrics."""
-    off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
-    return not off and any(os.environ.get(variable) for variable in VARIABLES)
+def endpoints() -> dict[str, tuple[str, str]]:
+    """Of each signal that the environment asks for, the variable that says where it goes, and what
+    it says."""
+    if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return {}
+    found: dict[str, tuple[str, str]] = {}
+    for signal in SIGNALS:
+        exporters = os.environ.get(f"OTEL_{signal}_EXPORTER", "").lower() or "otlp"
+        said = _said(signal, "ENDPOINT")
+        if said and "otlp" in map(str.strip, exporters.split(",")):
+            found[signal] = said
+    return found
+
+
+def misfit() -> str:
+    """What the environment asks for that is not sent here; empty if nothing."""
+    for signal in endpoints():
+        name, value = _said(signal, "PROTOCOL") or ("", PROTOCOL)
+        if value.strip().lower() != PROTOCOL:
+            return (
+                f"{name} is {value!r}, and only {PROTOCOL} is sent: set it to that, and the "
+                "endpoint to the port where the collector takes it, most often 4318"
+            )
+    return ""
+
+
+def _said(signal: str, what: str) -> tuple[str, str] | None:
+    """The variable that says it of a signal, its own before that of both; None if neither does."""
+    for name in (f"OTEL_EXPORTER_OTLP_{signal}_{what}", f"OTEL_EXPORTER_OTLP_{what}"):
+        if value := os.environ.get(name):
+            return name, value
+    return None
 
 
 def is_installed() -> bool:
@@ -52,12 +79,15 @@ def traced(name: str, watch: Watch) -> Generator[Watch]:
 
     Nothing that a collector does or omits ends a build or holds it up for more than `PATIENCE`.
     """
-    sends = wanted()
+    sends = endpoints()
+    variables = " and ".join(sorted({variable for variable, _ in sends.values()}))
     if sends and not is_installed():
         raise RecipeError(
-            "OTEL_EXPORTER_OTLP_ENDPOINT asks for traces and metrics, and what sends them is not "
-            "installed: pip install 'prefdata[telemetry]', or set OTEL_SDK_DISABLED=true"
+            f"{variables} asks for traces or metrics, and what sends them is not installed: pip "
+            "install 'prefdata[telemetry]', or set OTEL_SDK_DISABLED=true"
         )
+    if said := misfit():
+        raise RecipeError(f"{said}; or set OTEL_SDK_DISABLED=true")
     if not sends and "opentelemetry.sdk" not in sys.modules:
         yield watch
         return
@@ -65,23 +95,32 @@ def traced(name: str, watch: Watch) -> Generator[Watch]:
 
     with _heard() as complaints:
         if sends and not _ours and _is_unset(trace):
-            _ours.extend(_providers())
+            _ours.extend(_providers(sends))
         tracer, meter = trace.get_tracer("prefdata"), metrics.get_meter("prefdata")
         try:
             with _spanned(trace, tracer, name):
                 telling = _Telling(watch, tracer, meter)
                 try:
                     yield telling
-                finally:
+                except BaseException as error:
+                    telling.close(_failed(trace, error))
+                    raise
+                else:
                     telling.close()
         finally:
             if sends and (not _flushed() or complaints):
-                watch(Warned(UNSENT))
+                watch(
+                    Warned(
+                        "some traces or metrics were not taken by the collector that "
+                        f"{variables} names within {PATIENCE:.0f} seconds; the build is whole "
+                        "without. `prefdata doctor` looks if it answers"
+                    )
+                )
 
 
 @contextmanager
 def _spanned(trace: Any, tracer: Any, name: str) -> Generator[None]:
-    """The span of a build. Of an error its type is told: what it says may be a prompt's text."""
+    """The span of a build."""
     how = {"record_exception": False, "set_status_on_exception": False}
     with tracer.start_as_current_span(
         "prefdata.build", attributes={"prefdata.recipe": name}, **how
@@ -89,8 +128,13 @@ def _spanned(trace: Any, tracer: Any, name: str) -> Generator[None]:
         try:
             yield
         except BaseException as error:
-            span.set_status(trace.Status(trace.StatusCode.ERROR, type(error).__name__))
+            span.set_status(_failed(trace, error))
             raise
+
+
+def _failed(trace: Any, error: BaseException) -> Any:
+    """The status of a span. Of an error its type is told: what it says may be a prompt's text."""
+    return trace.Status(trace.StatusCode.ERROR, type(error).__name__)
 
 
 @contextmanager
@@ -128,8 +172,8 @@ def _is_unset(trace: Any) -> bool:
     return isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
-def _providers() -> list[Any]:
-    """Those of this process, which send to what the variables name."""
+def _providers(signals: Collection[str]) -> list[Any]:
+    """Those of this process, which send these signals to what the variables name."""
     from opentelemetry import metrics, trace
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -141,21 +185,27 @@ def _providers() -> list[Any]:
 
     name = {"service.name": os.environ.get("OTEL_SERVICE_NAME", "prefdata")}
     resource = Resource.create(name)
+    made: list[Any] = []
     try:
-        spans = BatchSpanProcessor(OTLPSpanExporter(session=_session()))
-        counts = PeriodicExportingMetricReader(OTLPMetricExporter(session=_session()))
+        # Neither waits for its collector when the process ends.
+        if "TRACES" in signals:
+            traces = TracerProvider(resource=resource, shutdown_on_exit=False)
+            traces.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(session=_session())))
+            made.append(traces)
+        if "METRICS" in signals:
+            counts = PeriodicExportingMetricReader(OTLPMetricExporter(session=_session()))
+            made.append(MeterProvider([counts], resource, shutdown_on_exit=False))
     except (ValueError, OSError) as error:
         raise RecipeError(
             f"OpenTelemetry is not set up by its variables OTEL_*: {error}; mend them, or set "
             "OTEL_SDK_DISABLED=true"
         ) from error
-    # Neither waits for its collector when the process ends.
-    traces = TracerProvider(resource=resource, shutdown_on_exit=False)
-    traces.add_span_processor(spans)
-    meters = MeterProvider([counts], resource, shutdown_on_exit=False)
-    trace.set_tracer_provider(traces)
-    metrics.set_meter_provider(meters)
-    return [traces, meters]
+    for each in made:
+        if isinstance(each, TracerProvider):
+            trace.set_tracer_provider(each)
+        else:
+            metrics.set_meter_provider(each)
+    return made
 
 
 def _session() -> Any:
@@ -230,7 +280,10 @@ class _Telling:
             if self._span is not None:
                 self._span.set_attribute(f"prefdata.{name.replace('/', '.')}", value)
 
-    def close(self) -> None:
+    def close(self, failed: Any = None) -> None:
+        """End the span of the running stage, if one runs; `failed` is its status if it failed."""
         if self._span is not None:
+            if failed is not None:
+                self._span.set_status(failed)
             self._span.end()
             self._span = None

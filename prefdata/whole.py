@@ -1,6 +1,7 @@
 """Files that are there whole or not at all, whoever writes or is killed meanwhile."""
 
 import os
+import tempfile
 import uuid
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -31,6 +32,23 @@ def writing(path: Path) -> Generator[TextIO]:
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk."""
+    at = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(at)
+    finally:
+        os.close(at)
+
+
+def clock(folder: Path) -> float:
+    """The time by the clock of a folder's file system, which is not always that of this machine."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"now")
+        file.flush()
+        return os.fstat(file.fileno()).st_mtime
 
 
 @contextmanager

@@ -31,6 +31,7 @@ splits.test = 0.25
 [models.writer]
 client = "scripted"
 model = "planted"
+max_tokens = 200
 price_in = 1.0
 price_out = 1.0
 

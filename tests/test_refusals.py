@@ -87,6 +87,21 @@ def test_a_budget_needs_a_price_of_each_model_that_is_asked(
     assert [type(each) for each in refused(recipe)] == [BudgetError]
 
 
+def test_a_budget_needs_a_bound_of_each_reply_before_any_model_is_asked(tmp_path: Path):
+    recipe, data = written(tmp_path), tmp_path / "data"
+    said = recipe.read_text()
+    dear = said.replace('[models.writer]\nclient = "scripted"', "[models.writer]\n{}", 1)
+    prices = 'client = "scripted"\nprice_in = 1.0\nprice_out = 1.0\n'
+    recipe.write_text(dear.format(prices))
+    for way in (prefdata.build, estimate):
+        with pytest.raises(BudgetError, match=r"'writer' may be of any length.*max_tokens"):
+            way(recipe, data=data, budget=1.0)
+    assert not [*data.rglob("*.jsonl")], "nothing was asked"
+    assert prefdata.build(recipe, data=data, max_requests=99).tables["votes"] == 2
+    recipe.write_text(dear.format(f"{prices}max_tokens = 30"))
+    assert prefdata.build(recipe, data=data, budget=1.0).tables["votes"] == 2
+
+
 @pytest.mark.parametrize(
     ("client", "package"), [("vllm", "vllm"), ("local", "torch"), ("embedded", "xllamacpp")]
 )

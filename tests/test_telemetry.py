@@ -18,7 +18,7 @@ import pytest
 
 from prefdata import telemetry
 from prefdata.errors import RecipeError
-from prefdata.watch import silent
+from prefdata.watch import Made, Started, silent
 from tests.chain import CHAIN
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
@@ -218,34 +218,104 @@ def test_what_is_not_installed_is_told(recipe: Path, monkeypatch: pytest.MonkeyP
         pass
 
 
-def test_what_an_error_says_is_in_no_span():
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What the spans of a program's own provider come to."""
     from opentelemetry import trace
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-    kept = InMemorySpanExporter()
-    provider = TracerProvider(shutdown_on_exit=False)
+    kept, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(kept))
+    monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
+    return kept
+
+
+def test_what_an_error_says_is_in_no_span(kept: Any):
+    """But of which kind it is, in that of the build and of the stage that failed."""
+
+    def fails() -> None:
+        with telemetry.traced("told", silent) as watch:
+            watch(Started("fine", 1, 2))
+            watch(Made("fine", {}, 0, {}, 0.0))
+            watch(Started("wrong", 2, 2))
+            raise RecipeError(SECRET)
+
+    with pytest.raises(RecipeError):
+        fails()
+    fine, wrong, build = kept.get_finished_spans()
+    assert fine.status.is_unset
+    for span in (wrong, build):
+        assert SECRET not in span.to_json()
+        assert (span.status.is_ok, span.status.description) == (False, "RecipeError")
+
+
+URL = "http://127.0.0.1:4318"
+ALL, TRACES = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+
+
+@pytest.mark.parametrize(
+    ("said", "sent"),
+    [
+        ({ALL: URL}, {"TRACES": ALL, "METRICS": ALL}),
+        ({ALL: URL, TRACES: "http://t"}, {"TRACES": TRACES, "METRICS": ALL}),
+        ({TRACES: "http://t"}, {"TRACES": TRACES}),
+        ({ALL: URL, "OTEL_TRACES_EXPORTER": "none"}, {"METRICS": ALL}),
+        ({ALL: URL, "OTEL_METRICS_EXPORTER": "prometheus"}, {"TRACES": ALL}),
+        ({ALL: URL, "OTEL_METRICS_EXPORTER": "console, otlp"}, {"TRACES": ALL, "METRICS": ALL}),
+        ({ALL: URL, "OTEL_SDK_DISABLED": "True"}, {}),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, {}),
+    ],
+)
+def test_a_signal_goes_where_a_variable_says_and_nowhere_else(
+    said: dict[str, str], sent: dict[str, str], monkeypatch: pytest.MonkeyPatch
+):
+    _set(said, monkeypatch)
+    assert {each: variable for each, (variable, _) in telemetry.endpoints().items()} == sent
+    providers = telemetry._providers(telemetry.endpoints())
+    kinds = {"TracerProvider": "TRACES", "MeterProvider": "METRICS"}
+    assert {kinds[type(each).__name__] for each in providers} == sent.keys()
+    for each in providers:
+        each.shutdown()
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/json"])
+def test_another_protocol_is_refused_and_not_spoken_to(
+    protocol: str, monkeypatch: pytest.MonkeyPatch
+):
+    name = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"
+    _set({ALL: URL, name: protocol}, monkeypatch)
     with (
-        pytest.raises(RecipeError),
-        telemetry._spanned(trace, provider.get_tracer("prefdata"), "told"),
+        pytest.raises(RecipeError, match=rf"{name} is '{protocol}', and only http/protobuf.*4318"),
+        telemetry.traced("told", silent),
     ):
-        raise RecipeError(SECRET)
-    (span,) = kept.get_finished_spans()
-    assert SECRET not in span.to_json()
-    assert (span.status.is_ok, span.status.description) == (False, "RecipeError")
+        pass
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
+    assert not telemetry.misfit()
+
+
+def _set(said: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from opentelemetry import metrics, trace
+
+    for name in [name for name in os.environ if name.startswith("OTEL_")]:
+        monkeypatch.delenv(name)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(trace, "set_tracer_provider", lambda _: None)
+    monkeypatch.setattr(metrics, "set_meter_provider", lambda _: None)
 
 
 def test_what_libraries_say_is_in_records_without_keys():
     from prefdata.screen import records
 
     lines: list[str] = []
-    with records.heard(lines.append):
+    with records.heard(lines.append, {"run": "5f0c2a9d31b7"}):
         logging.getLogger("some.library").warning("a\n\x1b[2Jb %s", "sk-planted0123456789abcdef")
         warnings.warn("old\n" + "x" * 10**6, stacklevel=1)
         logging.getLogger("some.library").info("chatter")
     first, second = (json.loads(line) for line in lines)
+    assert first["run"] == second["run"] == "5f0c2a9d31b7"
     assert (first["event"], first["level"], first["logger"]) == ("log", "warning", "some.library")
     assert first["message"] == "a\n\x1b[2Jb ***"
     assert len(second["message"]) <= records.LONGEST
@@ -253,21 +323,31 @@ def test_what_libraries_say_is_in_records_without_keys():
 
 
 def test_records_are_lines_of_json_without_texts(recipe: Path):
-    ran = build(recipe, "--log-format", "json")
-    assert ran.returncode == 0, ran.stderr
-    records = [json.loads(line) for line in ran.stderr.splitlines()]
-    assert all({"time", "level", "event"} <= each.keys() for each in records)
-    made = {each["stage"]: each for each in records if each["event"] == "made"}
-    assert made["generate.sample"]["tables"]["completions"] == 12
-    assert records[0]["event"] == "imported"
-    assert SECRET not in ran.stderr
+    """Each names its build, of which the first says how it is done and the last what came of it."""
+    runs: set[str] = set()
+    for is_new in (True, False):
+        ran = build(recipe, "--log-format", "json")
+        assert ran.returncode == 0, ran.stderr
+        records = [json.loads(line) for line in ran.stderr.splitlines()]
+        assert all({"time", "level", "event"} <= each.keys() for each in records)
+        assert {each["recipe"] for each in records} == {str(recipe)}
+        runs |= {each["run"] for each in records}
+        made = {each["stage"]: each for each in records if each["event"] == "made"}
+        assert made["generate.sample"]["tables"]["completions"] == 12
+        assert [records[at]["event"] for at in (0, 1, -1)] == ["building", "imported", "built"]
+        assert records[0]["how"] == "directly"
+        said = json.loads(ran.stdout.splitlines()[-1])
+        assert said.items() <= records[-1].items()
+        assert said["is_new"] is is_new
+        assert SECRET not in ran.stderr
+    assert len(runs) == 2
 
 
 def test_a_key_in_a_bad_row_is_in_no_record(recipe: Path):
     row = {"prompt": [{"role": "user", "content": f"{TOKEN}\n"}, {"role": "x", "content": "y"}]}
     (recipe.parent / "prompts.jsonl").write_text(json.dumps(row))
     ran = build(recipe, "--log-format", "json", "--strict")
-    (failed,) = [json.loads(line) for line in ran.stderr.splitlines()]
+    _, failed = [json.loads(line) for line in ran.stderr.splitlines()]
     assert "unknown role" in failed["message"]
     assert TOKEN not in ran.stderr
     assert "***" in failed["message"]
@@ -276,6 +356,7 @@ def test_a_key_in_a_bad_row_is_in_no_record(recipe: Path):
 def test_a_failure_is_a_record_too(recipe: Path):
     ran = build(recipe, "--log-format", "json", "--set", "stages.1.judge=nobody")
     assert ran.returncode == 1
-    (failed,) = [json.loads(line) for line in ran.stderr.splitlines()]
+    begun, failed = [json.loads(line) for line in ran.stderr.splitlines()]
     assert (failed["level"], failed["kind"]) == ("error", "RecipeError")
     assert "nobody" in failed["message"]
+    assert (begun["run"], begun["recipe"]) == (failed["run"], failed["recipe"])

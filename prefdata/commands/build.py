@@ -1,5 +1,6 @@
 """`prefdata build` and `prefdata plan`."""
 
+import uuid
 from typing import Annotated, Any
 
 import typer
@@ -88,16 +89,20 @@ def build(
         "max_requests": max_requests,
         **({"engine": engine, "store": store} if engine else {}),
     }
-    with reported(as_json, data, building=True, log=log_format):
+    log = {"run": uuid.uuid4().hex[:12], "recipe": recipe} if log_format == "json" else None
+    with reported(as_json, data, building=True, log=log):
         from prefdata import way
-        from prefdata.screen import progress, write
+        from prefdata.screen import progress, records, write
 
         builds, how = way.choose(plain=plain, prefect=prefect, engine=engine)
-        records = log_format == "json"
-        if not records:
+        if log is None:
             write.err().print(write.text(f"building {recipe} {how}", "dim"))
-        with progress.watching(write.err(), records=records) as watch:
+        else:
+            records.tell(log, "building", how=how)
+        with progress.watching(write.err(), records=log) as watch:
             built = builds(recipe, watch=watch, **options)
+        if log is not None:
+            records.tell(log, "built", **built.to_json())
         if as_json:
             write.print_json(built.to_json())
         else:

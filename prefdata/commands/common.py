@@ -5,7 +5,7 @@ import inspect
 import os
 import shlex
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -120,9 +120,12 @@ def reported(
     *,
     building: bool = False,
     stopped: str = "nothing was changed",
-    log: Log = "text",
+    log: Mapping[str, str] | None = None,
 ) -> Generator[None]:
-    """End a command that fails or is stopped with a message and its exit code."""
+    """End a command that fails or is stopped with a message and its exit code.
+
+    The message is a record with `log`, where that is given.
+    """
     complain = functools.partial(_complained, as_json, log)
     with ExitStack() as heeding:
         try:
@@ -160,15 +163,19 @@ def reported(
 
 
 def _complained(
-    as_json: bool, log: Log, message: str, kind: str, label: str, requests: Any = None
+    as_json: bool,
+    log: Mapping[str, str] | None,
+    message: str,
+    kind: str,
+    label: str,
+    requests: Any = None,
 ) -> None:
     from prefdata.screen import write
 
-    if log == "json":
-        from prefdata.screen.records import record, without_keys
+    if log is not None:
+        from prefdata.screen import records
 
-        said = without_keys(message)
-        print(record(label, "error", message=said, kind=kind), file=sys.stderr, flush=True)
+        records.tell(log, label, "error", message=records.without_keys(message), kind=kind)
     else:
         write.complain(message, label)
     if as_json:

@@ -10,6 +10,7 @@ from pathlib import Path
 from prefdata.errors import PrefdataError, VersionError
 from prefdata.finding import Finding
 from prefdata.models import upkeep
+from prefdata.models.journal import Journal
 from prefdata.version.garbage import left_over
 from prefdata.version.stored import MANIFEST, set_aside, verify
 from prefdata.version.tags import FOLDER
@@ -30,6 +31,8 @@ def findings(folder: Path, *, repair: bool) -> Iterator[Finding]:
     yield _room(there)
     if (folder / "ledger").is_dir():
         yield _ledger(folder / "ledger", repair=repair)
+        if (folder / "ledger" / "batches").is_dir():
+            yield _batches(folder / "ledger")
     if (folder / "versions").is_dir():
         yield from _versions(folder / "versions", repair=repair)
     if left := left_over(folder):
@@ -89,6 +92,22 @@ def _ledger(folder: Path, *, repair: bool) -> Finding:
         return _found(about, "ok", f"{said}; moved to {', '.join(found.moved_to)}")
     do = "they are asked again where they are needed; `prefdata doctor --repair` moves them aside"
     return _found(about, "warning", said, do)
+
+
+def _batches(ledger: Path) -> Finding:
+    about = "batches"
+    try:
+        there = Journal(ledger).entries()
+    except OSError as error:
+        return _found(about, "error", f"{ledger}: {error.strerror}", "see that it can be read")
+    if not (damaged := [each.path for each in there if each.is_damaged]):
+        return _found(about, "ok", f"{len(there):,} are under way or wait to be taken back")
+    do = (
+        "build again: the provider is asked what it is, by its name; where it says that it is none "
+        "of its batches, remove the file"
+    )
+    said = f"{len(damaged):,} of {len(there):,} that were handed over cannot be read"
+    return _found(about, "warning", f"{said}; the first: {damaged[0]}", do)
 
 
 def _versions(home: Path, *, repair: bool) -> Iterator[Finding]:

@@ -18,8 +18,7 @@ PATIENCE = 10.0
 def findings() -> Iterator[Finding]:
     yield _prefect()
     yield _hub()
-    if telemetry.wanted():
-        yield _telemetry()
+    yield from _telemetry()
 
 
 def _prefect() -> Finding:
@@ -68,19 +67,24 @@ def _headers() -> dict[str, str]:
     return {}
 
 
-def _telemetry() -> Finding:
+def _telemetry() -> Iterator[Finding]:
     """Where traces and metrics go; that they do not get there is in the way of no build."""
-    about, do = "OpenTelemetry", "see OTEL_EXPORTER_OTLP_ENDPOINT, or set OTEL_SDK_DISABLED=true"
-    if not telemetry.is_installed():
+    about, asked = "OpenTelemetry", telemetry.endpoints()
+    if asked and not telemetry.is_installed():
         lacking = "what sends traces and metrics is not installed"
-        return _found(about, "error", lacking, "pip install 'prefdata[telemetry]'")
-    url = next(url for each in telemetry.VARIABLES if (url := os.environ.get(each)))
-    try:
-        knock(url, {}, patience=PATIENCE)
-    except Unanswered as why:
-        says = f"the collector at {without_login(url)} does not answer: {why}"
-        return _found(about, "warning", says, do)
-    return _found(about, "ok", f"something answers at {without_login(url)}")
+        yield _found(about, "error", lacking, "pip install 'prefdata[telemetry]'")
+    elif said := telemetry.misfit():
+        yield _found(about, "error", said, "or set OTEL_SDK_DISABLED=true")
+    else:
+        for variable, url in dict.fromkeys(asked.values()):
+            try:
+                knock(url, {}, patience=PATIENCE)
+            except Unanswered as why:
+                says = f"the collector at {without_login(url)} does not answer: {why}"
+                do = f"see {variable}, or set OTEL_SDK_DISABLED=true"
+                yield _found(about, "warning", says, do)
+            else:
+                yield _found(about, "ok", f"something answers at {without_login(url)}")
 
 
 def _hub() -> Finding:

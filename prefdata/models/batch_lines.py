@@ -73,11 +73,14 @@ def read(raw: bytes, rows: Mapping[str, Row], endpoint: Endpoint) -> tuple[str, 
 
 def names_any(file: Iterable[bytes], known: Container[str]) -> bool:
     """Whether any line of a file is about somebody known; reads no further than the first."""
+    return any(each in known for each in named(file))
+
+
+def named(file: Iterable[bytes]) -> Iterator[str]:
+    """Whom the lines of a file are about."""
     for raw in file:
         with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
-            if json.loads(raw)["custom_id"] in known:
-                return True
-    return False
+            yield str(json.loads(raw)["custom_id"])
 
 
 def _outcome(asked: Row, said: Mapping[str, Any], endpoint: Endpoint) -> Outcome:

@@ -4,12 +4,12 @@ Beside the ledger, in its folder `asking`, there is a file for each call that as
 requests, 20 bytes each. Whoever asks holds a lock on it, which ends with the process; a file that
 nobody holds says nothing. What others ask is left to them, waited for, and found in the ledger.
 
-Where the folder cannot be written or has no locks nothing is claimed: two builds at once then pay
-twice and lose nothing.
+One at a time looks and claims; a claim is locked and whole before it has the name by which others
+find it. Where the folder cannot be written nothing is claimed: two builds at once then pay twice
+and lose nothing.
 """
 
 import contextlib
-import fcntl
 import logging
 import os
 import time
@@ -19,13 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
+from prefdata import locks
 from prefdata.errors import counted
 from prefdata.models.index import ID, Array
 from prefdata.models.ledger import write
-from prefdata.models.segment import host, is_held
 
 EVERY = 0.5
-LOOKS = 250
+PATIENCE = 30.0  # with somebody who claims, and may be halted
 _log = logging.getLogger(__name__)
 
 
@@ -38,18 +38,25 @@ class Claims:
     @contextmanager
     def claimed(self, ids: Sequence[str]) -> Generator[set[str]]:
         """Those of the requests that nobody else asks; nobody else will while this is open."""
-        wanted, path, file = np.array(ids, f"S{ID}"), None, None
+        wanted, file = np.array(ids, f"S{ID}"), None
+        path = self.folder / f"{locks.new_name()}.ids"
+        part = path.with_suffix(".part")
         try:
-            with contextlib.suppress(OSError), self._alone():
-                wanted = wanted[~self._taken(wanted)[0]]
-                path = self.folder / f"{host()}-{os.getpid()}-{os.urandom(4).hex()}.ids"
-                file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                write(file, wanted.tobytes())
+            with contextlib.suppress(OSError):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                with locks.alone(self.folder / "lock", seconds=PATIENCE):
+                    self._clear()
+                    wanted = wanted[~self._taken(wanted)[0]]
+                    file = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+                    locks.take(file)
+                    write(file, wanted.tobytes())
+                    part.rename(path)
             yield {each.decode() for each in wanted.tolist()}
         finally:
-            if path and file is not None:
-                path.unlink(missing_ok=True)
+            if file is not None:
+                for each in (part, path):
+                    with contextlib.suppress(OSError):
+                        each.unlink()
                 os.close(file)
 
     def wait(
@@ -101,26 +108,12 @@ class Claims:
         return taken, who
 
     def _held(self) -> Iterator[Path]:
-        """The claims of the living; those that this machine's dead have left are cleared away."""
-        for path in self.folder.glob("*.ids"):
-            if is_held(path, 0):
-                yield path
-            elif path.name.startswith(f"{host()}-"):
-                path.unlink(missing_ok=True)
+        """The claims of the living."""
+        return (path for path in self.folder.glob("*.ids") if locks.is_held(path))
 
-    @contextmanager
-    def _alone(self) -> Generator[None]:
-        """One looks and claims at a time; `OSError` where that cannot be."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            for look in range(LOOKS):
-                with contextlib.suppress(BlockingIOError):
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                if look == LOOKS - 1:
-                    raise TimeoutError("whoever claims is halted")
-                time.sleep(0.02)
-            yield
-        finally:
-            os.close(file)
+    def _clear(self) -> None:
+        """Clear away what this machine's dead have left; only while nobody else claims."""
+        for path in (*self.folder.glob("*.ids"), *self.folder.glob("*.part")):
+            if locks.holder(path)[0] == locks.host() and locks.is_held(path) is False:
+                with contextlib.suppress(OSError):  # it is another user's
+                    path.unlink()

@@ -30,11 +30,12 @@ class Client(Protocol):
     """What answers requests.
 
     `answer` yields batches of responses as they come, in any order, one row for each request;
-    a request without an answer is a row with `error`. A batch counts as taken when the next one
-    is asked for, and only then does the client send more in its place: that is what bounds how
-    many requests a killed process has asked in vain. `ModelError` ends it all: nothing more is
-    asked of a model that cannot be used. Several threads may call `answer` at once. An empty batch
-    is a sign of life, so that who waits for long may give up.
+    a request without an answer is a row with `error`. What another build has brought into the
+    ledger meanwhile may be left out. A batch counts as taken when the next one is asked for, and
+    only then does the client send more in its place: that is what bounds how many requests a killed
+    process has asked in vain. `ModelError` ends it all: nothing more is asked of a model that
+    cannot be used. Several threads may call `answer` at once. An empty batch is a sign of life, so
+    that who waits for long may give up.
     """
 
     def answer(self, requests: Requests) -> Iterator[Responses]: ...

@@ -13,8 +13,9 @@ from prefdata.models.spec import ModelSpec
 from prefdata.models.stall import Stall, stall
 from prefdata.tables import Requests, Responses
 
-# How the client of a model is opened, by its spec, the ledger and the roles that it serves.
-Opens = Callable[[ModelSpec, Ledger, Mapping[str, ModelSpec]], Client]
+# How the client of a model is opened, by its spec, the ledger, the roles that it serves, and
+# whether all is asked anew.
+Opens = Callable[[ModelSpec, Ledger, Mapping[str, ModelSpec], bool], Client]
 
 
 @dataclass
@@ -34,13 +35,19 @@ class Clients:
     """
 
     def __init__(
-        self, specs: Mapping[str, ModelSpec], ledger: Ledger, opens: Opens | None = None
+        self,
+        specs: Mapping[str, ModelSpec],
+        ledger: Ledger,
+        opens: Opens | None = None,
+        *,
+        fresh: bool = False,
     ) -> None:
         self.opened: dict[tuple[str, ...], Client] = {}
         self.is_stopping = self.is_closed = False
         self.given_up = 0
         self._specs = specs
         self._ledger = ledger
+        self._fresh = fresh
         self._opens = opens or open_client
         self._lock = threading.Lock()
         self._talks: dict[int, _Talk] = {}
@@ -55,7 +62,8 @@ class Clients:
             key = self._specs[role].served()
             if key not in self.opened:
                 alike = {r: spec for r, spec in self._specs.items() if spec.served() == key}
-                self.opened[key] = self._opens(self._specs[role], self._ledger, alike)
+                how = (self._specs[role], self._ledger, alike, self._fresh)
+                self.opened[key] = self._opens(*how)
             return self.opened[key]
 
     def answers(self, role: str, sent: Requests, held: Mapping[str, float]) -> Generator[Responses]:
@@ -132,24 +140,27 @@ class Clients:
             return list(self._talks.values())
 
 
-def open_client(spec: ModelSpec, ledger: Ledger, roles: Mapping[str, ModelSpec]) -> Client:
+def open_client(
+    spec: ModelSpec, ledger: Ledger, roles: Mapping[str, ModelSpec], fresh: bool = False
+) -> Client:
     """The client of a spec and of all `roles` that are served alike.
 
     Its engine or connections start with its first request. What runs for hours elsewhere is
-    remembered beside the ledger. `ModelError` where this Python has not what it needs.
+    remembered beside the ledger; unless all is `fresh`, what others have brought from there
+    meanwhile is not asked again. `ModelError` where this Python has not what it needs.
     """
-    client = _made(spec, ledger, roles)
+    client = _made(spec, ledger, roles, fresh)
     if error := lacking(next(iter(roles), spec.model), spec):
         raise error
     return client
 
 
-def _made(spec: ModelSpec, ledger: Ledger, roles: Mapping[str, ModelSpec]) -> Client:
+def _made(spec: ModelSpec, ledger: Ledger, roles: Mapping[str, ModelSpec], fresh: bool) -> Client:
     match spec.client:
         case "openai" if spec.mode == "batch":
             from prefdata.models.batch import BatchClient
 
-            return BatchClient(spec, ledger)
+            return BatchClient(spec, ledger, fresh=fresh)
         case "openai":
             from prefdata.models.openai import OpenAIClient
 

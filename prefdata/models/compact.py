@@ -13,7 +13,6 @@ second back.
 
 import contextlib
 import errno
-import fcntl
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -23,11 +22,12 @@ from typing import Any
 
 import numpy as np
 
+from prefdata import locks
 from prefdata.errors import ModelError
 from prefdata.models import segment
 from prefdata.models.index import ID, Array
 from prefdata.models.segment import FOREIGN_IDLE, IDLE, Segment
-from prefdata.whole import writable
+from prefdata.whole import clock, sync, writable
 
 LOCK = "compact.lock"
 COPY = 1 << 22
@@ -140,7 +140,7 @@ def replace(folder: Path, sources: list[Segment], found: Survey, stay: Array) ->
             into = folder / segment.new_name(int(begun) if begun.isdigit() else 0)
             modified = max(each.modified for each in sources)
             _write_aside(into, _lines(sources, stay), modified)
-        segment.sync_folder(folder)
+        sync(folder)
     except OSError as error:
         for part in folder.glob("*.part"):
             part.unlink(missing_ok=True)
@@ -151,7 +151,7 @@ def replace(folder: Path, sources: list[Segment], found: Survey, stay: Array) ->
         ) from error
     for each in sources:
         _retire(each)
-    segment.sync_folder(folder)
+    sync(folder)
     return into
 
 
@@ -211,26 +211,24 @@ def alone(folder: Path) -> Generator[float]:
 
     Where a file system has no locks, two at once do the work twice and lose nothing.
     """
-    path = folder / LOCK
     with writable(f"the ledger {folder}", ModelError):
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        file = locks.opened(folder / LOCK)
     try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        with writable(f"the ledger {folder}", ModelError):
+            is_alone = locks.take(file)
+        if not is_alone:
             said = os.pread(file, 200, 0).decode(errors="replace").strip()
             raise ModelError(
                 f"the ledger {folder} is being compacted or repaired by {said or 'another'}; "
                 "wait for its end"
-            ) from error
-        except OSError as error:
-            if error.errno not in (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK):
-                raise
-        with writable(f"the ledger {folder}", ModelError):
+            )
+        with contextlib.suppress(OSError):  # another user has made the file
             os.ftruncate(file, 0)
-            os.pwrite(file, f"process {os.getpid()} on {segment.host()}\n".encode(), 0)
+            os.pwrite(file, f"process {os.getpid()} on {locks.host()}\n".encode(), 0)
+        with writable(f"the ledger {folder}", ModelError):
             _recover(folder)
-        yield os.fstat(file).st_mtime
+            now = clock(folder)
+        yield now
     finally:
         os.close(file)
 

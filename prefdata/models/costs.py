@@ -1,16 +1,16 @@
 """What requests cost, and what they can cost at the most."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import polars as pl
 
-from prefdata.models.prices import FREE
+from prefdata.models.prices import FREE, boundless
 from prefdata.models.spec import ModelSpec
 from prefdata.tables import Requests, Responses
 
-# What a request without `max_tokens` is taken to write at most, when money is reserved for it.
-UNBOUNDED = 8192
 # Marks that a chat template puts around a message, and a schema's copy in the prompt.
 MESSAGE_MARKS = 16
 
@@ -39,19 +39,35 @@ def cost(sent: Requests, batch: Responses, specs: Mapping[str, ModelSpec]) -> fl
 
 
 def worst(part: Requests, specs: Mapping[str, ModelSpec]) -> dict[str, float]:
-    """The most each request can cost: a token has at least a byte, and `max_tokens` are written."""
+    """The most each request can cost: a token has at least a byte, and `max_tokens` are written.
+
+    `BudgetError` where a reply that costs may be of any length.
+    """
     prices = {role: specs[role].prices or FREE for role in part["model"].unique()}
-    return {each: prices[role].of(read, written) for each, role, read, written in _most(part)}
+    most: dict[str, float] = {}
+    for each, role, read, written in _most(part):
+        if not prices[role].written:
+            written = 0.0
+        elif written == math.inf:
+            raise boundless(role)
+        most[each] = prices[role].of(read, written)
+    return most
 
 
-def _most(part: Requests) -> Iterator[tuple[str, str, int, int]]:
+def _most(part: Requests) -> Iterator[tuple[str, str, int, float]]:
     """Id and role of each request, and the most tokens that are read and written for it."""
-    shown = part.select("request_id", "model", "options", *_bytes(part))
-    for request_id, role, options, read, turns in shown.iter_rows():
-        asked = json.loads(options)
-        bounds = [asked.get("max_tokens"), asked.get("max_completion_tokens")]
-        written = max((bound for bound in bounds if bound), default=UNBOUNDED)
-        yield request_id, role, read + len(options) + MESSAGE_MARKS * (turns + 1), written
+    shown = part.select("request_id", "model", "want", "options", *_bytes(part))
+    for request_id, role, want, options, read, turns in shown.iter_rows():
+        most = most_written(want, json.loads(options))
+        yield request_id, role, read + len(options) + MESSAGE_MARKS * (turns + 1), most
+
+
+def most_written(want: str, options: Mapping[str, Any]) -> float:
+    """The most tokens of a reply; infinite where nothing bounds it."""
+    if want != "text":
+        return float(want == "choice")
+    bounds = [options.get(name) for name in ("max_tokens", "max_completion_tokens")]
+    return float(max((bound for bound in bounds if bound), default=math.inf))
 
 
 def _bytes(part: Requests) -> tuple[pl.Expr, pl.Expr]:

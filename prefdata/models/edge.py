@@ -7,7 +7,7 @@ on disk before it counts it.
 
 import itertools
 import threading
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -38,9 +38,9 @@ class Edge:
     `ledger` keeps the responses. `fresh` asks again what the ledger answers, once an edge; the
     newer answer is the one that is read from then on. The budget of its `purse` (in USD, as the
     prices) is not exceeded: a request is sent only where it could be paid at its worst, that is
-    with a token for every byte read and `max_tokens` written (8,192 where there is no such bound);
-    the others get the error "budget reached", which is not kept. `BudgetError` where a model has no
-    price. Likewise no more than the purse's requests are sent, those that fail among them ("request
+    with a token for every byte read and `max_tokens` written; the others get the error "budget
+    reached", which is not kept. `BudgetError` where a model has no price, or a reply that costs no
+    bound. Likewise no more than the purse's requests are sent, those that fail among them ("request
     limit reached"); trying one again does not count. `watch` is called, from any thread, with the
     `Progress` of a running call; `opens` opens the clients of models. Calls from several threads
     share `clients`; `close` ends those that run, with a `ModelError`.
@@ -58,7 +58,7 @@ class Edge:
     ) -> None:
         self.specs = specs
         self.ledger = ledger
-        self.clients = Clients(specs, ledger, opens)
+        self.clients = Clients(specs, ledger, opens, fresh=fresh)
         self._fresh = fresh
         self._purse = purse or Purse()
         self._claims = Claims(ledger.folder)
@@ -269,12 +269,21 @@ class Edge:
                             self._account.add(call.progress, Counts(), 0)
                         if call.stopped:
                             break
+                if held and not call.stopped:
+                    answers.append(self._taken_from_others(held, call))
             finally:
                 self._purse.settle(sum(held.values()), 0.0)
 
+    def _taken_from_others(self, ids: Collection[str], call: "_Call") -> Responses:
+        """What a client has left out, because another build has brought it meanwhile."""
+        found = self.ledger.find(ids)
+        self._refreshed.update(found["request_id"] if self._fresh else ())
+        self._account.add(call.progress, Counts(cached=found.height), found.height)
+        return found
+
     def _worst(self, part: Requests) -> dict[str, float]:
         """The most that each request can cost, where that matters."""
-        if self._purse.is_bounded:
+        if self._purse.is_budgeted:
             return worst(part, self.specs)
         return dict.fromkeys(part["request_id"], 0.0)
 

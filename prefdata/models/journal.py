@@ -2,45 +2,55 @@
 
 A file a batch, `<ledger>/batches/<key>.jsonl`, written to its end and never changed:
 
-    {"key": ..., "url": ..., "path": ..., "round": ..., "host": ..., "begun": <milliseconds>}
+    {"key": ..., "url": ..., "path": ..., "round": ..., "host": ..., "begun": <milliseconds>,
+     "n": <requests>, "crc": <CRC-32 of all before it and of the requests>}
     a request in each line, as the ledger would keep it
     {"file": "file-..."}     once its requests are uploaded
     {"batch": "batch_..."}   once the provider has taken them on
 
 The requests are on disk before the provider hears of them, and the provider is told the key, so
 after a crash at any moment the batch is found again by its id or by its key. Whoever looks after
-a batch holds a lock on its file; others wait for what it brings. The file goes when every answer
-is in the ledger. There is no key, header or token in it; prompts there are.
+a batch holds a lock on its file; others wait for what it brings. One at a time looks what is under
+way and begins what is not, `alone`. The file goes when every answer is in the ledger, or when what
+is left without one stands in another. Of one that was damaged since, the name is still the key by
+which its provider says what it was. There is no key of an API, header or token in it; prompts there
+are.
 """
 
+import asyncio
 import contextlib
-import fcntl
 import io
 import json
 import os
 import time
+import zlib
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 
-from prefdata import tables
+from prefdata import locks, tables
 from prefdata.errors import ModelError
 from prefdata.models.ledger import write
-from prefdata.models.segment import host, sync_folder
 from prefdata.tables import Requests
-from prefdata.whole import writable
+from prefdata.whole import clock, sync, writable
 
-# Locks of other hosts may not be seen: for so long their submission is taken to be under way.
+# Locks of other hosts may not be seen: for so many seconds after a batch was noted by one, it is
+# taken to be submitting it.
 FOREIGN = 3600.0
-# What was written in part and never handed over is of no use to anybody after so many seconds.
-STALE = 2 * 24 * 3600.0
+
+Row = dict[str, Any]
 
 
 @dataclass
 class Entry:
-    """One batch. `batch` is "" until the provider has taken it on."""
+    """One batch. `batch` is "" until the provider has taken it on.
+
+    Of one that `is_damaged` only the key is known, and what can be read of its requests.
+    """
 
     path: Path
     key: str
@@ -51,6 +61,7 @@ class Entry:
     begun: int
     requests: Requests
     batch: str = ""
+    is_damaged: bool = False
     held: int | None = field(default=None, repr=False)
 
     @property
@@ -59,26 +70,30 @@ class Entry:
 
     @property
     def may_be_handed_over_elsewhere(self) -> bool:
-        """Whether another host, whose lock is not seen here, may be submitting it right now."""
-        age = time.time() - self.begun / 1000
-        return not self.batch and self.begun_on != host() and age < FOREIGN
+        """Whether another host, whose lock is not seen here, may be submitting it right now.
+
+        Both times are of the file system's clock: another host's may be days ahead.
+        """
+        if self.batch or self.begun_on == locks.host():
+            return False
+        with writable(self.path.parent, ModelError), contextlib.suppress(FileNotFoundError):
+            return abs(clock(self.path.parent) - self.path.stat().st_mtime) < FOREIGN
+        return False
 
     def lock(self) -> bool:
         """Take it over; False while another call or process looks after it, or if it is gone."""
-        try:
-            file = os.open(self.path, os.O_RDWR | os.O_APPEND)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(file)
-            return False
-        except OSError:
-            pass  # no locks on this file system: two may read one batch, and both are right
-        if not self.path.exists():
-            os.close(file)
-            return False
+        with writable(self.path, ModelError):
+            try:
+                file = os.open(self.path, os.O_RDWR | os.O_APPEND)
+            except FileNotFoundError:
+                return False
+            except PermissionError:
+                if locks.is_held(self.path):  # by another user, who will be done with it
+                    return False
+                raise
+            if not locks.take(file) or not self.path.exists():
+                os.close(file)
+                return False
         self.held = file
         content = self.path.read_bytes()
         if not content.endswith(b"\n"):
@@ -114,69 +129,97 @@ class Journal:
     def __init__(self, ledger: Path) -> None:
         self.folder = ledger / "batches"
 
+    @asynccontextmanager
+    async def alone(self) -> AsyncGenerator[None]:
+        """While it is open nobody else looks what is under way, to begin what is not."""
+        with writable(self.folder, ModelError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = locks.opened(self.folder.with_suffix(".lock"))
+        try:
+            while not self._is_taken(lock):
+                await asyncio.sleep(locks.EVERY)
+            yield
+        finally:
+            os.close(lock)
+
+    def _is_taken(self, lock: int) -> bool:
+        with writable(self.folder, ModelError):
+            return locks.take(lock)
+
     def begin(self, url: str, where: str, requests: Requests, at_round: int) -> Entry:
         """An entry for requests that are about to be handed over, on disk and locked."""
         key, begun = os.urandom(12).hex(), int(time.time() * 1000)
-        entry = Entry(
-            self.folder / f"{key}.jsonl", key, url, where, at_round, host(), begun, requests
-        )
-        head = {"key": key, "url": url, "path": where, "round": at_round}
-        head |= {"host": entry.begun_on, "begun": begun, "n": requests.height}
+        path = self.folder / f"{key}.jsonl"
+        entry = Entry(path, key, url, where, at_round, locks.host(), begun, requests)
+        self._write(entry)
+        return entry
+
+    def mend(self, entry: Entry, url: str, where: str, requests: Requests, batch: str) -> None:
+        """Write a damaged entry anew, of which its provider has said what it is."""
+        anew = Entry(entry.path, entry.key, url, where, 0, locks.host(), entry.begun, requests)
+        self._write(anew)
+        anew.note(batch=batch)
+        anew.release()
+
+    def _write(self, entry: Entry) -> None:
+        """Have an entry on disk under its name, whole and locked."""
+        content = entry.requests.write_ndjson().encode()
+        head = {"key": entry.key, "url": entry.url, "path": entry.where, "round": entry.round}
+        head |= {"host": entry.begun_on, "begun": entry.begun, "n": entry.requests.height}
+        head |= {"crc": _checksum(head, content)}
         with writable(entry.path, ModelError):
             self.folder.mkdir(parents=True, exist_ok=True)
-            part = entry.path.with_suffix(".part")
-            entry.held = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+            part = self.folder / f"{locks.new_name()}.part"
+            entry.held = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
             try:
-                with contextlib.suppress(OSError):  # locked before anybody can find it
-                    fcntl.flock(entry.held, fcntl.LOCK_EX)
-                write(entry.held, f"{json.dumps(head)}\n{requests.write_ndjson()}".encode())
+                locks.take(entry.held)  # before anybody can find it
+                write(entry.held, f"{json.dumps(head)}\n".encode() + content)
                 os.fsync(entry.held)
                 part.rename(entry.path)
-                sync_folder(self.folder)
+                sync(self.folder)
             except BaseException:
                 part.unlink(missing_ok=True)
                 entry.release()
                 raise
-        return entry
 
     def entries(self) -> list[Entry]:
         """Every batch that was handed over or is about to be; what was written in part is not."""
-        for path in self.folder.glob("*.part"):
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > STALE:
-                    path.unlink()
         found: list[Entry] = []
         for path in sorted(self.folder.glob("*.jsonl")):
             with contextlib.suppress(FileNotFoundError):
-                if entry := read(path):
-                    found.append(entry)
+                found.append(read(path))
         return found
 
 
-def read(path: Path) -> Entry | None:
-    """An entry as it stands; None where it is not whole, and so was never handed over."""
+def read(path: Path) -> Entry:
+    """An entry as it stands. One of which not all can be read was damaged since it was written."""
     content = path.read_bytes()
     first, _, rest = content.partition(b"\n")
+    batch = _events(content).get("batch", "")
     try:
         head: dict[str, Any] = json.loads(first)
-        lines = rest.split(b"\n", head["n"])
-        block = b"\n".join(lines[: head["n"]])
-        requests = pl.read_ndjson(io.BytesIO(block), schema=tables.schema("requests").dtypes)
-        if requests.height != head["n"]:
-            return None
-        return Entry(
-            path,
-            head["key"],
-            head["url"],
-            head["path"],
-            head["round"],
-            head["host"],
-            head["begun"],
-            Requests(requests),
-            _events(content).get("batch", ""),
-        )
-    except (ValueError, KeyError, TypeError, pl.exceptions.PolarsError):
-        return None
+        block = b"".join(line + b"\n" for line in rest.split(b"\n", head["n"])[: head["n"]])
+        if head["key"] == path.stem and head.pop("crc") == _checksum(head, block):
+            requests = pl.read_ndjson(io.BytesIO(block), schema=tables.schema("requests").dtypes)
+            what = (head["url"], head["path"], head["round"], head["host"], head["begun"])
+            return Entry(path, head["key"], *what, Requests(requests), batch)
+    except (ValueError, KeyError, TypeError):
+        pass
+    left = Requests(pl.concat([tables.empty("requests"), *_readable(content)]))
+    return Entry(path, path.stem, "", "", 0, locks.host(), 0, left, batch, is_damaged=True)
+
+
+def _checksum(head: dict[str, Any], block: bytes) -> int:
+    return zlib.crc32(block, zlib.crc32(json.dumps(head).encode()))
+
+
+def _readable(content: bytes) -> Iterator[pl.DataFrame]:
+    """The requests that can be read of what is damaged, one by one."""
+    for line in content.split(b"\n"):
+        with contextlib.suppress(ValueError, TypeError, pl.exceptions.PolarsError):
+            row = json.loads(line)
+            if isinstance(row, dict) and isinstance(cast(Row, row).get("request_id"), str):
+                yield pl.DataFrame([row], schema=tables.schema("requests").dtypes)
 
 
 def _events(content: bytes) -> dict[str, str]:

@@ -14,21 +14,25 @@ What nobody answered (a time-out, a bad request) is not kept, so that the next b
 """
 
 import contextlib
-import fcntl
+import errno
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+import weakref
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from prefdata import locks
 from prefdata.errors import ModelError
 from prefdata.models import segment
 from prefdata.models.client import responses
 from prefdata.models.index import ID, Array, Index, keys
 from prefdata.tables import Requests, Responses
+from prefdata.whole import sync
 
 # Errors with which nobody answered and nothing was paid. A bad request is among them: as often as
 # the row it is a setting of the server that is wrong, and can be mended.
@@ -42,6 +46,59 @@ EARLIEST, LATEST = 10**12, 10**13 - 1
 LOOKS = 10
 
 
+class _Own:
+    """A segment that this process writes. `synced` of its `written` bytes are known to be on disk.
+
+    One that is `over` is not written any more: a system that could not put bytes on the disk does
+    not try again, and says of them the next time that all is well.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.pid = path, os.getpid()
+        self.written = self.synced = 0
+        self.over = False
+        self.syncing = threading.Lock()
+        self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        self.close = weakref.finalize(self, os.close, self.file)  # no thread writes to it any more
+        locks.take(self.file, seconds=locks.PROBED)
+
+    def write(self, data: bytes) -> int:
+        """Write at the end; how much is written then."""
+        try:
+            write(self.file, data)
+        except OSError:
+            self.over = True
+            os.ftruncate(self.file, self.written)
+            os.lseek(self.file, self.written, os.SEEK_SET)
+            self.over = False
+            raise
+        self.written += len(data)
+        return self.written
+
+    def sync(self, upto: int) -> None:
+        """Have what is written up to there on the disk; one sync serves all who wrote before it."""
+        with self.syncing:
+            if self.synced >= upto:
+                return
+            if self.over:
+                raise OSError(errno.EIO, "what was written is not sure to be on the disk")
+            written = self.written
+            try:
+                os.fsync(self.file)
+            except OSError:
+                self.over = True
+                raise
+            self.synced = written
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether a machine that could not see its lock has taken it for a dead one's."""
+        try:
+            return not os.path.samestat(os.fstat(self.file), self.path.stat())
+        except FileNotFoundError:
+            return True
+
+
 class Ledger:
     """The recorded responses in a folder. Safe with many threads and processes at once."""
 
@@ -50,12 +107,7 @@ class Ledger:
         self._segments: dict[Path, Index] = {}
         self._reading = threading.Lock()
         self._writing = threading.Lock()
-        self._syncing = threading.Lock()
-        self._file: int | None = None
-        self._path = self.folder
-        self._pid = 0
-        self._written = 0
-        self._synced = 0
+        self._own: _Own | None = None
 
     def find(self, ids: Iterable[str]) -> Responses:
         """The newest response to each of these requests that has one."""
@@ -100,15 +152,8 @@ class Ledger:
 
     def open(self) -> None:
         """See that answers can be kept, before any is paid for; `ModelError` if not."""
-        with self._writing:
-            try:
-                self._own_segment()
-            except OSError as error:
-                raise ModelError(
-                    f"the ledger {self.folder} cannot be written: {error.strerror}; answers are "
-                    "not asked for that cannot be kept. Allow it, or name another folder with "
-                    "--data, and build again"
-                ) from error
+        with self._writing, self._writable():
+            self._own_segment()
 
     def append(self, requests: Requests, answers: Responses, *, again: bool = False) -> None:
         """Record responses with their requests; on return they survive a crash.
@@ -136,11 +181,11 @@ class Ledger:
 
     def close(self) -> None:
         with self._writing:
-            if self._file is not None and self._pid == os.getpid():
-                if not self._written:
-                    self._path.unlink(missing_ok=True)  # nothing was answered
-                os.close(self._file)
-            self._file = None
+            own, self._own = self._own, None
+            if own is not None and own.pid == os.getpid():
+                if not own.written:
+                    own.path.unlink(missing_ok=True)  # nothing was answered
+                own.close()
 
     def __enter__(self) -> "Ledger":
         return self
@@ -149,43 +194,37 @@ class Ledger:
         self.close()
 
     def _commit(self, data: bytes) -> None:
-        """Write under one lock and sync under another: one sync serves all who wrote before it."""
-        with self._writing:
-            file, path = self._own_segment()
-            try:
-                write(file, data)
-            except OSError as error:
-                os.ftruncate(file, self._written)
-                os.lseek(file, self._written, os.SEEK_SET)
-                raise ModelError(
-                    f"the ledger {self.folder} cannot be written: {error.strerror}; answers are "
-                    "not asked for that cannot be kept. Make room and build again"
-                ) from error
-            self._written += len(data)
-            mine = self._written
-        with self._syncing:
-            if self._synced < mine:
-                upto = self._written
-                os.fsync(file)
-                self._synced = upto
-        if not _is_at(file, path):
-            # A machine that could not see this one's lock has retired the segment: say it again.
-            with self._writing:
-                self._file = None if self._path == path else self._file
-            self._commit(data)
+        """Write in one order, and sync for all at once."""
+        while True:
+            with self._writable():
+                with self._writing:
+                    own = self._own_segment()
+                    mine = own.write(data)
+                own.sync(mine)
+                if not own.is_retired:
+                    return
+                own.over = True  # say it again, in another
 
-    def _own_segment(self) -> tuple[int, Path]:
+    def _own_segment(self) -> _Own:
         """This process's segment; a forked process gets another one."""
-        if self._file is None or self._pid != os.getpid():
+        own = self._own
+        if own is None or own.pid != os.getpid() or own.over:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._path = self.folder / segment.new_name()
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-            with contextlib.suppress(OSError):  # without locks, age and process id must do
-                fcntl.flock(self._file, fcntl.LOCK_SH)
-            self._pid = os.getpid()
-            self._written = self._synced = 0
-            segment.sync_folder(self.folder)
-        return self._file, self._path
+            own = _Own(self.folder / segment.new_name())
+            sync(self.folder)
+            self._own = own
+        return own
+
+    @contextmanager
+    def _writable(self) -> Generator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ModelError(
+                f"the ledger {self.folder} cannot be written: {error.strerror}; answers are not "
+                "asked for that cannot be kept. Make room or allow it, or name another folder with "
+                "--data, and build again"
+            ) from error
 
     def _lines(self, ids: Iterable[str]) -> Iterator[bytes]:
         """The newest line of each of these ids that has one."""
@@ -246,10 +285,3 @@ def write(file: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(file, view) :]
-
-
-def _is_at(file: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file), path.stat())
-    except FileNotFoundError:
-        return False

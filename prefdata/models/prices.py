@@ -66,6 +66,16 @@ def priceless(role: str) -> BudgetError:
     )
 
 
+def boundless(role: str) -> BudgetError:
+    """What is raised where a reply of a model may cost anything and there is a budget."""
+    return BudgetError(
+        f"a budget was given, but a reply of the model {role!r} may be of any length; write its "
+        "max_tokens, such as 1024, under its [models] table (for a model that reasons "
+        "options.max_completion_tokens, with room to think), or bound the build by max_requests "
+        "instead"
+    )
+
+
 def listed(model: str, url: str | None) -> Prices | None:
     """The list price of a model at a base URL (by default the environment's); None if unknown."""
     address = url or os.environ.get("OPENAI_BASE_URL") or f"https://{DEFAULT_HOST}/v1"

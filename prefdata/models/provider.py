@@ -39,6 +39,10 @@ Batch = dict[str, Any]
 _log = logging.getLogger(__name__)
 
 
+class Doubtful(Trouble):
+    """It is not known whether a batch was made."""
+
+
 class Provider:
     """One endpoint of a model. `folder` is for files on their way."""
 
@@ -54,7 +58,10 @@ class Provider:
         )
 
     async def create(self, entry: Entry) -> None:
-        """Upload the requests and make a batch of them, once, however often it takes to say so."""
+        """Upload the requests and make a batch of them, once, however often it takes to say so.
+
+        `Doubtful` where it is not known whether there is one now.
+        """
         doubtful = False
 
         async def once() -> str:
@@ -74,13 +81,41 @@ class Provider:
             wanted = {"input_file_id": file, "endpoint": entry.where, "completion_window": WINDOW}
             asked = json.dumps({**wanted, "metadata": {"prefdata": entry.key}}).encode()
             entry.note(batch=await self._insist(once))
-        except Trouble:
-            if not doubtful:
-                entry.drop()
+        except Trouble as trouble:
+            if doubtful:
+                try:
+                    known = await self.known(entry)
+                except Trouble as unknown:
+                    raise Doubtful(unknown.reason, unusable=unknown.unusable) from trouble
+                if known:
+                    return entry.note(batch=known)
             raise
 
     async def known(self, entry: Entry) -> str | None:
         """The batch that the provider lists with the entry's key; None where there is none."""
+        made = await self._listed(entry)
+        return _id(made) if made else None
+
+    async def made(self, entry: Entry) -> Batch | None:
+        """The batch of a damaged entry, if it is one of this provider's."""
+        if not entry.batch:
+            return await self._listed(entry)
+        try:
+            return await self._get(f"/batches/{quote(entry.batch, safe='')}", _is_batch)
+        except Trouble as trouble:
+            if trouble.status != 404:
+                raise
+            return None
+
+    async def asked(self, batch: Batch, wanted: Container[str]) -> list[str]:
+        """Whom a batch is about, by the file that was handed over or those that came of it."""
+        ids: dict[str, None] = {}
+        for what in ("input", "output", "error"):
+            with await self.fetched(batch.get(f"{what}_file_id"), wanted) as file:
+                ids |= dict.fromkeys(lines.named(file))
+        return list(ids)
+
+    async def _listed(self, entry: Entry) -> Batch | None:
         oldest, after = entry.begun / 1000 - SKEW, dict[str, str]()
         while True:
             try:
@@ -92,7 +127,7 @@ class Provider:
             listed: list[Batch] = [each for each in page["data"] or () if table(each)]
             for each in listed:
                 if table(each.get("metadata")).get("prefdata") == entry.key:
-                    return _id(each)
+                    return each
             if not listed or not page.get("has_more") or _made_at(listed[-1]) < oldest:
                 return None
             before, after = after, {"after": _id(listed[-1])}

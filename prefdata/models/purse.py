@@ -67,10 +67,6 @@ class Purse:
         return math.isfinite(self.budget)
 
     @property
-    def is_bounded(self) -> bool:
-        return math.isfinite(min(self.budget, self.requests))
-
-    @property
     def advice(self) -> str:
         """How to use a budget better of which much is left."""
         left = self.budget - self.spent

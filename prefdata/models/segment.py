@@ -8,17 +8,14 @@ are 32 bits each, after "f8:", where these would round, 64, the lowest byte firs
 a list of decimals is read as well.
 
 The name of a segment says when, where and by whom it was begun:
-`<nanoseconds>-<host>-<pid>-<random>`. A writer holds a shared lock on its segment for as long as it
-lives and never opens one again.
+`<nanoseconds>-<host>-<pid>-<random>`. A writer holds a lock on its segment for as long as it lives
+and never opens one again.
 """
 
 import base64
 import contextlib
-import fcntl
 import json
-import os
 import re
-import socket
 import stat
 import time
 import zlib
@@ -29,6 +26,7 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
+from prefdata import locks
 from prefdata.errors import ModelError
 from prefdata.models.index import ID
 from prefdata.stage import request_id
@@ -67,23 +65,9 @@ class Entry:
     request: dict[str, Any]
 
 
-def host() -> str:
-    """This machine's name as it stands in the names of its segments."""
-    return re.sub(r"[^A-Za-z0-9]+", "", socket.gethostname())[:20] or "host"
-
-
 def new_name(begun: int | None = None) -> str:
     begun = time.time_ns() if begun is None else begun
-    return f"{begun:019d}-{host()}-{os.getpid()}-{os.urandom(4).hex()}.jsonl"
-
-
-def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on disk."""
-    file = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
+    return f"{begun:019d}-{locks.new_name()}.jsonl"
 
 
 def line(now: int, request: Mapping[str, Any], response: Mapping[str, Any]) -> bytes:
@@ -238,49 +222,11 @@ def segments(
 
 
 def _state(path: Path, age: float, idle: float, foreign_idle: float) -> tuple[State, str]:
-    where, pid = writer(path)
-    own = where in (host(), "")
-    if is_held(path, pid if own else 0):
+    (where, pid), held = locks.holder(path), locks.is_held(path)
+    if held:
         return "written", f"its writer (process {pid} on {where}) lives"
-    wait = idle if own else foreign_idle
+    wait = foreign_idle if held is None else idle
     if age < wait:
-        of = "" if own else f" on another host, {where}"
+        of = "" if where in ("", locks.host()) else f" on another host, {where}"
         return "recent", f"it was written to{of} {max(age, 0):.0f} s ago, less than {wait:.0f}"
     return "closed", ""
-
-
-def writer(path: Path) -> tuple[str, int]:
-    """Host and process that began a segment; "" and 0 where its name does not say."""
-    named = re.fullmatch(r"\d+-([A-Za-z0-9]+)-(\d+)-[0-9a-f]+", path.stem)
-    return (named[1], int(named[2])) if named else ("", 0)
-
-
-def is_held(path: Path, pid: int) -> bool:
-    """Whether a writer holds a segment: by its lock, or by its process where there are no locks."""
-    try:
-        file = os.open(path, os.O_RDWR)
-    except PermissionError:
-        return _lives(pid)
-    except OSError:
-        return False  # gone, or on a file system that nobody writes to
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return _lives(pid)
-    finally:
-        os.close(file)
-    return False
-
-
-def _lives(pid: int) -> bool:
-    if not pid:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

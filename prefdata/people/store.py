@@ -10,8 +10,9 @@
 Files are there whole, and are written by one process at a time. Nothing here is a key or password.
 """
 
-import fcntl
 import json
+import math
+import os
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -20,7 +21,8 @@ from typing import Any, cast
 
 import polars as pl
 
-from prefdata.errors import SourceError, VersionError
+from prefdata import locks
+from prefdata.errors import PrefdataError, SourceError, VersionError
 from prefdata.people.form import Form
 from prefdata.people.taking import OWN, Given, Taken, take
 from prefdata.people.tasks import Task, seen
@@ -139,10 +141,22 @@ class Store:
     def _locked(self, name: str = ".lock") -> Generator[None]:
         with writable(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = (self.folder / name).open("w")
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock = locks.opened(self.folder / name)
+        try:
+            self._take(lock)
             yield
+        finally:
+            os.close(lock)
+
+    def _take(self, lock: int) -> None:
+        try:
+            locks.take(lock, seconds=math.inf, needed=True)
+        except OSError as error:
+            raise PrefdataError(
+                f"{self.folder} cannot be locked: {error.strerror}; two processes at once would "
+                "lose there what people answered. Put the data folder on another disk, with --data "
+                "or PREFDATA_DATA"
+            ) from error
 
 
 def _row(line: bytes, needed: frozenset[str]) -> Row:

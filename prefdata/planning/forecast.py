@@ -10,6 +10,7 @@ name, comes to light before anything is spent. `rehearsal` finds those that need
 """
 
 import json
+import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -23,6 +24,7 @@ import polars as pl
 from prefdata import tables as t
 from prefdata.errors import RecipeError, TableError
 from prefdata.loop import follow, run_stage
+from prefdata.models.costs import most_written
 from prefdata.models.experience import Experience, kind, size
 from prefdata.models.spec import ModelSpec
 from prefdata.models.tokens import BYTES_A_TOKEN, GUESSED_TOKENS, TokenCounter
@@ -51,6 +53,7 @@ class Forecast:
     """What one stage will ask. `answered` of its requests are in the ledger already.
 
     `models` has the requests and the answered of each role; `expected.models` the rest of it.
+    `boundless` are the roles of whose replies nothing bounds the length.
     """
 
     stage: str
@@ -62,6 +65,7 @@ class Forecast:
     expected: Expected = field(default_factory=Expected)
     unknown: str = ""
     models: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    boundless: tuple[str, ...] = ()
 
 
 @dataclass
@@ -173,6 +177,9 @@ def _forecast(
             role: (round(n * scale.factor), round(asked.known[role] * scale.factor))
             for role, n in sorted(asked.by_role.items())
         },
+        boundless=tuple(
+            sorted({p.role for p in asked.parts.values() if p.want == "text" and p.bound is None})
+        ),
     )
 
 
@@ -302,8 +309,8 @@ def _options(said: str) -> Mapping[str, Any]:
 def _kind(want: str, said: str) -> tuple[str, str, int | None]:
     """What tells requests of one model apart here: what is wanted, its kind, the bound of it."""
     options = _options(said)
-    bounds = (options.get(name) for name in ("max_tokens", "max_completion_tokens"))
-    return want, kind(want, options), next((int(each) for each in bounds if each), None)
+    most = most_written("text", options)
+    return want, kind(want, options), None if most == math.inf else int(most)
 
 
 def total(forecasts: list[Forecast]) -> tuple[Figures, Figures]:

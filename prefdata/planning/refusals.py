@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from prefdata.errors import BudgetError, ModelError, PrefdataError, PushError
 from prefdata.models.packages import is_installed, lacking
-from prefdata.models.prices import priceless
+from prefdata.models.prices import boundless, priceless
 from prefdata.models.spec import ModelSpec
 from prefdata.planning.forecast import Forecast
 from prefdata.planning.plan import Plan
@@ -74,6 +74,14 @@ def unpriced(specs: Mapping[str, ModelSpec], budget: float | None) -> Iterator[B
     """Of models without a price, where there is a budget."""
     if budget is not None:
         yield from (priceless(role) for role, spec in specs.items() if spec.prices is None)
+
+
+def unbounded(planned: Plan, expected: Iterable[Forecast]) -> Iterator[BudgetError]:
+    """Of models whose replies cost and may be of any length, which no budget allows."""
+    for role in sorted({role for each in expected for role in each.boundless}):
+        prices = planned.recipe.specs[role].prices
+        if prices is not None and prices.written:
+            yield boundless(role)
 
 
 def absent(specs: Mapping[str, ModelSpec]) -> Iterator[ModelError]:

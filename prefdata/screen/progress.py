@@ -20,7 +20,7 @@ from rich.table import Table
 
 from prefdata.models.client import Health
 from prefdata.screen import write
-from prefdata.screen.records import Records, heard
+from prefdata.screen.records import About, Records, heard
 from prefdata.watch import (
     Advanced,
     Asking,
@@ -376,15 +376,15 @@ class Live:
 
 
 @contextmanager
-def watching(console: Console, *, records: bool = False) -> Generator[Watch]:
+def watching(console: Console, *, records: About | None = None) -> Generator[Watch]:
     """A watch for the console at hand: live on a terminal, lines elsewhere; or lines of JSON."""
-    if records:
+    if records is not None:
 
         def say(line: str) -> None:
             print(line, file=console.file, flush=True)
 
-        with heard(say):
-            yield Records(say)
+        with heard(say, records):
+            yield Records(say, records)
         return
     if not console.file.isatty() or console.is_dumb_terminal:
         yield Lines(lambda line: console.print(write.text(line), soft_wrap=True))

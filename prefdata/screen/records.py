@@ -1,15 +1,19 @@
 """What happens during a build as a line of JSON each, for whatever collects logs.
 
-    {"time": "2026-11-27T12:00:00.123+00:00", "level": "info", "event": "made", "stage": ..., ...}
+    {"time": "2026-11-27T12:00:00.123+00:00", "level": "info", "event": "made",
+     "run": "5f0c2a9d31b7", "recipe": "quickstart", "stage": ..., ...}
 
-The fields of an event are those of `prefdata.watch`. No text of a prompt or a completion is in any
-but the error that a bad row is with `--strict`, which shows the row.
+`run` is one build's own, and in all of its records. The first of them is `building`; the last is
+`built`, with what `prefdata build --json` prints, or `error` or `stopped`. The fields of the others
+are those of `prefdata.watch`. No text of a prompt or a completion is in any but the error that a
+bad row is with `--strict`, which shows the row.
 """
 
 import logging
+import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -21,6 +25,7 @@ from prefdata.watch import Advanced, Asking, Event, Pulse, Started, Stopping, St
 
 LONGEST = 2000  # characters of what a library says
 WARNINGS = (Stuck, Stopping, Warned)
+About = Mapping[str, str]  # what all records of a build have: its `run` and `recipe`
 
 
 def record(event: str, level: str = "info", **said: Any) -> str:
@@ -29,13 +34,18 @@ def record(event: str, level: str = "info", **said: Any) -> str:
     return write.one_line({"time": at, "level": level, "event": event, **said})
 
 
+def tell(about: About, event: str, level: str = "info", **said: Any) -> None:
+    """A record on standard error."""
+    print(record(event, level, **about, **said), file=sys.stderr, flush=True)
+
+
 def without_keys(message: str) -> str:
     """A message for a log, which goes further than a terminal."""
     return TOKEN.sub("***", message)
 
 
 @contextmanager
-def heard(say: Callable[[str], None]) -> Generator[None]:
+def heard(say: Callable[[str], None], about: About) -> Generator[None]:
     """What libraries log and warn of meanwhile, as records too, and without keys."""
 
     line = record
@@ -43,7 +53,8 @@ def heard(say: Callable[[str], None]) -> Generator[None]:
     class Hearing(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             said = without_keys(record.getMessage())[:LONGEST]
-            say(line("log", record.levelname.lower(), logger=record.name, message=said))
+            level = record.levelname.lower()
+            say(line("log", level, **about, logger=record.name, message=said))
 
     root, hearing = logging.getLogger(), Hearing(logging.WARNING)
     root.addHandler(hearing)
@@ -59,9 +70,13 @@ class Records:
     """Lines of JSON, of what goes on at most one in `write.EVERY` seconds."""
 
     def __init__(
-        self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+        self,
+        say: Callable[[str], None],
+        about: About,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._say = say
+        self._about = about
         self._clock = clock
         self._lock = threading.Lock()
         self._next: dict[type[Event], float] = {}
@@ -73,7 +88,8 @@ class Records:
             if self._is_too_soon(event):
                 return
             level = "warning" if isinstance(event, WARNINGS) else "info"
-            self._say(record(type(event).__name__.lower(), level, **asdict(event)))
+            said = {**self._about, **asdict(event)}
+            self._say(record(type(event).__name__.lower(), level, **said))
 
     def _is_too_soon(self, event: Event) -> bool:
         last = isinstance(event, Asking) and event.done == event.total

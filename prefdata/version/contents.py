@@ -172,7 +172,7 @@ class Saved:
             self._into = self._into or self._open.enter_context(self._path.open("wb"))
             rows.write_ndjson(self._into)
         elif self._as == "parquet":
-            table = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
+            table: Any = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
             if self._into is None:
                 new = pq.ParquetWriter(self._path, table.schema, compression="zstd")
                 self._into = self._open.enter_context(new)

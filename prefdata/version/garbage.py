@@ -16,10 +16,11 @@ from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 
+from prefdata import locks
 from prefdata.errors import VersionError, nearest
 from prefdata.version.stored import Version, data_folder, is_whole, listed
 from prefdata.version.tags import tags
-from prefdata.version.writing import ABANDONED, is_held
+from prefdata.version.writing import ABANDONED
 from prefdata.whole import ASIDE, writable
 
 # Seconds after which whoever wrote it is gone. A run of Prefect may wait for batches for days.
@@ -30,6 +31,7 @@ LEFT = {
     "ledger/*.index-*": ABANDONED,
     "ledger/batches/*.part": 2 * ABANDONED,
     "ledger/asking/*.ids": 7 * ABANDONED,
+    "ledger/asking/*.part": 7 * ABANDONED,
     "builds/*": 7 * ABANDONED,
 }
 
@@ -81,7 +83,7 @@ def left_over(data: Path) -> list[Path]:
     for pattern, seconds in LEFT.items():
         for path in sorted(data.glob(pattern)):
             with contextlib.suppress(FileNotFoundError):  # it was being written
-                if now - path.stat().st_mtime > seconds and not is_held(path):
+                if now - path.stat().st_mtime > seconds and not locks.is_held(path):
                     left.append(path)
     return left
 

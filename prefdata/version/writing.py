@@ -19,12 +19,10 @@ no name that is looked at.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
 import time
-import uuid
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +34,7 @@ from typing import Any, Required, TypedDict, Unpack
 
 import polars as pl
 
+from prefdata import locks
 from prefdata.disk.shards import Shards
 from prefdata.errors import VersionError
 from prefdata.secrets import refuse_secrets
@@ -58,7 +57,7 @@ from prefdata.version.stored import (
     set_aside,
 )
 from prefdata.version.streamed import Streamed
-from prefdata.whole import writable
+from prefdata.whole import sync, writable
 
 ABANDONED = 24 * 3600  # seconds after which whoever wrote a folder aside is gone
 
@@ -248,29 +247,17 @@ def aside(home: Path) -> Generator[Path]:
     home.mkdir(parents=True, exist_ok=True)
     for left in home.glob(".tmp-*"):
         with contextlib.suppress(FileNotFoundError):  # another process removed it
-            if time.time() - left.stat().st_mtime > ABANDONED and not is_held(left):
+            if time.time() - left.stat().st_mtime > ABANDONED and not locks.is_held(left):
                 shutil.rmtree(left, ignore_errors=True)
-    folder = home / f".tmp-{uuid.uuid4().hex}"
+    folder = home / f".tmp-{locks.new_name()}"
     folder.mkdir()
     held = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(held, fcntl.LOCK_EX)
+        locks.take(held, seconds=locks.PROBED)
         yield folder
     finally:
         os.close(held)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def is_held(path: Path) -> bool:
-    """Whether a process that lives has locked a file or folder, as its writer does."""
-    found = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(found)
-    return False
 
 
 def _finish(folder: Path, manifest: Mapping[str, Any], texts: Mapping[str, str]) -> None:
@@ -280,13 +267,13 @@ def _finish(folder: Path, manifest: Mapping[str, Any], texts: Mapping[str, str])
         (folder / name).write_text(text, encoding="utf-8")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:
-        _sync(path)
+        sync(path)
     states = {path.relative_to(folder).as_posix(): file_state(path) for path in files}
     said = json.dumps({**manifest, "files": states}, indent=2, ensure_ascii=False)
     (folder / MANIFEST).write_text(said + "\n", encoding="utf-8")
-    _sync(folder / MANIFEST)
+    sync(folder / MANIFEST)
     for each in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
-        _sync(each)
+        sync(each)
 
 
 def _appear(folder: Path, path: Path) -> bool:
@@ -301,13 +288,5 @@ def _appear(folder: Path, path: Path) -> bool:
         if is_whole(path):
             return False
         raise
-    _sync(path.parent)
+    sync(path.parent)
     return True
-
-
-def _sync(path: Path) -> None:
-    at = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(at)
-    finally:
-        os.close(at)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from prefdata import locks
 from prefdata.models import segment
 from prefdata.models.compact import compact
 from prefdata.models.ledger import Ledger
@@ -77,7 +78,7 @@ def fill(folder: Path) -> list[str]:
     said = {"text": "x" * 300, "tokens_in": 40, "tokens_out": 60, "finish_reason": "stop"}
     ids: list[str] = []
     for at in range(SEGMENTS):
-        path = folder / f"{at + 1:019d}-{segment.host()}-4194305-{at:08x}.jsonl"
+        path = folder / f"{at + 1:019d}-{locks.host()}-4194305-{at:08x}.jsonl"
         numbers = [*range(at, N, SEGMENTS), *range(at, TWICE, SEGMENTS)]
         with path.open("wb") as file:
             for turn, number in enumerate(numbers):

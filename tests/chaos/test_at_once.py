@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from prefdata.models.segment import host
+from prefdata.locks import host
 from tests.chaos.place import IN_FLIGHT, Place, ended
 
 pytestmark = pytest.mark.slow

@@ -64,6 +64,20 @@ def test_a_folder_that_no_build_could_write_is_an_error(tmp_path: Path):
         assert "--data" in finding.advice, what
 
 
+def test_what_was_handed_over_and_cannot_be_read_is_told_and_left(tmp_path: Path):
+    batches = tmp_path / "ledger" / "batches"
+    batches.mkdir(parents=True)
+    assert found("batches", data=tmp_path).says == "0 are under way or wait to be taken back"
+    damaged = batches / "0123456789abcdef01234567.jsonl"
+    damaged.write_bytes(b"what was this?")
+    for repair in (False, True):
+        told = found("batches", data=tmp_path, repair=repair)
+        assert told.level == "warning"
+        assert str(damaged) in told.says
+        assert "build again" in told.advice
+        assert damaged.exists()
+
+
 def test_a_look_that_fails_hides_no_other_and_shows_no_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

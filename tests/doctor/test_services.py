@@ -162,3 +162,18 @@ def test_a_collector_is_looked_for_where_one_is_named(
         (finding,) = [each for each in services.findings() if each.check == "OpenTelemetry"]
         assert finding.level == level
         assert PASSWORD not in str(finding.to_json())
+
+
+def test_each_collector_is_looked_for_and_another_protocol_is_told(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("OTEL_SDK_DISABLED", raising=False)
+    url, _ = serve(answer("404 Not here"))
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://127.0.0.1:9")
+    first, second = [each for each in services.findings() if each.check == "OpenTelemetry"]
+    assert (first.level, second.level) == ("ok", "warning")
+    assert second.advice.startswith("see OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    (told,) = [each for each in services.findings() if each.check == "OpenTelemetry"]
+    assert (told.level, "is 'grpc'" in told.says) == ("error", True)

@@ -133,8 +133,9 @@ def test_what_a_node_cannot_do_is_said_before_anything_is_asked(
 ):
     from prefdata.flows import machines
 
-    here = machines.packages()
-    monkeypatch.setattr(machines, "packages", lambda: {**here, "prefdata": "0.0 (of old)"})
+    found = machines.packages
+    here, old = found(()), {"prefdata": "0.0 (of old)"}
+    monkeypatch.setattr(machines, "packages", lambda stages: {**found(stages), **old})
     with pytest.raises(PrefdataError, match=r"4 faults on the nodes of Ray") as told:
         two.build(recipe, tmp_path / "far", store="memory://of-this-process")
     said = str(told.value)
@@ -164,27 +165,55 @@ def test_failures_of_stages_surface_as_they_are(
     assert max(models.seen().values()) == 1
 
 
-def test_replicas_answer_as_one_client_and_outlive_a_kill(two: Two, tmp_path: Path):
-    """A client of this machine, but as two replicas, one of which is killed while it is asked."""
+@pytest.fixture
+def connected(two: Two) -> Iterator[Any]:
     import ray
-    from prefdata.flows.replicas import Replicas
+
+    ray.init(os.environ["RAY_ADDRESS"], log_to_driver=False)
+    yield ray
+    ray.shutdown()
+
+
+def test_replicas_answer_as_one_client_and_outlive_a_kill(connected: Any):
+    """A client of this machine, but as a replica, which is killed while it is asked."""
+    from prefdata.flows.replicas import Fleet, Replicas
 
     spec = ModelSpec(client="scripted", model="planted")
     requests = ask(spec, [f"question {at}" for at in range(400)])
     alone = pl.concat(ScriptedClient(spec).answer(requests))
-    ray.init(os.environ["RAY_ADDRESS"], log_to_driver=False)
-    asked = Replicas(spec.model_copy(update={"replicas": 1}), {})
+    asked = Replicas(spec, {}, Fleet(has_gpus=False))
     try:
-        heard = list(asked.answer(requests))
-        assert len(heard) > 1
+        heard = asked.answer(requests)
+        batches = [next(heard)]
         (actor,) = asked._actors
-        os.kill(ray.get(actor.process.remote()), signal.SIGKILL)
+        os.kill(connected.get(actor.process.remote()), signal.SIGKILL)
+        batches += heard
         again = list(asked.answer(requests))
     finally:
         asked.close()
-        ray.shutdown()
-    for batches in (heard, again):
-        assert pl.concat(batches).sort("request_id").equals(alone.sort("request_id"))
+    assert len(batches) > 1
+    for each in (batches, again):
+        assert pl.concat(each).sort("request_id").equals(alone.sort("request_id"))
+
+
+def test_replicas_share_the_gpus_and_one_without_a_place_is_not_waited_for(connected: Any):
+    """Two nodes of two GPUs each, for one replica of two, two of one, and one too many."""
+    from prefdata.flows.replicas import Fleet, Replicas
+
+    small = ModelSpec(client="scripted", model="small")
+    large = ModelSpec(client="scripted", model="large", engine={"tensor_parallel_size": 2})
+    fleet = Fleet(has_gpus=True)
+    three = Replicas(small.model_copy(update={"replicas": 3}), {}, fleet)
+    one = Replicas(large, {}, fleet)
+    try:
+        for spec, asked in ((small, three), (large, one)):
+            requests = ask(spec, [f"question {at}" for at in range(40)])
+            heard = pl.concat(asked.answer(requests))
+            assert set(heard["request_id"]) == set(requests["request_id"])
+            assert not heard["error"].count()
+    finally:
+        three.close()
+        one.close()
 
 
 @pytest.mark.long

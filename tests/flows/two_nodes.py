@@ -29,6 +29,7 @@ from tests.models.test_serving import free_port
 
 ROOT = Path(__file__).parents[2]
 N_PROMPTS, N_SHARDS = 12, 4
+GPUS = 2  # of each node, for Ray to place by: a number that nothing is behind
 MODEL = """
 [models.{role}]
 client = "openai"
@@ -56,7 +57,7 @@ class Two:
 
     def start_second(self) -> None:
         env = {**self.env, "PREFDATA_NODE": "two"}
-        self.two = self.cluster.add_node(num_cpus=1, env_vars=env)
+        self.two = self.cluster.add_node(num_cpus=1, num_gpus=GPUS, env_vars=env)
 
     def log(self) -> list[list[str]]:
         """What was begun of the stage that dawdles: shard, process and node."""
@@ -125,6 +126,7 @@ def two_nodes() -> Iterator[Two]:
         port = free_port()
         head = {
             "num_cpus": 1,
+            "num_gpus": GPUS,
             "include_dashboard": False,
             "ray_client_server_port": port,
             "env_vars": {**env, "PREFDATA_NODE": "one"},

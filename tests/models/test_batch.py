@@ -1,5 +1,6 @@
 """Whatever becomes of a batch, each of its rows is answered once or has its reason."""
 
+import contextlib
 import json
 import logging
 import os
@@ -19,8 +20,9 @@ from pydantic import ValidationError
 from prefdata.errors import ModelError
 from prefdata.models import batch_lines
 from prefdata.models.account import Progress
+from prefdata.models.clients import Clients
 from prefdata.models.edge import Edge
-from prefdata.models.journal import Journal, read
+from prefdata.models.journal import Entry, Journal, read
 from prefdata.models.ledger import Ledger
 from prefdata.models.purse import Purse
 from prefdata.models.spec import ModelSpec
@@ -351,6 +353,119 @@ def test_calls_and_processes_share_a_batch(server: Any, batch_of: SpecOf, ledger
     assert not left_behind(ledger)
 
 
+def at_once(ledger: Ledger, spec: ModelSpec, table: Requests) -> list[pl.DataFrame]:
+    """What two builds say that are started at the same moment."""
+    said: list[pl.DataFrame] = []
+    with Ledger(ledger.folder) as other:
+        edges = [Edge({"m": spec}, each) for each in (ledger, other)]
+        threads = [threading.Thread(target=lambda e=e: said.append(e(table))) for e in edges]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        for edge in edges:
+            edge.close()
+    assert [each["error"].null_count() for each in said] == [table.height] * 2
+    return said
+
+
+def test_two_that_look_at_the_same_moment_hand_over_once(
+    server: Any, batch_of: SpecOf, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+):
+    """Each waits, as long as it may, for the other to have seen that nothing is under way."""
+    looking, entries = threading.Barrier(2, timeout=0.3), Journal.entries
+
+    def together(journal: Journal) -> Any:
+        found = entries(journal)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            looking.wait()
+        return found
+
+    monkeypatch.setattr(Journal, "entries", together)
+    spec = batch_of(batch_size=20)
+    one, other = at_once(ledger, spec, ask(spec, TEXTS))
+    assert one.equals(other)
+    assert server.batches.created == 2
+    assert set(server.seen().values()) == {1}
+    assert not left_behind(ledger)
+
+
+def test_what_is_asked_again_is_handed_over_once(
+    server: Any, batch_of: SpecOf, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+):
+    """While one has taken what a batch brought, another looks what is left to be asked."""
+    server.fault("batch expired", match="Question 0;", times=1)
+    drop = Entry.drop
+
+    def slowly(entry: Entry) -> None:
+        drop(entry)
+        time.sleep(0.3)
+
+    monkeypatch.setattr(Entry, "drop", slowly)
+    spec = batch_of()
+    at_once(ledger, spec, ask(spec, TEXTS))
+    assert server.batches.created == 2
+    assert set(server.seen().values()) == {1}
+    assert not left_behind(ledger)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_what_another_build_has_brought_meanwhile_is_found_and_not_paid(
+    fresh: bool, server: Any, batch_of: SpecOf, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+):
+    """All of another build happens between the look at the ledger and that at the journal."""
+    spec = batch_of()
+    table = ask(spec, TEXTS)
+    answers = Clients.answers
+
+    def later(*arguments: Any) -> Any:
+        monkeypatch.setattr(Clients, "answers", answers)
+        with Ledger(ledger.folder) as other:
+            asked(spec, table, other)
+        return answers(*arguments)
+
+    monkeypatch.setattr(Clients, "answers", later)
+    with Edge({"m": spec}, ledger, fresh=fresh) as edge:
+        said = edge(table)
+        assert (edge.counts.asked, edge.counts.cached) == ((30, 0) if fresh else (0, 30))
+    assert said["error"].null_count() == 30
+    assert server.batches.created == 1 + fresh
+
+
+def test_an_endpoint_that_may_have_taken_a_batch_has_no_stand_in(
+    another: Callable[..., Any], batch_of: SpecOf, ledger: Ledger
+):
+    servers = [another(), another()]
+    spec = batch_of(base_url=[each.url for each in servers], retries=1)
+    servers[0].fault("lost", match="POST /v1/batches", times=1)
+    servers[0].fault("cut", match="GET /v1/batches")
+    servers[0].fault("cut", match="POST /v1/batches")
+    with pytest.raises(ModelError, match="is remembered"):
+        asked(spec, ask(spec, TEXTS), ledger)
+    assert [each.batches.created for each in servers] == [1, 0]
+    servers[0].reset()
+    assert asked(spec, ask(spec, TEXTS), ledger)["error"].null_count() == 30
+    assert [each.batches.created for each in servers] == [1, 0]
+    assert not left_behind(ledger)
+
+
+@pytest.mark.parametrize("ahead", [-10, 0, 10])
+def test_another_hosts_clock_keeps_nobody_waiting(ahead: int, batch_of: SpecOf, tmp_path: Path):
+    """Whether it hands a batch over right now is told by the file system's clock."""
+    entry = Journal(tmp_path).begin(
+        "http://x/v1", "/v1/chat/completions", ask(batch_of(), ["x"]), 0
+    )
+    assert not entry.may_be_handed_over_elsewhere, "it is ours, and its lock is seen"
+    entry.begun_on = "elsewhere"
+    entry.begun += ahead * 86_400_000
+    assert entry.may_be_handed_over_elsewhere
+    hours_ago = entry.path.stat().st_mtime - 2 * 3600
+    os.utime(entry.path, (hours_ago, hours_ago))
+    assert not entry.may_be_handed_over_elsewhere
+    entry.drop()
+    assert not entry.may_be_handed_over_elsewhere
+
+
 def test_endpoints_take_turns_and_stand_in_for_each_other(
     another: Callable[..., Any], batch_of: SpecOf, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ):
@@ -375,7 +490,7 @@ def test_what_the_protocol_cannot_say_is_refused(server: Any, batch_of: SpecOf, 
 
 
 def test_a_discount_is_in_the_cost(server: Any, batch_of: SpecOf, ledger: Ledger):
-    spec = batch_of(price_in=1.0, price_out=2.0, batch_discount=0.5)
+    spec = batch_of(price_in=1.0, price_out=2.0, max_tokens=99, batch_discount=0.5)
     with Edge({"m": spec}, ledger, purse=Purse(budget=1.0)) as edge:
         edge(ask(spec, TEXTS))
         full = (edge.counts.tokens_in + 2 * edge.counts.tokens_out) / 1e6
@@ -392,13 +507,12 @@ def test_mode_leaves_ids_as_they_are_and_clients_apart(spec_of: SpecOf, batch_of
     assert spec_of().served() != batch_of().served()
 
 
-def test_an_entry_is_whole_or_was_never_handed_over(batch_of: SpecOf, tmp_path: Path):
+def test_an_entry_is_whole_or_known_to_be_damaged(batch_of: SpecOf, tmp_path: Path):
     table = ask(batch_of(), ["one\n two\u2028", '{"batch": "x"}'], options={"schema": VERDICT})
     entry = Journal(tmp_path).begin("http://x/v1", "/v1/chat/completions", table, 3)
     entry.note(file="file-1")
     whole = entry.path.read_bytes()
     again = read(entry.path)
-    assert again is not None
     assert again.requests.equals(table)
     assert (again.round, again.batch) == (3, "")
     assert not again.lock(), "whoever began it still looks after it"
@@ -407,15 +521,68 @@ def test_an_entry_is_whole_or_was_never_handed_over(batch_of: SpecOf, tmp_path: 
     os.write(again.held or -1, b'{"batch": "ba')  # the machine went down here
     again.release()
     torn = read(entry.path)
-    assert torn is not None
     assert torn.lock()
     torn.note(batch="batch_7")
     after = read(entry.path)
-    assert after is not None
     assert (after.batch, after.requests.equals(table)) == ("batch_7", True)
     for cut in range(0, len(whole), 7):
         entry.path.write_bytes(whole[:cut])
-        assert (found := read(entry.path)) is None or found.requests.equals(table), cut
+        assert (found := read(entry.path)).is_damaged or found.requests.equals(table), cut
+        assert found.key == entry.key
+    for at in range(0, len(whole), 5):
+        entry.path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        found = read(entry.path)
+        same = (found.url, found.where, found.round, found.begun_on, found.begun) == (
+            *(entry.url, entry.where, entry.round, entry.begun_on, entry.begun),
+        )
+        assert found.is_damaged or (same and found.requests.equals(table)), at
+        assert found.key == entry.key
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "a letter": lambda whole: whole.replace(b"Question 7;", b"Question 8;", 1),
+    "the head": lambda whole: bytes(20) + whole[20:],
+    "a line": lambda whole: whole.replace(b'"messages"', b"#messages#", 1),
+    "cut": lambda whole: whole[: len(whole) // 2],
+    "all": lambda whole: bytes(len(whole)),
+    "nothing left": lambda _: b"",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_batch_whose_entry_was_damaged_is_found_by_its_key(
+    damage: str, server: Any, batch_of: SpecOf, ledger: Ledger
+):
+    server.batches.seconds = 0.6
+    spec = batch_of()
+    table = ask(spec, TEXTS)
+    with Edge({"m": spec}, ledger) as edge:
+        waiting = edge.clients.of("m").answer(table)
+        while not edge.clients.health():
+            next(waiting)
+        waiting.close()
+    (path,) = left_behind(ledger)
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    assert asked(spec, ask(spec, ["of another"]), ledger)["error"].null_count() == 1
+    assert path.exists(), "it is kept for whoever wants what it brings"
+    assert asked(spec, table, ledger)["error"].null_count() == 30
+    assert server.batches.created == 2
+    assert set(server.seen().values()) == {1}
+    assert not left_behind(ledger)
+
+
+def test_a_damaged_entry_of_which_nobody_knows_is_told_and_kept(
+    server: Any, batch_of: SpecOf, ledger: Ledger, caplog: pytest.LogCaptureFixture
+):
+    spec = batch_of()
+    folder = ledger.folder / "batches"
+    folder.mkdir(parents=True)
+    (folder / "0123456789abcdef01234567.jsonl").write_bytes(b"what was this?")
+    assert asked(spec, ask(spec, TEXTS), ledger)["error"].null_count() == 30
+    (told,) = [each for each in caplog.messages if "was damaged" in each]
+    assert "0123456789abcdef01234567.jsonl" in told
+    assert server.url in told
+    assert len(left_behind(ledger)) == 1
 
 
 ASKING = """

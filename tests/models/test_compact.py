@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prefdata import locks
 from prefdata.errors import ModelError
 from prefdata.models import compact as compact_module
 from prefdata.models import segment
@@ -172,7 +173,7 @@ def test_where_there_are_no_locks_the_process_decides(
 
     monkeypatch.setattr("fcntl.flock", unsupported)
     living = record(tmp_path, ["a"])
-    gone = living.with_name(f"0000000000000000001-{segment.host()}-4194305-00000000.jsonl")
+    gone = living.with_name(f"0000000000000000001-{locks.host()}-4194305-00000000.jsonl")
     gone.write_bytes(living.read_bytes())
     states = {each.path: each.state for each in segment.segments(tmp_path, idle=0)}
     assert states == {living: "written", gone: "closed"}
@@ -192,7 +193,7 @@ def test_another_machines_segment_is_closed_only_after_its_age(tmp_path: Path):
 
 
 def test_a_writer_taken_for_dead_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(segment, "is_held", lambda *_: False)  # as on a machine without locks
+    monkeypatch.setattr(locks, "is_held", lambda _: False)  # as on a machine without locks
     with Ledger(tmp_path) as ledger:
         ledger.append(requests := asked(["a"]), answers(requests))
         record(tmp_path, ["b"])

@@ -145,7 +145,7 @@ def test_what_a_server_does_not_count_is_not_free(server: Any, spec_of: SpecOf, 
 def test_no_more_requests_are_sent_than_may_be(
     server: Any, spec_of: SpecOf, ledger: Ledger, budget: float | None
 ):
-    spec = spec_of(price_in=1.0, price_out=1.0, retries=1)
+    spec = spec_of(price_in=1.0, price_out=1.0, max_tokens=9, retries=1)
     server.fault("500", match="Question 3", times=1)
     with Edge({"m": spec}, ledger, purse=Purse.of(budget, 12)) as edge:
         first = edge(ask(spec, TEXTS[:8]))
@@ -192,6 +192,27 @@ def test_a_budget_needs_prices(server: Any, spec_of: SpecOf, ledger: Ledger):
     with pytest.raises(BudgetError, match="price_in"):
         edge(ask(spec_of(), TEXTS))
     assert not server.requests
+
+
+def test_a_budget_needs_a_bound_of_what_is_written(server: Any, spec_of: SpecOf, ledger: Ledger):
+    """A reply of any length could cost any sum: one that thinks for long wrote twice the budget."""
+    prices = {"price_in": 1.0, "price_out": 1.0}
+    with Edge({"m": (spec := spec_of(**prices))}, ledger) as edge:
+        edge(ask(spec, TEXTS[:3]))
+    with Edge({"m": spec}, ledger, purse=Purse(budget=1.0)) as edge:
+        assert edge(ask(spec, TEXTS[:3]))["error"].null_count() == 3, "what is answered costs none"
+        with pytest.raises(BudgetError, match=r"'m' may be of any length.*max_tokens"):
+            edge(ask(spec, TEXTS))
+    assert len(server.requests) == 3
+    bounded = spec_of(**prices, options={"max_completion_tokens": 7})
+    for each, how in (
+        (bounded, {}),
+        (spec_of(**prices | {"price_out": 0.0}), {}),
+        (spec, {"want": "embedding"}),
+        (spec, {"want": "choice", "options": {"choices": ["A", "B"]}}),
+    ):
+        with Edge({"m": each}, ledger, purse=Purse(budget=1.0)) as edge:
+            assert edge(ask(each, TEXTS[3:6], **how))["error"].null_count() == 3
 
 
 def test_progress_adds_up(server: Any, spec_of: SpecOf, ledger: Ledger):

@@ -1,8 +1,11 @@
 """A response that was recorded is found, whatever happens to the processes around it."""
 
+import errno
 import os
+import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -197,6 +200,51 @@ def test_a_full_disk_is_an_error_and_leaves_no_torn_line(
         assert segments(tmp_path)[0].stat().st_size == size
         ledger.append(r := ask(SPEC, ["after"]), answers(r))
         assert ledger.find(ask(SPEC, ["before", "lost", "after"])["request_id"]).height == 2
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_disk_that_is_found_full_at_the_sync_is_an_error_for_all_who_wrote(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A system drops the bytes that it could not write, and at the next sync says that all is well.
+
+    Nobody believes it: neither who wrote before it failed and syncs after, nor who writes next.
+    """
+    first, second, third = (ask(SPEC, [text]) for text in "abc")
+    said: list[str] = []
+    sync, failed = os.fsync, list[int]()
+
+    def late() -> None:
+        with pytest.raises(ModelError) as error:
+            ledger.append(second, answers(second))
+        said.append(str(error.value))
+
+    waiting = threading.Thread(target=late)
+
+    def fails_once(file: int) -> None:
+        if failed or not os.fstat(file).st_size or stat.S_ISDIR(os.fstat(file).st_mode):
+            return sync(file)
+        failed.append(os.fstat(file).st_size)
+        waiting.start()
+        until = time.monotonic() + 10
+        while os.fstat(file).st_size == failed[0] and time.monotonic() < until:
+            time.sleep(0.005)
+        raise OSError(number, os.strerror(number))
+
+    with Ledger(tmp_path) as ledger:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fails_once)
+            with pytest.raises(ModelError, match=f"{tmp_path} cannot be written: "):
+                ledger.append(first, answers(first))
+            waiting.join(10)
+            ledger.append(third, answers(third))
+        assert len(said) == 1
+        assert "not sure to be on the disk" in said[0]
+        lost, kept = segments(tmp_path)
+        assert lost.stat().st_size > failed[0]
+        lost.unlink()
+        assert Ledger(tmp_path).find(third["request_id"]).height == 1
+        assert kept.exists()
 
 
 def test_an_index_on_disk_is_only_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -184,8 +184,8 @@ def visible(data):
 
 def test_failing_at_any_step_leaves_nothing(tmp_path, world, monkeypatch):
     made, exports, steps = world(), views(world()), []
-    real = writing._sync
-    monkeypatch.setattr(writing, "_sync", lambda path: steps.append(path) or real(path))
+    real = writing.sync
+    monkeypatch.setattr(writing, "sync", lambda path: steps.append(path) or real(path))
     write(tmp_path / "whole", made, exports=exports)
     before_rename = len(steps) - 1
     for failing in range(before_rename):
@@ -196,11 +196,11 @@ def test_failing_at_any_step_leaves_nothing(tmp_path, world, monkeypatch):
                 raise OSError("disk full")
             real(path)
 
-        monkeypatch.setattr(writing, "_sync", sync)
+        monkeypatch.setattr(writing, "sync", sync)
         with pytest.raises(VersionError, match="disk full"):
             write(tmp_path / "d", made, exports=exports)
         assert list((tmp_path / "d" / "versions").iterdir()) == []
-    monkeypatch.setattr(writing, "_sync", real)
+    monkeypatch.setattr(writing, "sync", real)
     assert write(tmp_path / "d", made, exports=exports).is_new
 
 
@@ -211,14 +211,14 @@ import conftest, test_writing
 from prefdata import version
 from prefdata.version import writing
 steps, kill_at = 0, int(sys.argv[2])
-real = writing._sync
+real = writing.sync
 def sync(path):
     global steps
     real(path)
     steps += 1
     if steps == kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
-writing._sync = sync
+writing.sync = sync
 written = test_writing.write(sys.argv[1], conftest.make_world())
 print(written.id, written.is_new)
 """

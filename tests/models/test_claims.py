@@ -1,0 +1,117 @@
+"""A claim of the living stands, whoever looks at what moment and whose file it is."""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from prefdata import locks
+from prefdata.models.claims import Claims
+
+IDS = [f"{i:020x}" for i in range(7)]
+
+
+def wait(claims: Claims, patience: float = 0.0) -> bool:
+    """Whether nobody asks these any more."""
+    return claims.wait(
+        IDS,
+        answered=lambda: 0,
+        patience=patience,
+        check=lambda: None,
+        tell=lambda n, by: None,
+    )
+
+
+def test_what_one_claims_no_other_does(tmp_path: Path):
+    one, other = Claims(tmp_path), Claims(tmp_path)
+    with one.claimed(IDS[:5]) as ones, other.claimed(IDS) as others:
+        assert (ones, others) == ({*IDS[:5]}, {*IDS[5:]})
+    assert wait(other)
+    assert [path.name for path in one.folder.iterdir()] == ["lock"]
+
+
+@pytest.mark.parametrize("step", ["open", "take", "write", "rename"])
+def test_whoever_looks_while_a_claim_is_made_leaves_it(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Somebody who waits looks without the lock of those who claim: between any two steps."""
+    one, waiting, third = (Claims(tmp_path) for _ in range(3))
+    place, name = {
+        "open": (os, "open"),
+        "take": (locks, "take"),
+        "write": (os, "write"),
+        "rename": (Path, "rename"),
+    }[step]
+    real, looks = getattr(place, name), list[str]()
+
+    def watched(*arguments: object, **how: object) -> object:
+        if looks and looks[-1] == "looking":
+            return real(*arguments, **how)
+        looks.append("looking")
+        wait(waiting)
+        done = real(*arguments, **how)
+        wait(waiting)
+        looks.append("looked")
+        return done
+
+    monkeypatch.setattr(place, name, watched)
+    with one.claimed(IDS) as ones:
+        monkeypatch.undo()
+        assert ones == {*IDS}
+        assert looks
+        assert not wait(waiting, patience=-1.0)
+        with third.claimed(IDS) as thirds:
+            assert not thirds
+
+
+def readable_only(of: Callable[[Path], bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have some files be another user's: they may be read, not written and not removed."""
+    opened, unlink = os.open, Path.unlink
+
+    def refuse(path: Path) -> None:
+        if of(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    def opening(path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & (os.O_RDWR | os.O_WRONLY) and Path(path).exists():
+            refuse(Path(path))
+        return opened(path, flags, mode)
+
+    def removing(path: Path, missing_ok: bool = False) -> None:
+        refuse(path)
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(os, "open", opening)
+    monkeypatch.setattr(Path, "unlink", removing)
+
+
+def test_another_users_claim_stands_while_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    theirs, mine = Claims(tmp_path), Claims(tmp_path)
+    with theirs.claimed(IDS[:5]):
+        there = {*theirs.folder.iterdir()}
+        with monkeypatch.context() as patch:
+            readable_only(lambda path: path in there, patch)
+            assert not wait(mine, patience=-1.0)
+            with mine.claimed(IDS) as left:
+                assert left == {*IDS[5:]}
+                with theirs.claimed(IDS) as nothing:
+                    assert nothing == set(), "what is claimed here is seen as well"
+        assert there <= {*theirs.folder.iterdir()}
+
+
+def test_another_users_dead_claim_stands_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    mine = Claims(tmp_path)
+    mine.folder.mkdir()
+    dead = mine.folder / f"{locks.host()}-4194305-00000000.ids"
+    dead.write_bytes("".join(IDS).encode())
+    with monkeypatch.context() as patch:
+        readable_only(lambda path: path == dead, patch)
+        assert wait(mine)
+        with mine.claimed(IDS) as left:
+            assert left == {*IDS}
+    with mine.claimed(IDS):
+        assert not dead.exists()

@@ -8,7 +8,7 @@ From frames here, from shards on disk in `streamed`: both give the same digests 
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import polars as pl
 import pyarrow.parquet as pq
@@ -172,7 +172,7 @@ class Saved:
             self._into = self._into or self._open.enter_context(self._path.open("wb"))
             rows.write_ndjson(self._into)
         elif self._as == "parquet":
-            table: Any = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
+            table = cast(Any, rows).to_arrow(compat_level=pl.CompatLevel.oldest())
             if self._into is None:
                 new = pq.ParquetWriter(self._path, table.schema, compression="zstd")
                 self._into = self._open.enter_context(new)

@@ -155,10 +155,10 @@ class Room:
         if needed > free:
             of = f" and of about {written / 1e9:.1f} GB that models write" if written else ""
             raise PrefdataError(
-                f"{folder.parent}: a build of sources of {self.size / 1e9:.1f} GB{of} holds its "
-                f"tables there and writes its version there, about {needed / 1e9:.1f} GB in all; "
-                f"free are {free / 1e9:.1f} GB. Make room, or give a folder on another disk by "
-                "--data"
+                f"{folder.parents[1]}: a build of sources of {self.size / 1e9:.1f} GB{of} holds "
+                f"its tables there and writes its version there, about {needed / 1e9:.1f} GB in "
+                f"all; free are {free / 1e9:.1f} GB. Make room, or give a folder on another disk "
+                "by --data"
             )
         self.watch(Spilling(self.shards.n, needed, free))
 

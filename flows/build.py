@@ -195,7 +195,8 @@ def _folder(store: str, recipe: Recipe, limit: int | None) -> Generator[str]:
     what = digest("build", recipe.model_dump(mode="json"), limit)
     folder = f"{store.rstrip('/')}/{what}/{flow_run.get_id()}"
     on_store.remove(folder)  # of a run that is tried again
-    yield folder
+    with on_store.held(folder):
+        yield folder
     on_store.remove(folder)
 
 

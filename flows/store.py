@@ -9,7 +9,8 @@ rename at once, and what a writer that died left half done is never read: it goe
 # pyright: basic, reportMissingImports=false, reportArgumentType=false
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import fsspec
@@ -17,10 +18,12 @@ import polars as pl
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from prefdata import locks
 from prefdata.errors import PrefdataError, RecipeError
 from prefdata.loop import Tables
 from prefdata.secrets import TOKEN
 from prefdata.way import without_login
+from prefdata.whole import writable
 
 Paths = dict[str, str]
 
@@ -70,6 +73,19 @@ def probe(folder: str) -> Paths:
             "folder or a URL of fsspec that this machine may write to, such as s3://bucket/prefix"
         ) from error
     return paths
+
+
+@contextmanager
+def held(folder: str) -> Generator[None]:
+    """While it is open, a folder of this machine is nobody's left-over, whatever a clock says."""
+    fs, place = url_to_fs(folder)
+    if not isinstance(fs, LocalFileSystem):
+        yield
+        return
+    with writable(place):
+        fs.makedirs(place, exist_ok=True)
+    with locks.held(Path(place)):
+        yield
 
 
 def remove(folder: str) -> None:

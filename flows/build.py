@@ -291,7 +291,8 @@ def _folder(store: str, watch: Watch) -> Generator[str]:
     """Where the tables of this run are handed on; left to be looked at if it fails."""
     folder = f"{store}/{flow_run.get_id()}"
     on_store.probe(folder)
-    yield folder
+    with on_store.held(folder):
+        yield folder
     try:
         on_store.remove(folder)
     except Exception as error:  # noqa: BLE001  (whatever a file system may raise is told)

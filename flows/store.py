@@ -9,7 +9,8 @@ rename at once, and what a writer that died left half done is never read: it goe
 # pyright: basic, reportMissingImports=false, reportArgumentType=false
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import fsspec
@@ -19,9 +20,11 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import get_protocol
 
+from prefdata import locks
 from prefdata.errors import PrefdataError, RecipeError
 from prefdata.loop import Tables
 from prefdata.secrets import holds_secret, without_login
+from prefdata.whole import writable
 
 Paths = dict[str, str]
 
@@ -84,6 +87,19 @@ def _unusable(store: str, error: Exception) -> PrefdataError:
         f"the store cannot be used: {store}: {type(error).__name__}: {error}. Expected is a folder "
         "or a URL of fsspec that this machine may write to, such as s3://bucket/prefix"
     )
+
+
+@contextmanager
+def held(folder: str) -> Generator[None]:
+    """While it is open, a folder of this machine is nobody's left-over, whatever a clock says."""
+    fs, place = url_to_fs(folder)
+    if not isinstance(fs, LocalFileSystem):
+        yield
+        return
+    with writable(place):
+        fs.makedirs(place, exist_ok=True)
+    with locks.held(Path(place)):
+        yield
 
 
 def remove(folder: str) -> None:

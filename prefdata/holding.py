@@ -246,9 +246,9 @@ def _spilling(shards: Shards, size: int, n_exports: int) -> Spilling:
     needed = round((ROOM + ROOM_OF_EXPORT * n_exports) * size)
     if needed > free:
         raise PrefdataError(
-            f"{shards.folder.parent}: a build of sources of {size / 1e9:.1f} GB holds its tables "
-            f"there and writes its version there, about {needed / 1e9:.1f} GB in all; free are "
-            f"{free / 1e9:.1f} GB. Make room, or give a folder on another disk by --data"
+            f"{shards.folder.parents[1]}: a build of sources of {size / 1e9:.1f} GB holds its "
+            f"tables there and writes its version there, about {needed / 1e9:.1f} GB in all; free "
+            f"are {free / 1e9:.1f} GB. Make room, or give a folder on another disk by --data"
         )
     return Spilling(shards.n, needed, free)
 

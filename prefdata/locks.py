@@ -1,14 +1,15 @@
 """Locks between processes: the one policy of who holds what.
 
-A lock is `flock` on a file or folder. It ends with the process that holds it, however that ends,
+A lock is `flock` on a file. It ends with the process that holds it, however that ends,
 and no clock has a say in it. What is held for long is named after its holder, `<host>-<pid>-<8
 digits>`, for where a lock cannot tell:
 
 - A file system without locks. Everybody is given them there, so what is done under one must stay
   right, if at twice the work, where two do it at once; what would not is to say that its lock is
   `needed`. Who lives is told by the process id, on its own machine.
-- Another machine. Its locks may not be seen here, those on folders of a network never. What is
-  held is known; of what seems free it is not known whether it is.
+- Another machine. Its locks may not be seen here. What is held is known; of what seems free it is
+  not known whether it is.
+- A folder. Of locks on one other machines see nothing, so it is held by a file in it.
 - Another user's file. It is asked about by a shared lock, which needs a file to be read and no
   more. What may not even be read is told like a file without locks.
 - A read-only file system. What is on it can be asked about; there is nothing to take.
@@ -28,6 +29,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+HOLDS = "lock-"  # how the name begins of the file by which a folder is held
 EVERY = 0.02
 PROBED = 5.0
 # A file system has none, its server has none, or (NFS) only for those who may write the file.
@@ -99,10 +101,27 @@ def alone(path: Path, *, seconds: float = 0.0, needed: bool = False) -> Generato
         os.close(file)
 
 
+@contextmanager
+def held(folder: Path) -> Generator[None]:
+    """Hold a folder, in which there is then a file for that."""
+    file = opened(folder / f"{HOLDS}{new_name()}")
+    try:
+        take(file, seconds=PROBED)
+        yield
+    finally:
+        os.close(file)
+
+
+def is_dead(path: Path) -> bool:
+    """Whether what is at a path is named after a holder of this machine, who is gone."""
+    return holder(path)[0] == host() and is_held(path) is False
+
+
 def is_held(path: Path) -> bool | None:
     """Whether a process that lives holds a file or folder; None where that cannot be told here."""
     where, pid = holder(path)
     try:
+        path = next(path.glob(f"{HOLDS}*"), path)
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:
         return False

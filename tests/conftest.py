@@ -1,6 +1,10 @@
 """What all tests share: a small made-up world of tables, consistent in all its ids."""
 
 import os
+
+# Two test processes share two cores: threads of one BLAS would wait for those of the other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random

@@ -194,9 +194,12 @@ def test_garbage_is_collected_from_versions_and_not_from_where_links_lead(
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "kept").write_text("x")
-    (written / "versions" / ".damaged-mini").symlink_to(precious)
-    (written / "versions" / ".tmp-left").symlink_to(precious)
+    links = [written / "versions" / name for name in (".damaged-mini", ".tmp-left")]
+    for link in links:
+        link.symlink_to(precious)
+        os.utime(link, (0, 0), follow_symlinks=False)
     garbage.remove(garbage.garbage(written))
+    assert not any(map(os.path.lexists, links))
     assert (precious / "kept").read_text() == "x"
 
 

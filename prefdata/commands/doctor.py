@@ -26,7 +26,8 @@ def doctor(
 ) -> None:
     """Look whether a build can run here, and say what to do where it cannot.
 
-    Each endpoint of the recipe is asked for one token. Exits with 1 where something is in the way.
+    Each endpoint of the recipe is asked for one token of what its stages want. Exits with 1 where
+    something is in the way.
     """
     with reported(as_json):
         from prefdata.doctor import examine

@@ -44,17 +44,19 @@ def examine(
 ) -> Examination:
     """Look at everything and `tell` each finding as it comes.
 
-    With `recipe`, at its models too, each endpoint with one request of a token, unless `ask` is
-    false. `repair` moves aside what is damaged of the ledger and of versions; nothing is deleted.
+    With `recipe`, at what its build refuses and at its models too, each endpoint with a request of
+    a token for each thing that is wanted of it, unless `ask` is false. `repair` moves aside what is
+    damaged of the ledger and of versions; nothing is deleted.
     """
 
     def found() -> Iterator[Finding]:
         yield from _looked("installation", installation.findings)
-        look = partial(place.findings, data_folder(data), repair=repair)
+        folder = data_folder(data)
+        look = partial(place.findings, folder, repair=repair)
         yield from _looked("data folder", look)
         yield from _looked("services", services.findings)
         if recipe is not None:
-            yield from _looked("models", partial(models.findings, recipe, changes, ask=ask))
+            yield from _looked("models", partial(models.findings, recipe, changes, folder, ask=ask))
 
     told: list[Finding] = []
     for each in found():

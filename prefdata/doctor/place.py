@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from prefdata.errors import PrefdataError, VersionError
+from prefdata.errors import PrefdataError, VersionError, counted
 from prefdata.finding import Finding
 from prefdata.models import upkeep
 from prefdata.models.journal import Journal
+from prefdata.people.store import Store
 from prefdata.version.garbage import left_over
-from prefdata.version.stored import MANIFEST, set_aside, verify
-from prefdata.version.tags import FOLDER
+from prefdata.version.stored import MANIFEST, NAME, damage, edited, folders, set_aside
 
 _found = partial(Finding, part="data folder")
 ELSEWHERE = "give a folder of your own with --data or PREFDATA_DATA"
-PARTS = ("ledger", "versions", "builds")  # to which a build writes
+PARTS = ("ledger", "versions", "builds", "annotations")
 LITTLE, SCARCE = 10 * 2**30, 2**30  # bytes free, below which to warn and to stop
 
 
@@ -34,7 +34,9 @@ def findings(folder: Path, *, repair: bool) -> Iterator[Finding]:
         if (folder / "ledger" / "batches").is_dir():
             yield _batches(folder / "ledger")
     if (folder / "versions").is_dir():
-        yield from _versions(folder / "versions", repair=repair)
+        yield from _versions(folder, repair=repair)
+    if (folder / "annotations").is_dir():
+        yield from _annotations(folder)
     if left := left_over(folder):
         said = f"{len(left):,} files or folders that killed or repaired builds left"
         yield _found("left over", "warning", said, "prefdata gc")
@@ -78,8 +80,11 @@ def _ledger(folder: Path, *, repair: bool) -> Finding:
     about = "ledger"
     try:
         found = upkeep.verify(folder, repair=repair)
-    except (PrefdataError, OSError) as error:
-        return _found(about, "error", str(error), f"see that {folder} has readable files only")
+    except PrefdataError as error:
+        return _found(about, "error", str(error))
+    except OSError as error:
+        do = f"allow {'reading and writing' if repair else 'reading'} there, and look again"
+        return _found(about, "error", f"{error.filename or folder}: {error.strerror}", do)
     said = f"{found.responses:,} answers in {found.segments:,} segments"
     if not found.n_faults:
         return _found(about, "ok", said)
@@ -88,10 +93,17 @@ def _ledger(folder: Path, *, repair: bool) -> Finding:
         f"{said}, {found.n_faults:,} lines are not sound; the first: {first.segment}, line "
         f"{first.line}: {first.found}"
     )
+    if found.moved_to:
+        said += f"; {found.repaired:,} were moved to {', '.join(found.moved_to)}"
     if found.is_sound:
-        return _found(about, "ok", f"{said}; moved to {', '.join(found.moved_to)}")
+        return _found(about, "ok", said)
     do = "they are asked again where they are needed; `prefdata doctor --repair` moves them aside"
-    return _found(about, "warning", said, do)
+    left = [each for each in found.faults if _aside(each.segment) not in found.moved_to]
+    return _found(about, "warning", said, left[0].advice if repair and left else do)
+
+
+def _aside(segment: str) -> str:
+    return Path(segment).with_suffix(".damaged").name
 
 
 def _batches(ledger: Path) -> Finding:
@@ -110,24 +122,59 @@ def _batches(ledger: Path) -> Finding:
     return _found(about, "warning", f"{said}; the first: {damaged[0]}", do)
 
 
-def _versions(home: Path, *, repair: bool) -> Iterator[Finding]:
-    there = sorted(path for path in home.glob("[!.]*/*") if path.is_dir() and path.name != FOLDER)
-    n_whole = 0
+def _versions(data: Path, *, repair: bool) -> Iterator[Finding]:
+    """Of what is damaged and what was edited; what cannot be read now is neither."""
+    there, n_whole, n_moved = folders(data), 0, 0
     for path in there:
+        about = f"{path.parent.name}@{path.name}"
         try:
-            verify(path)
-            n_whole += 1
+            wrong, changed = damage(path), ""
+            if not wrong:
+                n_whole += 1
+                changed = edited(path)
         except (VersionError, OSError) as error:
-            yield _damaged(path, error, repair=repair)
-    yield _found("versions", "ok", f"{n_whole:,} of {len(there):,} are as they were written")
+            yield _found(about, "warning", str(error))
+            continue
+        if wrong:
+            found = _damaged(about, path, wrong, repair=repair)
+            n_moved += found.level == "ok"
+            yield found
+        elif changed:
+            yield _found(about, "warning", changed, "builds can use it; `prefdata push` refuses it")
+    level = "ok" if n_whole + n_moved == len(there) else "warning"
+    yield _found("versions", level, f"{n_whole:,} of {len(there):,} are as they were written")
 
 
-def _damaged(path: Path, error: Exception, *, repair: bool) -> Finding:
-    about = f"{path.parent.name}@{path.name}"
+def _damaged(about: str, path: Path, wrong: str, *, repair: bool) -> Finding:
     if not repair:
         do = "build its recipe again, or move it aside with `prefdata doctor --repair`"
-        return _found(about, "warning", str(error), do)
-    aside = set_aside(path)
+        return _found(about, "warning", wrong, do)
+    try:
+        aside = set_aside(path)
+    except OSError as error:
+        said = f"{wrong}; it cannot be moved aside: {error.strerror}"
+        return _found(about, "warning", said, f"allow writing in {path.parents[1]}")
     again = "build its recipe again: answered requests are in the ledger"
     lost = "" if (aside / MANIFEST).exists() else "; it has no manifest"
-    return _found(about, "ok", f"moved to {aside}{lost}", again)
+    return _found(about, "ok", f"{wrong}; moved to {aside}{lost}", again)
+
+
+def _annotations(data: Path) -> Iterator[Finding]:
+    """What people answered, which is nowhere else: whether a build can read it."""
+    n, n_damaged = 0, 0
+    for path in sorted(data.glob("annotations/*/")):
+        if not NAME.fullmatch(path.name):
+            continue
+        store = Store(data, path.name)
+        try:
+            store.tasks()
+            n += store.annotations().height
+        except PrefdataError as error:
+            n_damaged += 1
+            yield _found(f"annotations of {path.name}", "error", str(error))
+        except OSError as error:
+            n_damaged += 1
+            said = f"{path} cannot be read: {error.strerror}"
+            yield _found(f"annotations of {path.name}", "error", said, "allow reading there")
+    if not n_damaged:
+        yield _found("annotations", "ok", counted(n, "answer"))

@@ -21,6 +21,8 @@ _MARKS = " \t\r\n\"'“”‘’«»*_`()[]{}<>.,:;!-"
 UNREACHED = "connection refused"
 # More tokens than any model reads or writes at once: a count beyond is none.
 MOST_TOKENS = 1 << 40
+# Where a choice was wanted, what keeps a reply with its log-probabilities from being one.
+NO_CHOICE = "no choice among the likely tokens"
 # Options of a judge or of sampling that mean nothing where something else is wanted.
 _OURS = ("schema", "choices")
 # The protocol's newer name of `max_tokens`: servers that know it refuse a request with both, and
@@ -279,7 +281,7 @@ def choose(top: Sequence[tuple[str, float]], choices: Sequence[str]) -> dict[str
             mass[begun[0]] = mass.get(begun[0], 0.0) + math.exp(logprob)
     total = sum(mass.values())
     if not total:
-        return {"text": None, "logprobs": None, "error": "no choice among the likely tokens"}
+        return {"text": None, "logprobs": None, "error": NO_CHOICE}
     shares = [{"token": c, "logprob": math.log(mass[c] / total)} for c in choices if mass.get(c)]
     best = max(mass, key=mass.__getitem__)
     return {"text": best, "logprobs": shares, "number": min(total, 1.0)}

@@ -5,16 +5,19 @@ requests, 20 bytes each. Whoever asks holds a lock on it, which ends with the pr
 nobody holds says nothing. What others ask is left to them, waited for, and found in the ledger.
 
 One at a time looks and claims; a claim is locked and whole before it has the name by which others
-find it. Where the folder cannot be written nothing is claimed: two builds at once then pay twice
-and lose nothing.
+find it. While its process runs it is touched again and again: answers may take as long as they
+take, and only of a process that is halted does the file stand still. Where the folder cannot be
+written nothing is claimed: two builds at once then pay twice and lose nothing.
 """
 
 import contextlib
 import logging
 import os
+import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +29,17 @@ from prefdata.models.ledger import write
 
 EVERY = 0.5
 PATIENCE = 30.0  # with somebody who claims, and may be halted
+# Seconds between two touches of a claim, and for which one stands still that is doubted.
+BEAT, STILL = 5.0, 60.0
 _log = logging.getLogger(__name__)
 
 
 class Claims:
-    """The claims beside one ledger."""
+    """The claims beside one ledger, those excepted that stood still while they were waited for."""
 
     def __init__(self, ledger: Path) -> None:
         self.folder = ledger / "asking"
+        self._doubted: set[tuple[Path, int]] = set()
 
     @contextmanager
     def claimed(self, ids: Sequence[str]) -> Generator[set[str]]:
@@ -46,12 +52,13 @@ class Claims:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 with locks.alone(self.folder / "lock", seconds=PATIENCE):
                     self._clear()
-                    wanted = wanted[~self._taken(wanted)[0]]
+                    wanted = wanted[~self._taken(wanted)]
                     file = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
                     locks.take(file)
                     write(file, wanted.tobytes())
                     part.rename(path)
-            yield {each.decode() for each in wanted.tolist()}
+            with _touching(file):
+                yield {each.decode() for each in wanted.tolist()}
         finally:
             if file is not None:
                 for each in (part, path):
@@ -64,52 +71,58 @@ class Claims:
         ids: Sequence[str],
         *,
         answered: Callable[[], int],
-        patience: float,
         check: Callable[[], None],
         tell: Callable[[int, str], None],
     ) -> bool:
-        """Wait until nobody else asks these; False where `patience` seconds bring no answer more.
+        """Wait until nobody else asks these whose claim moves; False where some stood still.
 
-        `answered` counts those in the ledger; `check` raises where it is time to stop; `tell` is
-        told, again and again, how many have no answer yet and who asks them.
+        Those are doubted from then on, until they move again. `answered` counts those in the
+        ledger; `check` raises where it is time to stop; `tell` is told, again and again, how many
+        have no answer yet and who asks them.
         """
-        wanted, told = np.array(ids, f"S{ID}"), False
-        n, since = -1, time.monotonic()
+        wanted, told, is_sound = np.array(ids, f"S{ID}"), False, True
+        moved: dict[Path, tuple[int, float]] = {}
         while True:
             check()
-            taken, who = self._taken(wanted)
-            if not taken.any():
-                return True
+            others = list(self._others(wanted))
+            if not others:
+                return is_sound
+            n, who = sum(int(each.taken.sum()) for each in others), [each.who for each in others]
             if not told:
                 told = True
                 said = "waiting for the answers to %s, asked by %s"
-                _log.warning(said, counted(int(taken.sum()), "request"), ", ".join(who))
-            if (now := answered()) != n:
-                n, since = now, time.monotonic()
-            elif time.monotonic() - since > patience:
-                said = "%s gives no answers: %s asked here as well"
-                _log.warning(said, ", ".join(who), counted(int(taken.sum()), "request"))
-                return False
-            tell(len(ids) - n, ", ".join(who))
+                _log.warning(said, counted(n, "request"), ", ".join(who))
+            for each in others:
+                now = time.monotonic()
+                if (last := moved.get(each.path)) is None or last[0] != each.touched:
+                    moved[each.path] = last = each.touched, now
+                if now - last[1] > STILL:
+                    is_sound = False
+                    self._doubted.add((each.path, each.touched))
+                    said = "%s stands still: %s asked here as well"
+                    _log.warning(said, each.who, counted(int(each.taken.sum()), "request"))
+            tell(len(ids) - answered(), ", ".join(who))
             time.sleep(EVERY)
 
-    def _taken(self, wanted: Array) -> tuple[Array, list[str]]:
-        """Which of these are being asked, and by whom."""
-        taken, who = np.zeros(len(wanted), bool), list[str]()
-        for path in self._held():
-            with contextlib.suppress(OSError):
-                content = path.read_bytes()
-                whole = len(content) // ID * ID
-                theirs = np.isin(wanted, np.frombuffer(content[:whole], f"S{ID}"))
-                if theirs.any():
-                    where, pid, _ = path.stem.rsplit("-", 2)
-                    who.append(f"another build (process {pid} on {where})")
-                taken |= theirs
-        return taken, who
+    def _taken(self, wanted: Array) -> Array:
+        """Which of these are being asked."""
+        taken = np.zeros(len(wanted), bool)
+        for each in self._others(wanted):
+            taken |= each.taken
+        return taken
 
-    def _held(self) -> Iterator[Path]:
-        """The claims of the living."""
-        return (path for path in self.folder.glob("*.ids") if locks.is_held(path))
+    def _others(self, wanted: Array) -> Generator["_Other"]:
+        """The claims of the living to some of these, where they are not doubted."""
+        for path in self.folder.glob("*.ids"):
+            if not locks.is_held(path):
+                continue
+            with contextlib.suppress(OSError), path.open("rb") as file:
+                # Asked of the open file: of a path a network may tell what it was a minute ago.
+                touched, content = os.fstat(file.fileno()).st_mtime_ns, file.read()
+                whole = len(content) // ID * ID
+                taken = np.isin(wanted, np.frombuffer(content[:whole], f"S{ID}"))
+                if taken.any() and (path, touched) not in self._doubted:
+                    yield _Other(path, touched, taken)
 
     def _clear(self) -> None:
         """Clear away what this machine's dead have left; only while nobody else claims."""
@@ -117,3 +130,39 @@ class Claims:
             if locks.holder(path)[0] == locks.host() and locks.is_held(path) is False:
                 with contextlib.suppress(OSError):  # it is another user's
                     path.unlink()
+
+
+@dataclass(frozen=True)
+class _Other:
+    """Another's claim: which of the requests wanted it holds, and when it was touched."""
+
+    path: Path
+    touched: int
+    taken: Array
+
+    @property
+    def who(self) -> str:
+        where, pid = locks.holder(self.path)
+        return f"another build (process {pid} on {where})"
+
+
+@contextmanager
+def _touching(file: int | None) -> Generator[None]:
+    """Touch an open file again and again meanwhile."""
+    done = threading.Event()
+
+    def touch(file: int) -> None:
+        while not done.wait(BEAT):
+            with contextlib.suppress(OSError):
+                os.utime(file)
+
+    if file is None:
+        yield
+        return
+    thread = threading.Thread(target=touch, args=(file,), name="prefdata-claim", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

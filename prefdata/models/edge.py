@@ -175,7 +175,7 @@ class Edge:
         """
         paid = [r for r, s in self.specs.items() if s.client == "openai" and s.mode == "live"]
         shared = rest.filter(pl.col("model").is_in(paid))["request_id"]
-        if self._fresh or call.alone or not len(shared):
+        if self._fresh or not len(shared):
             return self._ask(rest, call), rest.clear()
         with self._claims.claimed(shared.to_list()) as mine:
             each = pl.col("request_id")
@@ -187,17 +187,16 @@ class Edge:
             return [found, *self._ask(ours, call)], others
 
     def _await(self, others: pl.DataFrame, call: "_Call") -> None:
-        """Wait for what other processes ask, but not for one that is halted or hangs."""
+        """Wait for what other processes ask, but not for one that is halted."""
         ids = others["request_id"].to_list()
 
         def tell(awaited: int, by: str) -> None:
             call.progress.awaited, call.progress.by = awaited, by
             self._account.show(call.progress)
 
-        call.alone = not self._claims.wait(
+        self._claims.wait(
             ids,
             answered=lambda: self.ledger.count(ids),
-            patience=max(self.specs[role].patience for role in others["model"].unique()),
             check=self.clients.refuse_stopped,
             tell=tell,
         )
@@ -370,13 +369,9 @@ class Edge:
 
 @dataclass
 class _Call:
-    """One call of an edge, while it runs; `broken` says what some of several clients lack.
-
-    One that is `alone` has waited in vain for another process.
-    """
+    """One call of an edge, while it runs; `broken` says what some of several clients lack."""
 
     progress: Progress
     is_shared: bool = False
     stopped: bool = False
-    alone: bool = False
     broken: list[ModelError] = field(default_factory=list[ModelError])

@@ -53,6 +53,7 @@ class Forecast:
     """What one stage will ask. `answered` of its requests are in the ledger already.
 
     `models` has the requests and the answered of each role; `expected.models` the rest of it.
+    `first` is the first request for each role and want that the ledger does not answer.
     `boundless` are the roles of whose replies nothing bounds the length.
     """
 
@@ -65,6 +66,7 @@ class Forecast:
     expected: Expected = field(default_factory=Expected)
     unknown: str = ""
     models: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    first: tuple[Mapping[str, Any], ...] = ()
     boundless: tuple[str, ...] = ()
 
 
@@ -74,6 +76,7 @@ class _Asked:
 
     known: Counter[str] = field(default_factory=Counter[str])
     parts: dict[Any, Part] = field(default_factory=dict[Any, Part])
+    first: dict[Any, Mapping[str, Any]] = field(default_factory=dict[Any, Mapping[str, Any]])
     unknown: str = ""
 
     @property
@@ -175,6 +178,7 @@ def _forecast(
             role: (round(n * scale.factor), round(asked.known[role] * scale.factor))
             for role, n in sorted(asked.by_role.items())
         },
+        first=tuple(asked.first.values()),
         boundless=tuple(
             sorted({p.role for p in asked.parts.values() if p.want == "text" and p.bound is None})
         ),
@@ -286,6 +290,7 @@ class _Rehearsal:
         return min(length, bound or length)
 
     def _invented(self, row: Mapping[str, Any], asked: _Asked) -> dict[str, Any]:
+        asked.first.setdefault((row["model"], row["want"]), row)
         reply = self._inventor.reply(row)
         n_bytes = size(row["messages"], row["completion"])
         turns = (*row["messages"], *(row["completion"] or ()))

@@ -135,7 +135,7 @@ def draw_versions(found: Sequence[Mapping[str, Any]], data: Path | None, on: Con
 def draw_broken(wrong: Mapping[Path, str], on: Console) -> None:
     """Folders that should be versions and are none."""
     for path, why in wrong.items():
-        named = f"{path.parent.name}@{path.name} is damaged: "
+        named = f"{path.parent.name}@{path.name} cannot be used: "
         on.print(write.text(named, "yellow"), write.text(why), sep="", soft_wrap=True)
 
 

@@ -9,7 +9,6 @@ long as its sources and weights are as they were.
 import contextlib
 import shutil
 import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,26 +19,31 @@ from prefdata import locks
 from prefdata.errors import VersionError, nearest
 from prefdata.version.stored import Version, data_folder, is_whole, listed
 from prefdata.version.tags import tags
-from prefdata.version.writing import ABANDONED
-from prefdata.whole import ASIDE, writable
+from prefdata.version.writing import BEGUN, UNHELD
+from prefdata.whole import ASIDE
 
-# Seconds after which whoever wrote it is gone. A run of Prefect may wait for batches for days.
+DAY = 24 * 3600
+# Seconds without a change after which whoever wrote it is gone, where no lock tells: of another
+# machine, or of one that held none. A run may wait for batches for days.
 LEFT = {
-    "versions/.tmp-*": ABANDONED,
-    f"versions/*/tags/.*{ASIDE}": ABANDONED,
-    f"annotations/*/.*{ASIDE}": ABANDONED,
-    "ledger/*.index-*": ABANDONED,
-    "ledger/batches/*.part": 2 * ABANDONED,
-    "ledger/asking/*.ids": 7 * ABANDONED,
-    "ledger/asking/*.part": 7 * ABANDONED,
-    "builds/*": 7 * ABANDONED,
+    f"versions/{BEGUN}*": 7 * DAY,
+    f"versions/{UNHELD}*": DAY,
+    "versions/.damaged-*": 14 * DAY,
+    f"versions/*/tags/.*{ASIDE}": DAY,
+    f"annotations/*/.*{ASIDE}": DAY,
+    "ledger/*.index-*": DAY,
+    "ledger/batches/*.part": 2 * DAY,
+    "ledger/asking/*.ids": 7 * DAY,
+    "ledger/asking/*.part": 7 * DAY,
+    "builds/*/*": 7 * DAY,
 }
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """What can go, what stays and why, and what killed or repaired builds left."""
+    """What can go of `data`, what stays and why, and what killed or repaired builds left."""
 
+    data: Path
     removable: tuple[Version, ...]
     kept: tuple[tuple[Version, str], ...]
     left_over: tuple[Path, ...]
@@ -74,18 +78,31 @@ def garbage(
                 kept.append((version, reason))
             else:
                 removable.append(version)
-    return Garbage(tuple(removable), tuple(kept), tuple(left_over(data_folder(data))))
+    folder = data_folder(data)
+    return Garbage(folder, tuple(removable), tuple(kept), tuple(left_over(folder)))
 
 
 def left_over(data: Path) -> list[Path]:
     """What killed processes began to write and nobody goes on with, and versions set aside."""
-    now, left = time.time(), sorted(data.glob("versions/.damaged-*"))
+    now, left = time.time(), list[Path]()
     for pattern, seconds in LEFT.items():
         for path in sorted(data.glob(pattern)):
-            with contextlib.suppress(FileNotFoundError):  # it was being written
-                if now - path.stat().st_mtime > seconds and not locks.is_held(path):
+            with contextlib.suppress(OSError):  # it was being written
+                if _is_left(path, now - seconds):
                     left.append(path)
     return left
+
+
+def _is_left(path: Path, before: float) -> bool:
+    if locks.is_held(path):
+        return False
+    return locks.is_dead(path) or _changed(path) < before
+
+
+def _changed(path: Path) -> float:
+    """When something of a file or folder was last changed."""
+    inside = path.rglob("*") if path.is_dir() and not path.is_symlink() else ()
+    return max(each.lstat().st_mtime for each in (path, *inside))
 
 
 def _reasons(versions: Sequence[Version], keep: int, days: float) -> list[tuple[Version, str]]:
@@ -116,23 +133,47 @@ def remove(found: Garbage) -> list[Version]:
     """Remove what can go; what was really removed.
 
     A version disappears by one rename, so nobody ever finds half of one. One that was tagged in the
-    meantime stays.
+    meantime stays, and so does what somebody has gone on with. What may not be removed is a
+    `VersionError`, when all else is.
     """
     gone: list[Version] = []
-    with writable("what can go", VersionError):
-        for version in found.removable:
-            if version.id in tags(version.path.parent).values():
-                continue
-            aside = version.path.parents[1] / f".tmp-{uuid.uuid4().hex}"
+    refused: list[OSError] = []
+    for version in found.removable:
+        if version.id in tags(version.path.parent).values():
+            continue
+        # Whoever writes a version clears away what has such a name, and does no harm.
+        aside = version.path.parents[1] / f"{BEGUN}{locks.new_name()}"
+        try:
             version.path.rename(aside)
-            shutil.rmtree(aside)
+            _remove(aside)
             gone.append(version)
-        for path in found.left_over:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        except FileNotFoundError:  # another process removed it
+            pass
+        except OSError as error:
+            refused.append(error)
+    still = set(left_over(found.data))
+    for path in filter(still.__contains__, found.left_over):
+        try:
+            _remove(path)
+        except OSError as error:
+            refused.append(error)
+    if refused:
+        first, others = refused[0], f", nor can {len(refused) - 1:,} others" * (len(refused) > 1)
+        raise VersionError(
+            f"{first.filename} cannot be removed: {first.strerror}{others}; what else can go is "
+            "gone. Allow it and do the same again"
+        )
     return gone
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder, at which another process may be as well."""
+    if not path.is_dir() or path.is_symlink():
+        path.unlink(missing_ok=True)
+        return
+    shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(path)  # what refuses to go is told
 
 
 def size(path: Path) -> int:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from prefdata.version.tags import FOLDER, ID, is_tag, tagged, tags
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 MANIFEST = "manifest.json"
 QUARANTINE = "quarantine.jsonl"
+DIGITS = 12  # of an id
+# What people read of a version and may well edit: nothing reads it and no id has it.
+TEXTS = frozenset(["README.md", "report.html"])
 # Of a version's folder, what no export can be called.
 TAKEN = frozenset(
     [*TABLES, *("judges", "juries", "recipe.toml", "readme.md", "report.html"),
@@ -118,20 +122,56 @@ def verify(path: Path | str) -> Version:
     Raises `VersionError` with the first file that is missing, too short, changed or too many.
     """
     path = Path(path)
-    version = at_path(path)
-    stated: Mapping[str, Mapping[str, Any]] = version.manifest["files"]
-    found = {str(f.relative_to(path).as_posix()) for f in path.rglob("*") if f.is_file()}
-    for name in sorted(found.symmetric_difference({*stated, MANIFEST})):
-        fate = "is missing" if name in stated else "is not of this version"
-        raise VersionError(f"{path}: {name} {fate}; {_REPAIR}")
-    for name, each in stated.items():
-        if file_state(path / name) != each:
-            raise VersionError(f"{path}: {name} is not as it was written; {_REPAIR}")
-    manifest = version.manifest
-    made = manifest_id(manifest)
+    if wrong := damage(path):
+        raise VersionError(f"{wrong}; {_REPAIR}")
+    if wrong := edited(path):
+        raise VersionError(wrong)
+    return at_path(path)
+
+
+def damage(path: Path, *, by_size: bool = False) -> str:
+    """What is surely not as it was written, of the content of a version; "" where all of it is.
+
+    `by_size` reads no file but the manifest. Not meant is what `edited` tells. Raises
+    `VersionError` where it cannot be told: a later format, a file that cannot be read now.
+    """
+    version = _read(path)
+    if isinstance(version, str):
+        return version
+    stated: Mapping[str, Any] = version.manifest["files"]
+    for name, state in stated.items():
+        try:
+            found = _state(path / name, by_size=by_size or name in TEXTS)
+        except _NOTHING:
+            return f"{path}: {name} is missing"
+        except OSError as error:
+            raise _unreadable(path / name, error) from error
+        if name not in TEXTS and not (isinstance(state, dict) and found.items() <= state.items()):
+            return f"{path}: {name} is not as it was written"
+    if by_size:
+        return ""
+    try:
+        made = manifest_id(version.manifest)
+    except (KeyError, TypeError, AttributeError) as error:
+        return f"{path / MANIFEST} is damaged: {type(error).__name__}: {error}"
     if made != version.id or path.name != version.id:
-        raise VersionError(f"{path}: its manifest says {version.id}, its content {made}; {_REPAIR}")
-    return version
+        return f"{path}: its manifest says {version.id}, its content {made}"
+    return ""
+
+
+def edited(path: Path) -> str:
+    """What somebody changed or added in a sound version, which harms nothing; "" if nobody did."""
+    stated = at_path(path).manifest["files"]
+    found = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
+    for name in sorted(found - {*stated, MANIFEST}):
+        return f"{path}: {name} is not of this version; move it elsewhere"
+    for name in sorted(TEXTS & stated.keys()):
+        if _state(path / name) != stated[name]:
+            return (
+                f"{path}: {name} is not as it was written: somebody edited it. To have it as it "
+                "was, move the folder away and build again"
+            )
+    return ""
 
 
 def manifest_id(manifest: Mapping[str, Any]) -> str:
@@ -146,17 +186,33 @@ def manifest_id(manifest: Mapping[str, Any]) -> str:
 
 def file_state(path: Path) -> dict[str, Any]:
     """A file's size and SHA-256, as a manifest states them."""
+    return _state(path)
+
+
+def _state(path: Path, *, by_size: bool = False) -> dict[str, Any]:
+    if not stat.S_ISREG((at := path.stat()).st_mode):
+        raise FileNotFoundError(f"{path} is no file")
+    if by_size:
+        return {"bytes": at.st_size}
     with path.open("rb") as data:
-        said = hashlib.file_digest(data, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": said}
+        return {"bytes": at.st_size, "sha256": hashlib.file_digest(data, "sha256").hexdigest()}
 
 
 _REPAIR = "move the folder away and build again: answered requests are in the ledger"
+_NOTHING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+
+
+def _unreadable(path: Path, error: OSError) -> VersionError:
+    return VersionError(
+        f"{path} cannot be read: {error.strerror or error}; allow it, or mend the disk, and do the "
+        "same again"
+    )
 
 
 def set_aside(path: Path) -> Path:
     """Move a damaged version to where no build finds it, and say where; nothing is deleted."""
-    aside = path.parents[1] / f".damaged-{path.parent.name}-{path.name}-{uuid.uuid4().hex[:8]}"
+    aside = path.parents[1] / f".damaged-{path.parent.name}-{path.name}-{uuid.uuid4().hex[:6]}"
+    os.utime(path)  # `garbage` counts from now
     path.rename(aside)
     return aside
 
@@ -164,9 +220,8 @@ def set_aside(path: Path) -> Path:
 def is_whole(path: Path) -> bool:
     """Whether a version is there with all its files in their sizes; reads no file but one."""
     try:
-        stated = at_path(path).manifest["files"]
-        return all((path / name).stat().st_size == each["bytes"] for name, each in stated.items())
-    except (VersionError, OSError):
+        return not damage(path, by_size=True)
+    except VersionError:
         return False
 
 
@@ -186,7 +241,7 @@ def data_folder(data: Path | str | None = None) -> Path:
 def listed(data: Path | str | None = None, name: str = "*") -> list[Version]:
     """Every version whose manifest can be read, by name and then by time; or those of a dataset."""
     found: list[Version] = []
-    for path in _folders(data, name):
+    for path in folders(data, name):
         with contextlib.suppress(VersionError):  # `broken` says what is wrong
             found.append(at_path(path))
     return sorted(found, key=_age)
@@ -195,22 +250,24 @@ def listed(data: Path | str | None = None, name: str = "*") -> list[Version]:
 def broken(data: Path | str | None = None, name: str | None = None) -> dict[Path, str]:
     """The folders among the versions that are no whole version, and what is wrong with each."""
     wrong: dict[Path, str] = {}
-    for path in _folders(data):
-        if name not in (None, path.parent.name) or is_whole(path):
+    for path in folders(data):
+        if name not in (None, path.parent.name):
             continue
         try:
-            at_path(path)
-            wrong[path] = f"files are missing or not as long as they were; {_REPAIR}"
+            if said := damage(path, by_size=True):
+                wrong[path] = f"{said}; {_REPAIR}"
         except VersionError as error:
             wrong[path] = str(error)
     return wrong
 
 
-def _folders(data: Path | str | None, name: str = "*") -> list[Path]:
-    """Where a version can be: folders named by an id in folders named as datasets are."""
+def folders(data: Path | str | None, name: str = "*") -> list[Path]:
+    """Where a version can be: folders named by a whole id in folders named as datasets are."""
     every = (data_folder(data) / "versions").glob(f"{name}/*/")
     return sorted(
-        path for path in every if NAME.fullmatch(path.parts[-2]) and ID.fullmatch(path.name)
+        path
+        for path in every
+        if NAME.fullmatch(path.parts[-2]) and ID.fullmatch(path.name) and len(path.name) == DIGITS
     )
 
 
@@ -224,7 +281,7 @@ def find(data: Path | str | None, ref: str) -> Version:
     home = data_folder(data) / "versions"
     if is_tag(start) and (home / name).is_dir():
         start = tagged(home / name, start)
-    if len(start) == 12 and (home / name / start).is_dir():
+    if len(start) == DIGITS and (home / name / start).is_dir():
         return at_path(home / name / start)
     named = [version for version in listed(data) if version.name == name]
     for path in (home / name).iterdir() if not named and (home / name).is_dir() else ():
@@ -261,23 +318,36 @@ def load(ref: str, view: str, data: Path | str | None = None) -> Any:
 
 def at_path(path: Path) -> Version:
     """The version in this folder, or a `VersionError`."""
+    found = _read(path)
+    if isinstance(found, str):
+        raise VersionError(f"{found}; {_REPAIR}")
+    return found
+
+
+def _read(path: Path) -> Version | str:
+    """The version in this folder or what is wrong with its manifest.
+
+    `VersionError` where that cannot be told.
+    """
     try:
         said = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise VersionError(f"{path} has no {MANIFEST}: it is no version; {_REPAIR}") from error
+    except _NOTHING:
+        return f"{path} has no {MANIFEST}: it is no version"
+    except OSError as error:
+        raise _unreadable(path / MANIFEST, error) from error
     except ValueError as error:
-        raise VersionError(f"{path / MANIFEST} is damaged: {error}; {_REPAIR}") from error
+        return f"{path / MANIFEST} is damaged: {error}"
     manifest = cast(dict[str, Any], said) if isinstance(said, dict) else {}
+    made = manifest.get("format")
+    if isinstance(made, int) and made > FORMAT:
+        own = manifest.get("prefdata", "of a later day")
+        raise VersionError(f"{path} was written by prefdata {own}; upgrade to it")
     odd = [key for key, kind in STATED.items() if not isinstance(manifest.get(key), kind)]
     if odd:
-        raise VersionError(
-            f"{path / MANIFEST} is not a version's manifest: {odd[0]!r} is "
-            f"{'not as expected' if odd[0] in manifest else 'missing'}; {_REPAIR}"
-        )
+        fate = "not as expected" if odd[0] in manifest else "missing"
+        return f"{path / MANIFEST} is not a version's manifest: {odd[0]!r} is {fate}"
     if not _is_moment(manifest["created"]):
-        raise VersionError(f"{path / MANIFEST} is damaged: 'created' is no time; {_REPAIR}")
-    if manifest["format"] > FORMAT:
-        raise VersionError(f"{path} was written by prefdata {manifest['prefdata']}; upgrade to it")
+        return f"{path / MANIFEST} is damaged: 'created' is no time"
     return Version(path, manifest)
 
 

@@ -10,7 +10,7 @@ import uuid
 from pathlib import Path
 
 from prefdata.errors import VersionError, nearest
-from prefdata.whole import ASIDE, writable
+from prefdata.whole import ASIDE, sync, writable
 
 FOLDER = "tags"
 TAG = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
@@ -58,9 +58,10 @@ def put(version: Path, tag: str, *, move: bool = False) -> str | None:
 
 def _put(folder: Path, new: str, tag: str, *, move: bool) -> str | None:
     folder.mkdir(exist_ok=True)
-    aside = folder / f".{uuid.uuid4().hex}{ASIDE}"
+    aside, old = folder / f".{uuid.uuid4().hex}{ASIDE}", None
     try:
         aside.write_text(f"{new}\n", encoding="utf-8")
+        sync(aside)
         os.link(aside, folder / tag)  # the one way to make a file that is whole, if it is not there
     except FileExistsError:
         old = tags(folder.parent).get(tag, "what is no id")
@@ -70,10 +71,11 @@ def _put(folder: Path, new: str, tag: str, *, move: bool) -> str | None:
                     f"{folder.parent.name}@{tag} stands for {old}; move it to {new} with --move"
                 ) from None
             aside.replace(folder / tag)
-        return old
     finally:
         aside.unlink(missing_ok=True)
-    return None
+    for each in (folder, folder.parent):  # the tag's name, and that of the folder of tags
+        sync(each)
+    return old
 
 
 def remove(dataset: Path, tag: str) -> str:

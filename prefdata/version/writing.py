@@ -20,9 +20,8 @@ no name that is looked at.
 
 import contextlib
 import json
-import os
 import shutil
-import time
+import uuid
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,8 +49,8 @@ from prefdata.version.stored import (
     NAME,
     QUARANTINE,
     TAKEN,
+    damage,
     file_state,
-    is_whole,
     listed,
     manifest_id,
     set_aside,
@@ -59,7 +58,8 @@ from prefdata.version.stored import (
 from prefdata.version.streamed import Streamed
 from prefdata.whole import sync, writable
 
-ABANDONED = 24 * 3600  # seconds after which whoever wrote a folder aside is gone
+# How folders begin in which something is written, before they are held and then, and where in them.
+UNHELD, BEGUN, MADE = ".new-", ".tmp-", "made"
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def _write(
         manifest["partial"] = dict(partial)
     home = Path(data) / "versions"
     path = home / name / manifest_id(manifest)
-    if is_whole(path):
+    if _is_there(path):
         return Written(path, path.name, is_new=False)
     bad = said.get("quarantined") or ()
     quarantine = [json.dumps(row, ensure_ascii=False, default=str) for row in bad]
@@ -240,23 +240,22 @@ def _own_version() -> str:
 
 @contextmanager
 def aside(home: Path) -> Generator[Path]:
-    """A new folder that no reader looks at; older ones, left by killed processes, are removed.
+    """A new folder that no reader looks at; those that this machine's dead have left are removed.
 
-    It is locked while it is written, for days if need be and whatever a clock says.
+    It is held while it is written, for days if need be and whatever a clock says.
     """
     home.mkdir(parents=True, exist_ok=True)
-    for left in home.glob(".tmp-*"):
-        with contextlib.suppress(FileNotFoundError):  # another process removed it
-            if time.time() - left.stat().st_mtime > ABANDONED and not locks.is_held(left):
-                shutil.rmtree(left, ignore_errors=True)
-    folder = home / f".tmp-{locks.new_name()}"
-    folder.mkdir()
-    held = os.open(folder, os.O_RDONLY)
+    for left in home.glob(f"{BEGUN}*"):
+        if locks.is_dead(left):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = home / f"{UNHELD}{uuid.uuid4().hex}"
     try:
-        locks.take(held, seconds=locks.PROBED)
-        yield folder
+        (folder / MADE).mkdir(parents=True)
+        with locks.held(folder):
+            # Now others find it, and it is held.
+            folder = folder.rename(home / f"{BEGUN}{locks.new_name()}")
+            yield folder / MADE
     finally:
-        os.close(held)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -279,14 +278,26 @@ def _finish(folder: Path, manifest: Mapping[str, Any], texts: Mapping[str, str])
 def _appear(folder: Path, path: Path) -> bool:
     """Give a written folder its name; false if another process was first."""
     path.parent.mkdir(exist_ok=True)
-    if path.exists() and not is_whole(path):
-        with contextlib.suppress(FileNotFoundError):  # another process moved it
-            set_aside(path)
+    if _is_there(path):
+        return False
+    with contextlib.suppress(FileNotFoundError):  # nothing was there, or another process moved it
+        set_aside(path)
     try:
         folder.rename(path)
     except OSError:
-        if is_whole(path):
+        if _is_there(path):
             return False
         raise
-    sync(path.parent)
+    for each in (path.parent, path.parents[1]):  # its name, and that of a new dataset
+        sync(each)
     return True
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a version is there and all of it as it was written.
+
+    All of it is read, for it is given to whoever builds. `VersionError` where that cannot be told:
+    what may be sound is not replaced.
+    """
+    with writable(path, VersionError):
+        return path.exists() and not damage(path)

@@ -37,7 +37,7 @@ def test_a_build_that_is_killed_while_it_writes_leaves_no_half_version(
     place.copy(place.calm.data / "ledger")
     for _ in range(2):
         running = place.start()
-        place.until(lambda: bool([*place.data.glob("versions/.tmp-*/*")]), running)
+        place.until(lambda: bool([*place.data.glob("versions/.tmp-*/made/*")]), running)
         time.sleep(chance.choice([0.0, chance.uniform(0.0, 0.1)]))
         kill([running])
         assert not version.broken(place.data)

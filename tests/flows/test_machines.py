@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from prefdata import cli, way
+from prefdata import cli, locks, way
 from prefdata.errors import PrefdataError, RecipeError
 from prefdata.models.spec import ModelSpec
 from prefdata.planning.plan import PlannedStage, plan
@@ -123,6 +123,19 @@ def test_a_store_keeps_tables_under_names_that_are_never_used_twice(url: str, tm
     with pytest.raises(FileNotFoundError):
         store.read(one)
     store.remove(folder)
+
+
+def test_the_tables_of_a_run_are_held_while_it_runs(tmp_path: Path):
+    from prefdata.flows import store
+
+    run = tmp_path / "builds" / "recipe" / "run"
+    with store.held(str(run)):
+        paths = store.write({"t": TABLE}, str(run))
+        assert locks.is_held(run) is True
+    assert locks.is_held(run) is False
+    assert store.read(paths)["t"].equals(TABLE)
+    with store.held("memory://elsewhere/run"):
+        pass
 
 
 def test_a_store_that_cannot_be_used_is_named(tmp_path: Path):

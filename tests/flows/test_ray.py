@@ -196,10 +196,14 @@ def test_replicas_answer_as_one_client_and_outlive_a_kill(connected: Any):
         assert pl.concat(each).sort("request_id").equals(alone.sort("request_id"))
 
 
-def test_replicas_share_the_gpus_and_one_without_a_place_is_not_waited_for(connected: Any):
+def test_replicas_share_the_gpus_and_one_without_a_place_is_not_waited_for(
+    connected: Any, monkeypatch: pytest.MonkeyPatch
+):
     """Two nodes of two GPUs each, for one replica of two, two of one, and one too many."""
+    from prefdata.flows import replicas
     from prefdata.flows.replicas import Fleet, Replicas
 
+    monkeypatch.setattr(replicas, "FAREWELL", 1.0)  # one without a place says none
     small = ModelSpec(client="scripted", model="small")
     large = ModelSpec(client="scripted", model="large", engine={"tensor_parallel_size": 2})
     fleet = Fleet(has_gpus=True)

@@ -2,8 +2,12 @@
 
 import errno
 import os
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 
@@ -13,15 +17,10 @@ from prefdata.models.claims import Claims
 IDS = [f"{i:020x}" for i in range(7)]
 
 
-def wait(claims: Claims, patience: float = 0.0) -> bool:
-    """Whether nobody asks these any more."""
-    return claims.wait(
-        IDS,
-        answered=lambda: 0,
-        patience=patience,
-        check=lambda: None,
-        tell=lambda n, by: None,
-    )
+def wait(claims: Claims, still: float = 0.0) -> bool:
+    """Whether nobody asks these any more; not where who asks stands still for so long."""
+    with patch("prefdata.models.claims.STILL", still):
+        return claims.wait(IDS, answered=lambda: 0, check=lambda: None, tell=lambda n, by: None)
 
 
 def test_what_one_claims_no_other_does(tmp_path: Path):
@@ -61,9 +60,51 @@ def test_whoever_looks_while_a_claim_is_made_leaves_it(
         monkeypatch.undo()
         assert ones == {*IDS}
         assert looks
-        assert not wait(waiting, patience=-1.0)
+        assert not wait(Claims(tmp_path), still=-1.0)
         with third.claimed(IDS) as thirds:
             assert not thirds
+
+
+def test_who_answers_slowly_is_waited_for_and_who_stands_still_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Not an answer comes for an hour; of two claims one moves, and the other is doubted."""
+    slow, halted, waiting = (Claims(tmp_path) for _ in range(3))
+    clock, looks, left = [0.0], list[str](), ExitStack()
+    monkeypatch.setattr(
+        "prefdata.models.claims.time",
+        SimpleNamespace(monotonic=lambda: clock[0], sleep=lambda _: None),
+    )
+    left.enter_context(slow.claimed(IDS[:3]))
+    (moving,) = slow.folder.glob("*.ids")
+
+    def tell(n: int, by: str) -> None:
+        looks.append(by)
+        clock[0] += 30.0
+        os.utime(moving, (clock[0], clock[0]))
+        if clock[0] > 3600:
+            left.close()
+
+    def told(n: int) -> int:
+        return sum(by.count("another build") == n for by in looks)
+
+    with halted.claimed(IDS[3:5]):
+        is_sound = waiting.wait(IDS, answered=lambda: 0, check=lambda: None, tell=tell)
+        assert not is_sound
+        assert (told(2), told(1)) == (4, 117)
+        with waiting.claimed(IDS) as taken:
+            assert taken == {*IDS}
+
+
+def test_a_claim_moves_while_its_process_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("prefdata.models.claims.BEAT", 0.001)
+    claims, until = Claims(tmp_path), time.monotonic() + 20
+    with claims.claimed(IDS):
+        (path,) = claims.folder.glob("*.ids")
+        seen = {path.stat().st_mtime_ns}
+        while len(seen) < 3 and time.monotonic() < until:
+            seen.add(path.stat().st_mtime_ns)
+    assert len(seen) == 3
 
 
 def readable_only(of: Callable[[Path], bool], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +134,7 @@ def test_another_users_claim_stands_while_it_lives(tmp_path: Path, monkeypatch: 
         there = {*theirs.folder.iterdir()}
         with monkeypatch.context() as patch:
             readable_only(lambda path: path in there, patch)
-            assert not wait(mine, patience=-1.0)
+            assert not wait(Claims(tmp_path), still=-1.0)
             with mine.claimed(IDS) as left:
                 assert left == {*IDS[5:]}
                 with theirs.claimed(IDS) as nothing:

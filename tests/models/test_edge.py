@@ -350,9 +350,14 @@ def test_processes_share_a_ledger_and_ask_nothing_twice(server: Any, tmp_path: P
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP])
 def test_nobody_waits_for_a_process_that_is_gone_or_halted(
-    end: signal.Signals, server: Any, spec_of: SpecOf, ledger: Ledger
+    end: signal.Signals,
+    server: Any,
+    spec_of: SpecOf,
+    ledger: Ledger,
+    monkeypatch: pytest.MonkeyPatch,
 ):
-    """What it has answered is taken; the rest is asked, at once or when patience is at an end."""
+    """What it has answered is taken; the rest is asked, at once or when its claim stands still."""
+    monkeypatch.setattr("prefdata.models.claims.STILL", 0.5)
     server.latency = 0.05
     first = asking(server.url, ledger.folder)
     while len(server.requests) < 60:
@@ -360,7 +365,7 @@ def test_nobody_waits_for_a_process_that_is_gone_or_halted(
     os.kill(first.pid, end)
     try:
         before = len(server.requests)
-        spec = spec_of(stall_seconds=0.5)
+        spec = spec_of()
         with Edge({"m": spec}, ledger) as edge:
             said = edge(ask(spec, [f"Question {i}" for i in range(200)]))
         assert said["error"].null_count() == 200

@@ -63,7 +63,7 @@ def test_a_damaged_version_is_named_and_the_others_are_there(
     code, said = command(data, "list")
     assert code == 0
     assert sound.name in said
-    assert f"mini@{hurt.name} is damaged" in said
+    assert f"mini@{hurt.name} cannot be used" in said
     [(where, why)] = version.broken(data).items()
     assert where == hurt
     assert "build again" in why
@@ -79,7 +79,7 @@ def test_a_damaged_version_is_named_and_the_others_are_there(
 def test_whole_versions_are_not_called_damaged(two: tuple[Path, Path, Path]) -> None:
     data, *_ = two
     assert version.broken(data) == {}
-    assert "damaged" not in command(data, "list")[1]
+    assert "cannot be used" not in command(data, "list")[1]
 
 
 def test_what_lies_among_versions_and_is_none_is_left_alone(two: tuple[Path, Path, Path]) -> None:

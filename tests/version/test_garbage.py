@@ -1,10 +1,14 @@
+import errno
 import json
 import os
+import shutil
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
-from prefdata import version
+from prefdata import locks, version
 from prefdata.errors import VersionError
 from prefdata.version import tags
 from prefdata.version.garbage import garbage, remove
@@ -77,18 +81,106 @@ def test_young_versions_stay_where_it_is_said(many):
     assert garbage(data, days=1).removable
 
 
-def test_what_killed_builds_left_goes_when_it_is_old(many):
+def aged(path, days, *, file=None):
+    """A folder with a file that was changed so many days ago, and `file` of now."""
+    path.mkdir(parents=True)
+    for name in filter(None, ("x", file)):
+        (path / name).write_text("x")
+    then = time.time() - days * 86400
+    for each in (path / "x", path):
+        os.utime(each, (then, then))
+    return path
+
+
+def test_what_was_left_goes_when_nobody_changed_it_for_long(many):
     data, _ = many
-    for name, age in ((".tmp-old", 2), (".tmp-young", 0), (".damaged-mini-x", 0)):
-        folder = data / "versions" / name
-        folder.mkdir()
-        (folder / "x").write_text("x")
-        then = time.time() - age * 86400
-        os.utime(folder, (then, then))
+    gone = {
+        aged(data / "versions/.tmp-old", 8),
+        aged(data / "versions/.damaged-old", 15),
+        aged(data / "versions/.tmp-elsewhere-7-01234567", 8),
+        aged(data / "builds/recipe/run", 8),
+    }
+    stays = {
+        aged(data / "versions/.tmp-young", 6),
+        aged(data / "versions/.damaged-young", 13),
+        aged(data / "versions/.tmp-elsewhere-7-89abcdef", 8, file="just now"),
+        aged(data / "builds/recipe/another", 8, file="just now"),
+    }
     found = garbage(data)
-    assert {path.name for path in found.left_over} == {".tmp-old", ".damaged-mini-x"}
+    assert set(found.left_over) == gone
     remove(found)
-    assert {path.name for path in (data / "versions").glob(".*")} == {".tmp-young"}
+    assert not any(path.exists() for path in gone)
+    assert all(path.exists() for path in stays)
+
+
+def test_what_this_machines_dead_have_left_goes_at_once(many, dead):
+    data, _ = many
+    left = aged(data / f"versions/.tmp-{dead}", 0)
+    assert set(garbage(data).left_over) == {left}
+    with aside(data / "versions"):  # any write
+        assert not left.exists()
+
+
+def test_what_another_machine_has_left_is_cleared_away_by_no_write(many):
+    data, _ = many
+    left = aged(data / "versions/.tmp-elsewhere-7-01234567", 30)
+    with aside(data / "versions"):
+        assert left.exists()
+
+
+@pytest.fixture
+def dead():
+    """What a process of this machine that is gone would have called itself."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    return f"{locks.host()}-{gone.pid}-01234567"
+
+
+def test_the_tables_of_a_run_stay_while_it_runs_whatever_a_clock_says(many):
+    data, _ = many
+    run = aged(data / "builds/recipe/run", 30)
+    found = garbage(data)
+    assert found.left_over == (run,)
+    with locks.held(run):
+        os.utime(run, (0, 0))
+        assert garbage(data).left_over == ()
+        remove(found)  # it was not yet held when it was found
+        assert (run / "x").exists()
+
+
+def test_two_who_remove_at_once_are_in_nobodys_way(many, monkeypatch):
+    data, _ = many
+    aged(data / "versions/.tmp-old", 8)
+    found = garbage(data)
+    real = Path.rename
+
+    def renamed(self, to):
+        there = real(self, to)
+        shutil.rmtree(there)  # as a build does that writes a version
+        return there
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", renamed)
+        assert len(remove(found)) == 4
+    assert remove(found) == []
+
+
+def test_what_may_not_be_removed_is_told_when_all_else_is_gone(many, monkeypatch):
+    data, made = many
+    theirs, mine = (aged(data / f"versions/.tmp-{name}", 8) for name in ("a", "b"))
+    real = shutil.rmtree
+
+    def rmtree(path, ignore_errors=False, **how):
+        if path != theirs:
+            real(path, ignore_errors=ignore_errors, **how)
+        elif not ignore_errors:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    with pytest.raises(VersionError, match=r"\.tmp-a cannot be removed: Permission denied; what"):
+        remove(garbage(data))
+    assert not mine.exists()
+    assert ids(version.listed(data)) == {made["mini", 3].ref, made["other", 1].ref}
 
 
 def test_what_is_still_written_is_left_however_old_a_clock_makes_it(many, monkeypatch):
@@ -100,6 +192,25 @@ def test_what_is_still_written_is_left_however_old_a_clock_makes_it(many, monkey
             assert one.exists()
         assert garbage(data).left_over == ()
     assert not one.exists()
+
+
+def test_what_may_not_be_read_is_another_users_and_stops_nobody(many, world, monkeypatch):
+    data, _ = many
+    theirs = data / "versions" / ".tmp-theirs"
+    theirs.mkdir(0o700)
+    os.utime(theirs, (0, 0))
+    real = os.open
+
+    def refused(path, *how, **more):
+        if Path(os.fsdecode(path)) == theirs:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return real(path, *how, **more)
+
+    monkeypatch.setattr(os, "open", refused)
+    how = {"exports": {}, "recipe_text": "", "resolved": {}}
+    assert version.write(data, "mini", tables=world(6), **how).is_new
+    garbage(data)
+    assert theirs.exists()
 
 
 def test_wrong_wishes_are_refused(many):

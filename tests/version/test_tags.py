@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from prefdata import version
@@ -24,6 +26,22 @@ def test_a_tag_means_its_version_and_no_other(two):
     assert version.find(data, "mini").id == new.id
     assert (old.tags, new.tags) == (["v3"], [])
     assert version.load("mini@v3", "prompts", data).height == 4
+
+
+def test_a_tag_is_on_the_disk_before_it_has_its_name(two, monkeypatch):
+    _, old, new = two
+    real, synced = os.fsync, []
+
+    def fsync(file):
+        real(file)
+        synced.append(os.fstat(file).st_ino)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    for version_of, move in ((old, False), (new, True)):
+        synced.clear()
+        tags.put(version_of.path, "v3", move=move)
+        folder = version_of.path.parent / "tags"
+        assert synced[:2] == [(folder / "v3").stat().st_ino, folder.stat().st_ino]
 
 
 def test_tagging_changes_no_version(two):

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -187,7 +188,7 @@ def test_failing_at_any_step_leaves_nothing(tmp_path, world, monkeypatch):
     real = writing.sync
     monkeypatch.setattr(writing, "sync", lambda path: steps.append(path) or real(path))
     write(tmp_path / "whole", made, exports=exports)
-    before_rename = len(steps) - 1
+    before_rename = len(steps) - 2  # the folders that have the new names follow
     for failing in range(before_rename):
         left = iter(range(before_rename))
 
@@ -238,14 +239,10 @@ def test_a_killed_writer_leaves_no_version(tmp_path, world):
         assert child.returncode == -signal.SIGKILL
     assert visible(tmp_path) == []
     assert version.listed(tmp_path) == []
-    left = list((tmp_path / "versions").glob(".tmp-*"))
-    assert len(left) == 2
+    assert len(list((tmp_path / "versions").glob(".tmp-*"))) == 1  # the second cleared the first
     assert write(tmp_path, world()).is_new
     version.verify(version.find(tmp_path, "mini").path)
-    for folder in left:  # as if a day had passed
-        os.utime(folder, (0, 0))
-    write(tmp_path, world(), seed=1)
-    assert not list((tmp_path / "versions").glob(".tmp-*"))
+    assert not list((tmp_path / "versions").glob(".*"))
 
 
 def test_two_processes_at_once_make_one_version(tmp_path):
@@ -296,6 +293,74 @@ def test_a_damaged_version_is_seen_and_replaced(tmp_path, world, damage):
     version.verify(path)
     assert len(list((tmp_path / "versions").glob(".damaged-mini-*"))) == 1
     assert [each.id for each in version.listed(tmp_path)] == [path.name]
+
+
+SAME_SIZE = {
+    "a bit of a table": lambda p: flip_byte(p / "votes.parquet"),
+    "a table of zeros": lambda p: (p / "pairs.parquet").write_bytes(bytes(size(p))),
+    "a bit of an export": lambda p: flip_byte(p / "pairwise/train/data-00000-of-00001.arrow"),
+    "a digest in the manifest": lambda p: edit(p, "files", "votes.parquet", "bytes"),
+    "no digest in the manifest": lambda p: edit(p, "tables", "votes", "digest"),
+}
+
+
+def size(path):
+    return (path / "pairs.parquet").stat().st_size
+
+
+def edit(path, part, of, key):
+    said = json.loads((path / "manifest.json").read_text())
+    said[part][of][f"{key}s"] = said[part][of].pop(key)
+    (path / "manifest.json").write_text(json.dumps(said))
+
+
+@pytest.mark.parametrize("damage", SAME_SIZE)
+def test_a_version_that_is_damaged_in_place_is_not_given_to_who_builds_it_again(
+    tmp_path, world, damage
+):
+    path = write(tmp_path, world()).path
+    SAME_SIZE[damage](path)
+    assert write(tmp_path, world()).is_new
+    assert version.verify(path)
+    assert len(list((tmp_path / "versions").glob(".damaged-mini-*"))) == 1
+
+
+@pytest.mark.parametrize("why", [errno.EACCES, errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize("file", ["manifest.json", "votes.parquet"])
+def test_what_cannot_be_read_just_now_is_neither_replaced_nor_called_damaged(
+    tmp_path, world, monkeypatch, why, file
+):
+    path = write(tmp_path, world()).path
+    real = Path.open
+
+    def opened(self, *how, **more):
+        if self == path / file:
+            raise OSError(why, os.strerror(why), str(self))
+        return real(self, *how, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", opened)
+        with pytest.raises(VersionError, match=f"{file} cannot be read: {os.strerror(why)}"):
+            write(tmp_path, world())
+        with pytest.raises(VersionError, match="cannot be read"):
+            version.verify(path)
+    assert not write(tmp_path, world()).is_new
+    assert not list((tmp_path / "versions").glob(".damaged-*"))
+
+
+def test_a_text_that_somebody_edited_and_a_file_beside_it_are_no_damage(tmp_path, world):
+    path = write(tmp_path, world()).path
+    (path / "README.md").write_text("My own words.")
+    (path / "pairwise/train/cache-1f.arrow").write_bytes(b"as datasets leaves it")
+    assert version.is_whole(path)
+    assert version.broken(tmp_path) == {}
+    assert not write(tmp_path, world()).is_new
+    assert (path / "README.md").read_text() == "My own words."
+    with pytest.raises(VersionError, match=r"cache-1f.arrow is not of this version"):
+        version.verify(path)
+    (path / "pairwise/train/cache-1f.arrow").unlink()
+    with pytest.raises(VersionError, match=r"README.md is not as it was written"):
+        version.verify(path)
 
 
 def flip_byte(path):

@@ -24,7 +24,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,8 @@ from prefect.settings import PREFECT_API_URL
 from pydantic import ValidationError
 from ruamel.yaml import YAML, YAMLError
 
-from prefdata.errors import PrefdataError, RecipeError
+from prefdata.dataset import estimate
+from prefdata.errors import PrefdataError, RecipeError, SourceError
 from prefdata.planning.plan import plan
 from prefdata.planning.refusals import of_roles, refuse
 from prefdata.recipe import Recipe
@@ -55,6 +56,7 @@ DECIDED = (
     *("push", "push_partial", "engine", "store", "retries"),
 )
 LONGEST = 366 * 86_400  # seconds between two runs
+FORECAST = 50  # prompts of which it is looked whether a budget allows to ask of them
 # What the command line of Prefect reads as a pattern, an option or two names, or its API refuses.
 NAME = re.compile(r"\w[\w .()+-]*")
 HEAD = """\
@@ -160,6 +162,8 @@ def deploy(
         push=options.get("push"),
         away=("vllm",) if options.get("engine") else (),
     )
+    with suppress(SourceError):  # they may be there when it is time
+        estimate(loaded, data=data, limit=FORECAST, fresh=True, budget=options.get("budget"))
     reach_api()
     if not PREFECT_API_URL.value():
         raise PrefdataError(

@@ -179,6 +179,9 @@ def test_what_a_build_refuses_is_not_deployed(
     unpriced = ["models.judge={client='openai', model='m', base_url='http://127.0.0.1:9/v1'}"]
     with pytest.raises(BudgetError, match="'judge'"):
         deploy(str(recipe), hourly, file=file, changes=unpriced, budget=20)
+    boundless = ["models.writer.price_out=1.0"]
+    with pytest.raises(BudgetError, match=r"'writer'.*max_tokens"):
+        deploy(str(recipe), hourly, file=file, changes=boundless, budget=20)
     monkeypatch.setattr(refusals, "is_installed", lambda package: package != "phonenumbers")
     with pytest.raises(PushError, match=r"prefdata\[hub\]"):
         deploy(str(recipe), hourly, file=file, push="org/name")

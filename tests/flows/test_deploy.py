@@ -210,6 +210,8 @@ def test_what_was_written_by_hand_stays(tmp_path: Path):
     by_hand = by_hand.replace("limit: 1\n", "limit: 2\n")
     file.write_text(by_hand.replace("    entrypoint: e\n", "    entrypoint: e\n    tags: [a]\n"))
     second = {**first, "parameters": {"recipe": "r2", "data": "d"}, "work_pool": {"name": "p2"}}
+    moved = [{"prefect.deployments.steps.set_working_directory": {"directory": "/b"}}]
+    second["pull"] = moved
     deploying._write(file, {**second, "schedules": [{"interval": 60}]})
     (ours,) = read(file)["deployments"]
     assert ours == {
@@ -220,10 +222,14 @@ def test_what_was_written_by_hand_stays(tmp_path: Path):
         "parameters": {"recipe": "r2", "data": "d", "n_shards": 4},
         "concurrency_limit": {"limit": 2, "collision_strategy": "CANCEL_NEW"},
         "work_pool": {"name": "p2", "work_queue_name": "urgent"},
-        "pull": first["pull"],
+        "pull": moved,
         "tags": ["a"],
     }
     assert "# ours" in file.read_text()
+    cloned = [{"prefect.deployments.steps.git_clone": {"repository": "r"}}, *moved]
+    deploying._write(file, {**first, "name": "other", "pull": cloned})
+    deploying._write(file, {**first, "name": "other"})
+    assert read(file)["deployments"][1]["pull"] == cloned
 
 
 def test_an_api_that_fails_in_the_middle_is_told(monkeypatch: pytest.MonkeyPatch):

@@ -13,7 +13,7 @@ view of what runs, and limits. What it is not asked for, and why:
   and a run may spend its budget once, however often it is tried.
 - *Caching and results*: the ledger is the one notion of "the same call". Two would disagree.
 - *Tables as arguments*: Prefect looks through arguments and copies results. Tables go from task to
-  task as Parquet files, in a folder of the run that is removed when it succeeds.
+  task as Parquet files, each until it is read, in a folder of the run that is left if it fails.
 
 Where a task runs is its engine's (see `flows.machines`): a thread here, or a worker of Ray. Models
 are asked here in either case, by the one edge of the build: one ledger, one budget, one limit of
@@ -31,11 +31,13 @@ plug-in that reckons for hours in each pays them as often; without an engine it 
 import os
 import time
 import uuid
-from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +77,7 @@ from prefdata.errors import (  # noqa: E402
     RecipeError,
     TableError,
 )
-from prefdata.loop import Run, Tables, run_stage  # noqa: E402
+from prefdata.loop import Run, run_stage  # noqa: E402
 from prefdata.models.edge import Edge  # noqa: E402
 from prefdata.models.purse import Purse  # noqa: E402
 from prefdata.planning.plan import Plan, PlannedStage, plan  # noqa: E402
@@ -83,7 +85,7 @@ from prefdata.planning.refusals import of_roles, unpushable  # noqa: E402
 from prefdata.recipe import Recipe  # noqa: E402
 from prefdata.secrets import refuse_secrets, without_login  # noqa: E402
 from prefdata.stage import Ask  # noqa: E402
-from prefdata.tables import Requests, Responses  # noqa: E402
+from prefdata.tables import Requests, Responses, Tables  # noqa: E402
 from prefdata.version import data_folder, find  # noqa: E402
 from prefdata.watch import Warned, Watch, silent  # noqa: E402
 
@@ -215,7 +217,7 @@ def _build_flow(
                 fresh=fresh,
                 strict=strict,
                 purse=purse,
-                run=_in_tasks(folder, machines, planned),
+                run=_in_tasks(folder, machines, planned, n_shards or machines.n_shards),
                 opens=machines.opens,
                 watch=log,
             )
@@ -299,28 +301,40 @@ def _folder(store: str, watch: Watch) -> Generator[str]:
         watch(Warned(f"{folder} could not be removed, and is not needed any more: {error}"))
 
 
-def _in_tasks(folder: str, machines: Engine, planned: Plan) -> Run:
+def _in_tasks(folder: str, machines: Engine, planned: Plan, at_once: int) -> Run:
     """The way to run a stage (see `prefdata.loop`) that makes each of its shards a task."""
     tags = {role: tag(spec) for role, spec in of_roles(planned).items()}
     known = limited(tags.values())
     bounded = {role: each for role, each in tags.items() if each in known}
 
-    def run(stage: PlannedStage, shards: Sequence[Tables], ask: Ask) -> list[Tables]:
+    def run(stage: PlannedStage, shards: Sequence[Tables], ask: Ask) -> Iterator[Tables]:
         # Its own for each try: what is left of an earlier one must not find whom to ask.
         place = f"{folder}/{uuid.uuid4().hex[:8]}-{stage.use.replace(':', '.')}"
         ASKING[place] = Asking(ask, tags, bounded)
         # A thread a shard, which mostly waits: no shard's next round waits for another shard.
-        pool = ThreadPoolExecutor(len(shards), thread_name_prefix="prefdata-shard")
+        pool = ThreadPoolExecutor(min(at_once, len(shards)), thread_name_prefix="prefdata-shard")
+        left = iter(range(len(shards)))
+        running: deque[tuple[int, Future[Paths]]] = deque()
         try:
-            running = [
-                pool.submit(
-                    copy_context().run, _finish, machines, stage, at, len(shards), place, shard
-                )
-                for at, shard in enumerate(shards, start=1)
-            ]
-            for each in as_completed(running):
-                each.result()  # the first that fails ends the stage, and with it the flow
-            return [on_store.read(each.result()) for each in running]
+            while True:
+                # Some are made ahead of those that are read here, not all: their tables need room.
+                for at in islice(left, 2 * at_once - len(running)):
+                    work = copy_context().run, _finish, machines, stage, at, place, shards
+                    running.append((at, pool.submit(*work)))
+                if not running:
+                    return
+                while True:
+                    undone = [each for _, each in running if not each.done()]
+                    for _, each in running:
+                        if each not in undone:
+                            each.result()  # the first that fails ends the stage, and so the flow
+                    if running[0][1] not in undone:
+                        break
+                    wait(undone, return_when=FIRST_COMPLETED)
+                at, first = running.popleft()
+                yield on_store.read(first.result())
+                with suppress(Exception):  # all of the folder is removed at the end
+                    on_store.remove(_of_shard(place, at))
         finally:
             # A shard that still runs after another one failed finds nobody to ask, and stops.
             del ASKING[place]
@@ -329,13 +343,17 @@ def _in_tasks(folder: str, machines: Engine, planned: Plan) -> Run:
     return run
 
 
+def _of_shard(place: str, at: int) -> str:
+    return f"{place}/{at + 1}"
+
+
 def _finish(
-    machines: Engine, stage: PlannedStage, shard: int, of: int, place: str, tables: Tables
+    machines: Engine, stage: PlannedStage, at: int, place: str, shards: Sequence[Tables]
 ) -> Paths:
     """A stage on one shard, by as many tasks as it takes."""
-    folder = f"{place}/{shard}"
-    given = {"stage": stage.name, "shard": shard, "of": of, "place": place}
-    given |= {"sealed": Sealed(stage), "seen": on_store.write(tables, folder)}
+    folder = _of_shard(place, at)
+    given = {"stage": stage.name, "shard": at + 1, "of": len(shards), "place": place}
+    given |= {"sealed": Sealed(stage), "seen": on_store.write(shards[at], folder)}
     answered: list[Paths] = []
     while True:
         made = machines.make(make, {**given, "answered": answered}, goes_on=lambda: place in ASKING)

@@ -22,8 +22,8 @@ from fsspec.utils import get_protocol
 
 from prefdata import locks
 from prefdata.errors import PrefdataError, RecipeError
-from prefdata.loop import Tables
 from prefdata.secrets import holds_secret, without_login
+from prefdata.tables import Tables
 from prefdata.whole import writable
 
 Paths = dict[str, str]

@@ -44,9 +44,9 @@ def test_the_flow_gives_the_version_that_the_plain_loop_gives(
 
     plain = prefdata.build(recipe, data=tmp_path / "plain")
     assert plain.tables["pairs"] == N_PROMPTS
-    for n_shards in (1, 3):
-        data = tmp_path / f"flow-{n_shards}"
-        built = build_flow(str(recipe), data=str(data), n_shards=n_shards)
+    for n_shards, on_disk in ((1, None), (3, None), (3, True)):
+        data = tmp_path / f"flow-{n_shards}-{on_disk}"
+        built = build_flow(str(recipe), data=str(data), n_shards=n_shards, on_disk=on_disk)
         assert built == {**plain.to_json(), "path": built["path"]}
         assert built == json.loads(json.dumps(built))
         assert not list((data / "builds" / "planted").iterdir()), "what was handed on is gone"
@@ -59,7 +59,9 @@ def test_a_task_for_each_stage_and_shard_and_for_each_batch(
 ):
     from prefdata.flows.build import build_flow
 
-    build_flow(str(recipe), data=str(tmp_path / "data"), n_shards=2, changes=['name="counted"'])
+    # on disk, where a shard is read when its task is made
+    more = {"n_shards": 2, "on_disk": True, "changes": ['name="counted"']}
+    build_flow(str(recipe), data=str(tmp_path / "data"), **more)
     asking = ("generate.sample", "annotate.pairwise")
     wanted = {f"{stage} {shard} of 2" for stage in asking for shard in (1, 2)}
     runs = task_runs(wanted)

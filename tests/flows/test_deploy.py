@@ -28,7 +28,6 @@ def read(file: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_what_is_deployed_is_written_and_the_server_has_it(
     server: str,
     recipe: Path,
@@ -91,7 +90,6 @@ def test_batches_of_requests_have_the_tag_of_their_model(
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_a_build_is_pushed_and_pushed_again_changes_nothing(
     server: str,
     recipe: Path,

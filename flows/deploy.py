@@ -24,7 +24,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,8 @@ from prefect.settings import PREFECT_API_URL
 from pydantic import ValidationError
 from ruamel.yaml import YAML, YAMLError
 
-from prefdata.errors import PrefdataError, RecipeError
+from prefdata.dataset import estimate
+from prefdata.errors import PrefdataError, RecipeError, SourceError
 from prefdata.planning.plan import plan
 from prefdata.planning.refusals import of_roles, refuse
 from prefdata.recipe import Recipe
@@ -49,12 +50,14 @@ from prefdata.version import data_folder
 from prefdata.whole import writing
 
 ENTRYPOINT = "prefdata.flows.build.build_flow"
+IN_FOLDER = "prefect.deployments.steps.set_working_directory"
 # The parameters of the flow that `deploy` decides; others may be added to the file by hand.
 DECIDED = (
     *("recipe", "data", "changes", "limit", "budget", "max_requests"),
     *("push", "push_partial", "engine", "store", "retries"),
 )
 LONGEST = 366 * 86_400  # seconds between two runs
+FORECAST = 50  # prompts of which it is looked whether a budget allows to ask of them
 # What the command line of Prefect reads as a pattern, an option or two names, or its API refuses.
 NAME = re.compile(r"\w[\w .()+-]*")
 HEAD = """\
@@ -160,6 +163,8 @@ def deploy(
         push=options.get("push"),
         away=("vllm",) if options.get("engine") else (),
     )
+    with suppress(SourceError):  # they may be there when it is time
+        estimate(loaded, data=data, limit=FORECAST, fresh=True, budget=options.get("budget"))
     reach_api()
     if not PREFECT_API_URL.value():
         raise PrefdataError(
@@ -184,14 +189,8 @@ def deploy(
         # A run that is due while the last one is at work is left out: the next takes its prompts.
         "concurrency_limit": {"limit": 1, "collision_strategy": "CANCEL_NEW"},
         "work_pool": {"name": pool},
-        "pull": [
-            {
-                "prefect.deployments.steps.set_working_directory": {
-                    # Where paths in `changes` start, as they did here.
-                    "directory": str(Path.cwd())
-                }
-            }
-        ],
+        # Where paths in `changes` start, as they did here.
+        "pull": [{IN_FOLDER: {"directory": str(Path.cwd())}}],
     }
     with _put_back(file):
         _write(file, described)
@@ -282,15 +281,16 @@ def _write(file: Path, described: dict[str, Any]) -> None:
 
 def _update(entry: dict[str, Any], described: dict[str, Any]) -> None:
     """Say anew of a deployment what `deploy` says, and leave what was said by hand."""
+    steps = [list(each) for each in entry.get("pull") or () if isinstance(each, dict)]
+    is_ours = steps == [[IN_FOLDER]]
+    by_hand = {"concurrency_limit"} if is_ours else {"concurrency_limit", "pull"}
     for key, value in described.items():
         if key in ("parameters", "work_pool") and isinstance(entry.get(key), dict):
             for each in DECIDED if key == "parameters" else ():
                 entry[key].pop(each, None)
             entry[key].update(value)
-        elif key not in ("concurrency_limit", "pull"):
+        elif key not in by_hand or key not in entry:
             entry[key] = value
-        else:
-            entry.setdefault(key, value)
 
 
 def _prepare(pool: str, limits: Mapping[str, int]) -> None:

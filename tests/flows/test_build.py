@@ -249,6 +249,7 @@ def failing(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return recipe
 
 
+@pytest.mark.slow
 def test_a_build_that_is_tried_again_keeps_the_place_and_the_budget_of_its_run(
     server: str, failing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -338,6 +339,7 @@ def pushes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return pushed
 
 
+@pytest.mark.slow
 def test_a_push_is_tried_again_without_the_build(
     server: str, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pushes: list[str]
 ):

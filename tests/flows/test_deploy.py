@@ -177,6 +177,9 @@ def test_what_a_build_refuses_is_not_deployed(
     unpriced = ["models.judge={client='openai', model='m', base_url='http://127.0.0.1:9/v1'}"]
     with pytest.raises(BudgetError, match="'judge'"):
         deploy(str(recipe), hourly, file=file, changes=unpriced, budget=20)
+    boundless = ["models.writer.price_out=1.0"]
+    with pytest.raises(BudgetError, match=r"'writer'.*max_tokens"):
+        deploy(str(recipe), hourly, file=file, changes=boundless, budget=20)
     monkeypatch.setattr(refusals, "is_installed", lambda package: package != "phonenumbers")
     with pytest.raises(PushError, match=r"prefdata\[hub\]"):
         deploy(str(recipe), hourly, file=file, push="org/name")
@@ -205,6 +208,8 @@ def test_what_was_written_by_hand_stays(tmp_path: Path):
     by_hand = by_hand.replace("limit: 1\n", "limit: 2\n")
     file.write_text(by_hand.replace("    entrypoint: e\n", "    entrypoint: e\n    tags: [a]\n"))
     second = {**first, "parameters": {"recipe": "r2", "data": "d"}, "work_pool": {"name": "p2"}}
+    moved = [{"prefect.deployments.steps.set_working_directory": {"directory": "/b"}}]
+    second["pull"] = moved
     deploying._write(file, {**second, "schedules": [{"interval": 60}]})
     (ours,) = read(file)["deployments"]
     assert ours == {
@@ -215,10 +220,14 @@ def test_what_was_written_by_hand_stays(tmp_path: Path):
         "parameters": {"recipe": "r2", "data": "d", "n_shards": 4},
         "concurrency_limit": {"limit": 2, "collision_strategy": "CANCEL_NEW"},
         "work_pool": {"name": "p2", "work_queue_name": "urgent"},
-        "pull": first["pull"],
+        "pull": moved,
         "tags": ["a"],
     }
     assert "# ours" in file.read_text()
+    cloned = [{"prefect.deployments.steps.git_clone": {"repository": "r"}}, *moved]
+    deploying._write(file, {**first, "name": "other", "pull": cloned})
+    deploying._write(file, {**first, "name": "other"})
+    assert read(file)["deployments"][1]["pull"] == cloned
 
 
 def test_an_api_that_fails_in_the_middle_is_told(monkeypatch: pytest.MonkeyPatch):

@@ -118,6 +118,7 @@ def test_an_api_that_does_not_answer_for_a_while_ends_no_build(monkeypatch: pyte
         pytest.fail("it has no place")
 
 
+@pytest.mark.slow
 def test_what_the_ledger_answers_waits_for_no_place(server: str, recipe: Path, tmp_path: Path):
     """As every night when nothing is new, while another is at the model for a day."""
     from prefdata.flows import limits

@@ -63,11 +63,11 @@ benchmarks: $(VENV)/.slow
 # What it takes to run it for a living, one by one, whole; CONTRIBUTING.md says what CI runs of it.
 # With a real Prefect server and worker on loopback.
 schedules: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/flows/test_deploy.py
+	$(BIN)/python -m pytest tests/flows/test_deploy.py tests/flows/test_limits.py
 
 # A Ray of two nodes on loopback, killed; what the way costs.
 machines: $(VENV)/.slow
-	$(BIN)/python -m pytest tests/flows/test_machines.py tests/flows/test_ray.py
+	$(BIN)/python -m pytest tests/flows/test_machines.py tests/flows/test_replicas.py tests/flows/test_ray.py
 	$(BIN)/python tests/benchmarks/bench_ray.py
 
 # Planted faults in pairs that need some 30 GB of disk and hours at ten million.

@@ -3,10 +3,12 @@
     deploy("recipe.toml", Schedule(cron="0 3 * * *"), file=Path("prefect.yaml"))
 
 What is deployed is written into `prefect.yaml`, beside whatever else that file holds, and then
-deployed from it by `prefect deploy`: the file is the one truth, to be read, changed, committed and
-deployed again by hand. A run of the deployment is `flows.build.build_flow`, a build like any other:
-prompts that came in since the last one are found because their answers are not in the ledger, only
-they cost anything, and where nothing is new the version is the one that is there already.
+deployed from it by `prefect deploy`: the file is to be read, changed, committed and deployed again
+by hand. What `prefdata deploy` does not say of a deployment stays as it stands there. The work pool
+and the limits of models are not in it but at the server, where this makes them. A run of the
+deployment is `flows.build.build_flow`, a build like any other: prompts that came in since the last
+one are found because their answers are not in the ledger, only they cost anything, and where
+nothing is new the version is the one that is there already.
 
 The pool's workers need what a build needs: this Python environment, the recipe's folder, the data
 folder, and the keys of the models in their own environment. No key is ever a parameter.
@@ -22,14 +24,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 from prefdata.flows import limits as limited
-from prefdata.flows.build import build_flow, model_tag, reach_api
+from prefdata.flows.build import build_flow, keepable, reach_api
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.schedules import CronSchedule
@@ -39,23 +41,29 @@ from prefect.settings import PREFECT_API_URL
 from pydantic import ValidationError
 from ruamel.yaml import YAML, YAMLError
 
-from prefdata.errors import PrefdataError, RecipeError
-from prefdata.hub.repository import Repository
+from prefdata.dataset import estimate
+from prefdata.errors import PrefdataError, RecipeError, SourceError
 from prefdata.planning.plan import plan
+from prefdata.planning.refusals import of_roles, refuse
 from prefdata.recipe import Recipe
 from prefdata.version import data_folder
 from prefdata.whole import writing
 
 ENTRYPOINT = "prefdata.flows.build.build_flow"
-# Seconds before a failed run is tried again: what failed for all of a client's own retries needs
-# more than a moment. What was answered is in the ledger by then.
-RETRY_AFTER = 60
+IN_FOLDER = "prefect.deployments.steps.set_working_directory"
+# The parameters of the flow that `deploy` decides; others may be added to the file by hand.
+DECIDED = (
+    *("recipe", "data", "changes", "limit", "budget", "max_requests"),
+    *("push", "push_partial", "engine", "store", "retries"),
+)
 LONGEST = 366 * 86_400  # seconds between two runs
+FORECAST = 50  # prompts of which it is looked whether a budget allows to ask of them
 # What the command line of Prefect reads as a pattern, an option or two names, or its API refuses.
 NAME = re.compile(r"\w[\w .()+-]*")
 HEAD = """\
 What runs when. `prefdata deploy` writes it and `prefect deploy --all` deploys it again.
-Parameters are those of prefdata.build; keys of models stay in the workers' environment.
+Parameters are those of the flow prefdata.flows.build; what is added to a deployment stays. Keys of
+models stay in the workers' environment, the pool and the limits of models are at the server.
 """
 
 
@@ -127,27 +135,36 @@ def deploy(
     """Make or update the deployment `name` (by default the recipe's name) of a recipe.
 
     The pool is made if there is none, of the type that starts a process for each run. `options`
-    are those of `build_flow`. `retries` are of a whole run. `model_limits` bounds the batches of
-    requests that may be at a model at a time over everything that this Prefect server runs, by the
-    model's role in the recipe.
+    are those of `build_flow`. `retries` are of a whole build, within its run. `model_limits` bounds
+    the batches of requests that may be at a model at a time over everything that this Prefect
+    server runs, by the model's role in the recipe; it counts for whoever asks the same model, until
+    another is given, or 0, which is none.
 
-    Raises a `PrefdataError` for whatever would make every run fail: a recipe that cannot be
-    planned, a schedule that is none, a repository that is none, an API that does not answer. The
-    file is then as it was.
+    Raises a `PrefdataError` for whatever would make every run fail: what a build refuses, what is
+    not installed here, a schedule that is none, an API that does not answer; and for a parameter
+    that holds a secret, before it is written anywhere. The file is then as it was.
     """
     loaded = Recipe.load(recipe, changes=changes or [])
     planned = plan(loaded)
     when = schedule.to_yaml()
     _refuse_names(deployment=name, pool=pool)
-    if options.get("push") is not None:
-        Repository(options["push"])
-    parameters = {
+    given = {
         "recipe": str(Path(recipe).resolve()) if Path(recipe).is_file() else recipe,
         "data": str(data_folder(data).resolve()),
         **({"changes": changes} if changes else {}),
         **{option: value for option, value in options.items() if value is not None},
+        "retries": retries,
     }
+    parameters = keepable(given)
     _refuse_templates(parameters)
+    refuse(
+        planned,
+        budget=options.get("budget"),
+        push=options.get("push"),
+        away=("vllm",) if options.get("engine") else (),
+    )
+    with suppress(SourceError):  # they may be there when it is time
+        estimate(loaded, data=data, limit=FORECAST, fresh=True, budget=options.get("budget"))
     reach_api()
     if not PREFECT_API_URL.value():
         raise PrefdataError(
@@ -155,10 +172,10 @@ def deploy(
             "server start` and name it with `prefect config set "
             "PREFECT_API_URL=http://127.0.0.1:4200/api`"
         )
-    tags = {model.role: model_tag(model) for stage in planned.stages for model in stage.models}
+    tags = {role: limited.tag(spec) for role, spec in of_roles(planned).items()}
     if unknown := sorted((model_limits or {}).keys() - tags.keys()):
         raise RecipeError(
-            f"recipe {loaded.name} asks no model {unknown[0]!r}; it asks {', '.join(sorted(tags))}"
+            f"recipe {loaded.name} asks no model {unknown[0]!r}; it asks {', '.join(tags)}"
         )
     limits = {tags[role]: most for role, most in (model_limits or {}).items()}
     told = "" if "{{" in loaded.description else loaded.description
@@ -171,23 +188,9 @@ def deploy(
         "parameters": parameters,
         # A run that is due while the last one is at work is left out: the next takes its prompts.
         "concurrency_limit": {"limit": 1, "collision_strategy": "CANCEL_NEW"},
-        "work_pool": {
-            "name": pool,
-            "job_variables": {
-                "env": {
-                    "PREFECT_FLOWS_DEFAULT_RETRIES": str(retries),
-                    "PREFECT_FLOWS_DEFAULT_RETRY_DELAY_SECONDS": str(RETRY_AFTER),
-                }
-            },
-        },
-        "pull": [
-            {
-                "prefect.deployments.steps.set_working_directory": {
-                    # Where paths in `changes` start, as they did here.
-                    "directory": str(Path.cwd())
-                }
-            }
-        ],
+        "work_pool": {"name": pool},
+        # Where paths in `changes` start, as they did here.
+        "pull": [{IN_FOLDER: {"directory": str(Path.cwd())}}],
     }
     with _put_back(file):
         _write(file, described)
@@ -269,11 +272,25 @@ def _write(file: Path, described: dict[str, Any]) -> None:
         standing = whole["deployments"] = []
     at = [i for i, each in enumerate(standing) if each.get("name") == described["name"]]
     if at:
-        standing[at[0]] = described
+        _update(standing[at[0]], described)
     else:
         standing.append(described)
     with writing(file) as out:
         yaml.dump(whole, out)
+
+
+def _update(entry: dict[str, Any], described: dict[str, Any]) -> None:
+    """Say anew of a deployment what `deploy` says, and leave what was said by hand."""
+    steps = [list(each) for each in entry.get("pull") or () if isinstance(each, dict)]
+    is_ours = steps == [[IN_FOLDER]]
+    by_hand = {"concurrency_limit"} if is_ours else {"concurrency_limit", "pull"}
+    for key, value in described.items():
+        if key in ("parameters", "work_pool") and isinstance(entry.get(key), dict):
+            for each in DECIDED if key == "parameters" else ():
+                entry[key].pop(each, None)
+            entry[key].update(value)
+        elif key not in by_hand or key not in entry:
+            entry[key] = value
 
 
 def _prepare(pool: str, limits: Mapping[str, int]) -> None:

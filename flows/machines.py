@@ -46,7 +46,8 @@ from prefdata.errors import PrefdataError
 from prefdata.models.clients import Opens, open_client
 from prefdata.models.spec import ModelSpec
 from prefdata.planning.plan import Plan, PlannedStage
-from prefdata.way import need_engine, without_login
+from prefdata.secrets import without_login
+from prefdata.way import need_engine
 
 THREADS = 8  # shards of a stage at a time; their requests go on together in the client
 # Seconds in which a node says that it is well (it starts Python and loads prefdata), and in which
@@ -112,7 +113,6 @@ def engine_of(name: str | None, planned: Plan, folder: str) -> Generator[Engine]
             yield Engine(threads, lambda run, seconds: bool(wait([run], seconds).done))
         return
     need_engine(name)
-    on_store.probe(folder)
     with _connected(name) as ray, _api() as api:
         _refuse_misfits(ray, planned, folder, api)
         resources = ray.cluster_resources()

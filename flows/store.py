@@ -15,28 +15,38 @@ from pathlib import Path
 
 import fsspec
 import polars as pl
+from fsspec import get_filesystem_class
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.utils import get_protocol
 
 from prefdata import locks
 from prefdata.errors import PrefdataError, RecipeError
-from prefdata.loop import Tables
-from prefdata.secrets import TOKEN
-from prefdata.way import without_login
+from prefdata.secrets import holds_secret, without_login
+from prefdata.tables import Tables
 from prefdata.whole import writable
 
 Paths = dict[str, str]
 
 
 def checked(store: str) -> str:
-    """A store as all machines understand it, if its URL may be written down; else `RecipeError`."""
-    if TOKEN.search(store):
+    """A store as all machines understand it.
+
+    `RecipeError` if its URL may not be written down, `PrefdataError` if this Python cannot open it.
+    """
+    if holds_secret(store):
         raise RecipeError(
             f"the store {without_login(store)} holds a login or key, and a flow's parameters are "
             "kept: leave it out, and give each machine what its file system reads of the "
             "environment (for s3:// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
         )
-    return store if "://" in store else str(Path(store).expanduser().absolute())
+    if "://" not in store:
+        return str(Path(store).expanduser().absolute())
+    try:
+        get_filesystem_class(get_protocol(store))
+    except (ImportError, ValueError) as error:
+        raise _unusable(store, error) from error
+    return store
 
 
 def write(tables: Mapping[str, pl.DataFrame], folder: str) -> Paths:
@@ -68,11 +78,15 @@ def probe(folder: str) -> Paths:
         if not read(paths)["probe"].equals(token):
             raise OSError("what was written is not what is read")
     except Exception as error:
-        raise PrefdataError(
-            f"the store cannot be used: {folder}: {type(error).__name__}: {error}. Expected is a "
-            "folder or a URL of fsspec that this machine may write to, such as s3://bucket/prefix"
-        ) from error
+        raise _unusable(folder, error) from error
     return paths
+
+
+def _unusable(store: str, error: Exception) -> PrefdataError:
+    return PrefdataError(
+        f"the store cannot be used: {store}: {type(error).__name__}: {error}. Expected is a folder "
+        "or a URL of fsspec that this machine may write to, such as s3://bucket/prefix"
+    )
 
 
 @contextmanager
@@ -89,10 +103,7 @@ def held(folder: str) -> Generator[None]:
 
 
 def remove(folder: str) -> None:
-    """Remove a folder with all that is in it, where it is there, and the one above if empty."""
+    """Remove a folder with all that is in it, where it is there."""
     fs, place = url_to_fs(folder)
     if fs.exists(place):
         fs.rm(place, recursive=True)
-    above = place.rpartition("/")[0]
-    if isinstance(fs, LocalFileSystem) and fs.exists(above) and not fs.ls(above):
-        fs.rmdir(above)

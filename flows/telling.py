@@ -34,14 +34,19 @@ class Telling:
             rows = ", ".join(f"{n} {name}" for name, n in event.tables.items())
             self._stages.append({**said, "rows": rows, **lost})
 
-    def publish(self, built: Built) -> None:
-        """What came of it, as artifacts of the flow run: the funnel, what it cost, the report."""
+    def publish(self, built: Built, spent: float) -> None:
+        """What came of it, as artifacts of the flow run: the funnel, what it cost, the report.
+
+        `spent` is what all tries of the build cost together, in USD.
+        """
         key = f"prefdata-{built.name}".replace(".", "-").replace("_", "-").lower()
         version = f"{built.name}@{built.id}"
         create_table_artifact(
             self._stages, key=key, description=f"Rows by stage of {version} in {built.path}"
         )
-        create_markdown_artifact(_told(built), key=f"{key}-cost", description=f"Cost of {version}")
+        create_markdown_artifact(
+            _told(built, spent), key=f"{key}-cost", description=f"Cost of {version}"
+        )
         report = Path(built.path) / "report.html"
         if report.exists():
             create_link_artifact(
@@ -52,13 +57,13 @@ class Telling:
             )
 
 
-def _told(built: Built) -> str:
+def _told(built: Built, spent: float) -> str:
     """What a build came to, in Markdown."""
     what = "a new version" if built.is_new else "nothing new: this version was there already"
     asked = built.requests
     said = [
         f"**{built.name}@{built.id}**, {what}",
-        f"- {built.cost:.4f} USD, {built.tokens['in']:,} tokens in, {built.tokens['out']:,} out",
+        f"- {spent:.4f} USD, {built.tokens['in']:,} tokens in, {built.tokens['out']:,} out",
         f"- requests: {', '.join(f'{n:,} {name}' for name, n in asked.items())}",
         f"- rows: {', '.join(f'{n:,} {name}' for name, n in built.tables.items())}",
     ]

@@ -2,18 +2,34 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
 
 from prefdata import tables as t
-from prefdata.loop import Run, Tables
+from prefdata.loop import Run
 from prefdata.models.edge import Progress
 from prefdata.planning.plan import PlannedStage
 from prefdata.stage import Ask
+from prefdata.tables import Tables
 from prefdata.watch import Asking, Made, Started, Watch
+
+
+class Timing:
+    """Seconds since it was made, of the clock and of this process's processors."""
+
+    def __init__(self) -> None:
+        self._clock, self._busy = time.monotonic(), time.process_time()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._clock
+
+    @property
+    def busy(self) -> float:
+        return time.process_time() - self._busy
 
 
 @dataclass
@@ -49,7 +65,7 @@ class Counting:
     stages: Sequence[PlannedStage]
     watch: Watch
     running: str = ""
-    since: float = 0.0
+    since: Timing = field(default_factory=Timing)
     calls: dict[int, Progress] = field(default_factory=dict[int, Progress])
     unscored: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
     missing: dict[str, int] = field(default_factory=dict[str, int])
@@ -57,12 +73,13 @@ class Counting:
     funnel: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     spent: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     seconds: dict[str, float] = field(default_factory=dict[str, float])
+    busy: dict[str, float] = field(default_factory=dict[str, float])
     seen: Seen = field(default_factory=Seen)
 
     def runs(self, run: Run, *, check: Callable[[], None]) -> Run:
         """`run`, announced; `check` raises where the build is to stop before another stage."""
 
-        def announced(stage: PlannedStage, shards: Sequence[Tables], ask: Ask) -> Sequence[Tables]:
+        def announced(stage: PlannedStage, shards: Sequence[Tables], ask: Ask) -> Iterable[Tables]:
             check()
             self.begin(stage)
             return run(stage, shards, ask)
@@ -70,7 +87,7 @@ class Counting:
         return announced
 
     def begin(self, stage: PlannedStage) -> None:
-        self.running, self.since, self.calls = stage.name, time.monotonic(), {}
+        self.running, self.since, self.calls = stage.name, Timing(), {}
         index = 1 + [each.name for each in self.stages].index(stage.name)
         self.watch(Started(stage.name, index, len(self.stages)))
 
@@ -134,9 +151,13 @@ class Counting:
         nothing = seen.nothing
         if nothing:
             self.nothing_made[stage.name] = nothing
-        seconds = time.monotonic() - self.since
-        self.seconds[stage.name] = seconds
+        self.took(stage.name, self.since)
+        seconds = self.seconds[stage.name]
         self.watch(Made(stage.name, dict(seen.rows), seen.gone, reasons, seconds, nothing))
+
+    def took(self, part: str, since: Timing) -> None:
+        """Keep how long a part of the build took."""
+        self.seconds[part], self.busy[part] = since.seconds, since.busy
 
     def _spend(self, stage: str) -> None:
         """Keep what a stage asked: requests, how many the ledger answered, tokens and cost."""

@@ -1,15 +1,15 @@
 """From a recipe to a version: `prefdata.build`, with all its effects in their places."""
 
-import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prefdata.counting import Counting
+from prefdata import sources
+from prefdata.counting import Counting, Timing
 from prefdata.errors import PrefdataError, RecipeError
-from prefdata.holding import hold
+from prefdata.holding import Room, hold, start
 from prefdata.loop import Run
 from prefdata.models.account import Counts
 from prefdata.models.clients import Opens
@@ -17,7 +17,7 @@ from prefdata.models.edge import Edge
 from prefdata.models.experience import Experience
 from prefdata.models.ledger import Ledger
 from prefdata.models.purse import Purse
-from prefdata.models.tokens import counter
+from prefdata.models.tokens import BYTES_A_TOKEN, counter
 from prefdata.planning.forecast import Forecast, forecast
 from prefdata.planning.plan import Plan, plan
 from prefdata.planning.plan import folder as export_folder
@@ -33,6 +33,9 @@ from prefdata.watchdog import watchdog
 
 # Prompts on which a build is rehearsed before anything is asked.
 REHEARSED = 50
+# Rows of each large source from which a plan is made, and by how much the number of prompts that
+# follows from them may be wrong: the first rows need not be like the others.
+PLANNED, GUESSED = 20_000, 0.25
 # Answers of the ledger from which a plan learns how long replies are.
 LEARNED = 5000
 
@@ -91,8 +94,9 @@ def build(
     then missing, and the version is marked `partial`. A `purse` is spent from in the place of both,
     as by builds that are tries of one run. `ask` replaces the models, `run` the way
     stages are run, `opens` the way a model's client is opened.
-    Sources of more than 256 MB are held by shards on disk, of which one at a time is in memory, or
-    `on_disk` says so; the version is the same.
+    Sources of more than 256 MiB (of a limit, its share) are held by shards on disk, of which one at
+    a time is in memory, or as many as `run` takes up at once; or `on_disk` says so. The version is
+    the same.
 
     Raises a `PrefdataError`: `RecipeError` before anything is spent.
     """
@@ -100,7 +104,7 @@ def build(
     planned = _planned(recipe, changes, limit)
     recipe, folder = planned.recipe, data_folder(data)
     purse = purse or purse_for(recipe, budget, max_requests)
-    began = time.monotonic()
+    began = Timing()
     with (
         traced(recipe.name, watch) as watch,
         hold(
@@ -116,7 +120,7 @@ def build(
         imported = held.imported
         watch(Imported(held.read, imported.quarantined.height, tuple(map(str, imported.audit))))
         count = Counting(planned.stages, watch)
-        count.seconds["sources"] = time.monotonic() - began
+        count.took("sources", began)
         if unread := held.unscored():
             count.unscored["sources"] = unread
         with (
@@ -139,6 +143,7 @@ def build(
                 sample=REHEARSED,
                 n_prompts=held.read.get("prompts"),
             )
+            held.refuse_room(round(BYTES_A_TOKEN * sum(each.tokens_out for each in expected)))
             if ask is None:
                 edge.prepare(to_ask(planned, expected))
                 if purse.is_budgeted:
@@ -146,9 +151,9 @@ def build(
                         raise error
             check = edge.clients.refuse_stopped
             held.follow(planned.stages, count, check, ask or edge, run)
-            began = time.monotonic()
+            began = Timing()
             rows = held.export(planned.exports, ask or edge)
-            count.seconds["exports"] = time.monotonic() - began
+            count.took("exports", began)
         requests = edge.counts.requests
         partial = _partial(count.missing, edge.limit, edge.advice)
         tokens = {"in": edge.counts.tokens_in, "out": edge.counts.tokens_out}
@@ -170,6 +175,7 @@ def build(
                 "cost": edge.counts.cost,
                 "spent": count.spent,
                 "seconds": {what: round(spent, 3) for what, spent in count.seconds.items()},
+                "busy": {what: round(spent, 3) for what, spent in count.busy.items()},
                 "sources": imported.rows,
                 "audit": [str(finding) for finding in imported.audit],
                 **({"nothing_made": count.nothing_made} if count.nothing_made else {}),
@@ -229,6 +235,19 @@ def _stoppable(edge: Edge, ledger: Ledger, watch: Watch) -> Generator[None]:
         raise Stopped(f"{answers} in this run{kept}", edge.counts.requests) from error
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """The plan, the rows of the sources by table, and what each stage would ask.
+
+    `share` of the sources was read for it, the first rows of large ones: the rest is scaled.
+    """
+
+    plan: Plan
+    rows: dict[str, int]
+    asked: list[Forecast]
+    share: float = 1.0
+
+
 def estimate(
     recipe: Recipe | str | Path,
     *,
@@ -238,33 +257,41 @@ def estimate(
     fresh: bool = False,
     strict: bool = False,
     budget: float | None = None,
-) -> tuple[Plan, dict[str, int], list[Forecast]]:
-    """What `build` would run: the plan, the rows of the sources and what each stage would ask.
+) -> Estimate:
+    """What `build` would run, read and ask. Asks nothing, spends nothing, writes nothing.
 
-    Asks nothing, spends nothing, writes nothing. `BudgetError` where a build with this budget would
-    raise it.
+    Of sources that a build would hold on disk the first `PLANNED` rows are read. `BudgetError`
+    where a build with this budget would raise it.
     """
     refuse_limits(budget=budget)
     planned = _planned(recipe, changes, limit)
-    folder = data_folder(data)
-    budget = planned.recipe.budget if budget is None else budget
-    with (
-        hold(planned, folder, strict=strict, limit=limit) as held,
-        Ledger(folder / "ledger") as ledger,
-    ):
+    recipe, folder = planned.recipe, data_folder(data)
+    budget = recipe.budget if budget is None else budget
+    imported = sources.read(
+        recipe.sources,
+        recipe.folder,
+        strict=strict,
+        limit=limit,
+        first=PLANNED if Room.of(planned, limit).is_large else None,
+    )
+    n = imported.tables["prompts"].height
+    factor = 1 / imported.share if limit is None else min(1 / imported.share, limit / max(n, 1))
+    rows = {name: round(frame.height * factor) for name, frame in imported.tables.items()}
+    with Ledger(folder / "ledger") as ledger:
         asked = forecast(
             planned,
-            held.few(),
+            start(planned, imported.tables, folder),
             find=None if fresh else ledger.find,
             experience=Experience().see(ledger.sample(LEARNED)),
             count=counter,
-            n_prompts=held.read.get("prompts"),
+            n_prompts=rows["prompts"],
+            guess=GUESSED if factor > 1 else 0.0,
         )
-        for error in unpriced(of_roles(planned, to_ask(planned, asked)), budget):
-            raise error
-        for error in () if budget is None else unbounded(planned, asked):
-            raise error
-        return planned, held.read, asked
+    for error in unpriced(of_roles(planned, to_ask(planned, asked)), budget):
+        raise error
+    for error in () if budget is None else unbounded(planned, asked):
+        raise error
+    return Estimate(planned, rows, asked, 1 / factor)
 
 
 def purse_for(recipe: Recipe, budget: float | None, max_requests: int | None) -> Purse:

@@ -8,11 +8,10 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-
-import polars as pl
 
 from prefdata import loop, sources, version
 from prefdata import tables as t
@@ -20,14 +19,15 @@ from prefdata.counting import Counting, dropped, unscored
 from prefdata.disk import streaming
 from prefdata.disk.shards import Shards
 from prefdata.errors import PrefdataError
-from prefdata.loop import Run, Tables, run_shards, run_stage
+from prefdata.loop import Run, run_shards, run_stage
 from prefdata.people.store import Store
 from prefdata.planning.plan import Plan, PlannedStage
 from prefdata.planning.plan import folder as export_folder
-from prefdata.stage import Ask
-from prefdata.tables import Votes
+from prefdata.stage import Ask, saving
+from prefdata.tables import Tables, Votes
 from prefdata.version.writing import aside
-from prefdata.watch import Advanced, Spilling, Watch, silent
+from prefdata.watch import Advanced, Spilling, Warned, Watch, silent
+from prefdata.whole import writable
 
 # Bytes of sources, as they lie there, above which tables are held on disk, and that make a shard.
 LARGE, SHARD = 256 << 20, 96 << 20
@@ -47,6 +47,10 @@ class Holding(Protocol):
 
     def few(self) -> Tables:
         """Tables of some prompts at least, to rehearse on."""
+        ...
+
+    def refuse_room(self, written: int) -> None:
+        """`PrefdataError` where there is no room for so many bytes that models will write."""
         ...
 
     def unscored(self) -> dict[str, int]:
@@ -96,6 +100,9 @@ class InMemory:
     def few(self) -> Tables:
         return self._tables
 
+    def refuse_room(self, written: int) -> None:
+        pass  # memory is not asked
+
     def unscored(self) -> dict[str, int]:
         return unscored({}, self._tables)
 
@@ -128,6 +135,45 @@ class InMemory:
         return version.write(data, name, tables=self._tables, exports=self._exports, **said)
 
 
+@dataclass(frozen=True)
+class Room:
+    """What a build has to hold on disk, where its sources have `size` bytes.
+
+    `exports` counts those of the build, twice where one is saved as files too.
+    """
+
+    size: int
+    exports: int
+
+    @classmethod
+    def of(cls, planned: Plan, limit: int | None = None) -> "Room":
+        size = sources.size(planned.recipe.sources, planned.recipe.folder, limit)
+        return cls(size, sum(1 + bool(saving(each.function).saved_as) for each in planned.exports))
+
+    @property
+    def is_large(self) -> bool:
+        """Whether tables are held on disk, where nobody says so."""
+        return self.size > LARGE
+
+    def refuse(self, place: Path, *, there: int = 0, written: int = 0) -> tuple[int, int]:
+        """The bytes that are needed and those that are free for it, of which some are `there`.
+
+        `PrefdataError` where that is too little. The bytes that models will have `written` count
+        as those of sources do.
+        """
+        free = shutil.disk_usage(place).free + there
+        needed = round((ROOM + ROOM_OF_EXPORT * self.exports) * (self.size + written))
+        if needed > free:
+            of = f" and of about {written / 1e9:.1f} GB that models write" if written else ""
+            raise PrefdataError(
+                f"{place}: a build of sources of {self.size / 1e9:.1f} GB{of} holds its tables "
+                f"there and writes its version there, about {needed / 1e9:.1f} GB in all; free are "
+                f"{free / 1e9:.1f} GB. Make room (`prefdata gc` lists what can go), or give a "
+                "folder on another disk by --data"
+            )
+        return needed, free
+
+
 class OnDisk:
     """The tables by shards of prompts, in a folder beside the versions that is gone at the end."""
 
@@ -136,37 +182,47 @@ class OnDisk:
         planned: Plan,
         data: Path,
         shards: Shards,
+        room: Room,
         *,
         strict: bool,
         limit: int | None,
         watch: Watch,
     ) -> None:
         recipe = planned.recipe
-        self._shards, self._watch = shards, watch
+        self._shards, self._room, self._watch = shards, room, watch
+        self._place = data / "versions"
+        self._tell_room()
         self.imported = sources.read_into(
             shards, recipe.sources, recipe.folder, strict=strict, limit=limit, tell=self._tell
         )
         self.read = shards.heights()
-        self._start(planned, data)
+        for at in range(shards.n):
+            shards.put(at, _paired(planned, shards.own(at, ["votes"])))
+        for name, answers in _answered(planned, data).items():
+            streaming.place(name, answers, shards)
         self._exports: list[str] = []
+
+    def _warn(self, says: str) -> None:
+        self._watch(Warned(says))
 
     def _tell(self, what: str, done: int, of: int) -> None:
         self._watch(Advanced(what, done, of))
-
-    def _start(self, planned: Plan, data: Path) -> None:
-        shards = self._shards
-        for at in range(shards.n) if planned.pairs_are_imported else ():
-            votes = shards.own(at, ["votes"])["votes"]
-            shards.put(at, _paired(votes))
-        if any("annotations" in stage.contract.sees for stage in planned.stages):
-            answers = Store(data, planned.recipe.name).annotations()
-            streaming.place("annotations", answers, shards)
 
     def heights(self) -> dict[str, int]:
         return {name: n for name, n in self._shards.heights().items() if name in t.TABLES}
 
     def few(self) -> Tables:
         return self._shards.get(0, self._shards.names)
+
+    def refuse_room(self, written: int) -> None:
+        if written:
+            self._tell_room(written)
+
+    def _tell_room(self, written: int = 0) -> None:
+        folder = self._shards.folder
+        there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        needed, free = self._room.refuse(self._place, there=there, written=written)
+        self._watch(Spilling(self._shards.n, needed, free))
 
     def unscored(self) -> dict[str, int]:
         found: Counter[str] = Counter()
@@ -200,12 +256,13 @@ class OnDisk:
             saw=count.saw,
             done=count.done,
             tell=self._tell,
+            warn=self._warn,
         )
 
     def export(self, exports: tuple[PlannedStage, ...], ask: Ask) -> dict[str, int]:
         self._exports = [export_folder(stage) for stage in exports]
         for stage, view in zip(exports, self._exports, strict=True):
-            streaming.export(stage, self._shards, view, ask)
+            streaming.export(stage, self._shards, view, ask, self._warn)
         return {view: self._shards.rows(view) for view in self._exports}
 
     def write(self, data: Path, name: str, **said: Any) -> version.Written:
@@ -228,45 +285,34 @@ def hold(
     `on_disk` None lets the sources' size decide: on disk, a shard is of `SHARD` of their bytes at
     most. In memory `n_shards` is how many of a stage's shards can run at once.
     """
-    size = sources.size(planned.recipe.sources, planned.recipe.folder)
+    room = Room.of(planned, limit)
     if on_disk is None:
-        on_disk = size > LARGE and limit is None
+        on_disk = room.is_large
     if not on_disk:
         yield InMemory(planned, data, strict=strict, limit=limit, n=n_shards)
         return
-    with aside(data / "versions") as folder:
-        shards = Shards(folder, max(n_shards, math.ceil(size / SHARD)))
-        watch(_spilling(shards, size, len(planned.exports)))
-        yield OnDisk(planned, data, shards, strict=strict, limit=limit, watch=watch)
-
-
-def _spilling(shards: Shards, size: int, n_exports: int) -> Spilling:
-    """What the disk has to hold; `PrefdataError` where it cannot."""
-    free = shutil.disk_usage(shards.folder).free
-    needed = round((ROOM + ROOM_OF_EXPORT * n_exports) * size)
-    if needed > free:
-        raise PrefdataError(
-            f"{shards.folder.parents[1]}: a build of sources of {size / 1e9:.1f} GB holds its "
-            f"tables there and writes its version there, about {needed / 1e9:.1f} GB in all; free "
-            f"are {free / 1e9:.1f} GB. Make room, or give a folder on another disk by --data"
-        )
-    return Spilling(shards.n, needed, free)
+    with ExitStack() as stack:
+        with writable(data / "versions"):
+            folder = stack.enter_context(aside(data / "versions"))
+        shards = Shards(folder, max(n_shards, math.ceil(room.size / SHARD)))
+        yield OnDisk(planned, data, shards, room, strict=strict, limit=limit, watch=watch)
 
 
 def start(planned: Plan, imported: Tables, data: Path) -> Tables:
-    """The tables before the first stage.
-
-    Imported pairs are pairs unless a stage makes some; what people answered is there for a stage
-    that reads it.
-    """
-    tables = dict(imported)
-    if planned.pairs_are_imported:
-        tables |= _paired(imported["votes"])
-    if any("annotations" in stage.contract.sees for stage in planned.stages):
-        tables["annotations"] = Store(data, planned.recipe.name).annotations()
-    return tables
+    """The tables before the first stage."""
+    return {**imported, **_paired(planned, imported), **_answered(planned, data)}
 
 
-def _paired(votes: pl.DataFrame) -> Tables:
-    pairs, ties = sources.as_pairs(Votes(votes))
+def _paired(planned: Plan, imported: Tables) -> Tables:
+    """Imported pairs, which are pairs unless a stage makes some."""
+    if not planned.pairs_are_imported:
+        return {}
+    pairs, ties = sources.as_pairs(Votes(imported["votes"]))
     return {"pairs": pairs, **({"dropped": ties} if ties.height else {})}
+
+
+def _answered(planned: Plan, data: Path) -> Tables:
+    """What people answered, where a stage reads it."""
+    if not any("annotations" in stage.contract.sees for stage in planned.stages):
+        return {}
+    return {"annotations": Store(data, planned.recipe.name).annotations()}

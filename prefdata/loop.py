@@ -10,23 +10,25 @@
 """
 
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
 import polars as pl
 
 from prefdata import tables as t
-from prefdata.disk.shards import shard_of
+from prefdata.disk.shards import owners, prompts_of, shard_of
 from prefdata.errors import PrefdataError, TableError
 from prefdata.planning.plan import PlannedStage
 from prefdata.stage import Ask, drive
+from prefdata.tables import Tables
 
 # The verbs whose stages add to what they read and take nothing away.
 ADDING = ("generate", "annotate", "aggregate", "estimate", "order", "measure")
 
-Tables = dict[str, pl.DataFrame]
-Run = Callable[[PlannedStage, Sequence[Tables], Ask], Sequence[Tables]]
+# Runs a stage on shards, which may be read only when they are taken up, and gives what it made of
+# each in their order.
+Run = Callable[[PlannedStage, Sequence[Tables], Ask], Iterable[Tables]]
 Done = Callable[[PlannedStage, Tables, Tables], None]
 
 
@@ -46,7 +48,7 @@ def follow(
     for stage in stages:
         seen = {name: tables[name] for name in stage.contract.sees if name in tables}
         parts = 1 if stage.contract.needs_all else n_shards
-        made = (run or run_shards)(stage, shards(seen, tables, parts), ask)
+        made = list((run or run_shards)(stage, shards(seen, tables, parts), ask))
         after = settle(stage, tables, made)
         if done is not None:
             done(stage, tables, after)
@@ -54,9 +56,9 @@ def follow(
     return tables
 
 
-def run_shards(stage: PlannedStage, shards: Sequence[Tables], ask: Ask) -> list[Tables]:
+def run_shards(stage: PlannedStage, shards: Sequence[Tables], ask: Ask) -> Iterator[Tables]:
     """Run a stage on one shard after the other."""
-    return [run_stage(stage, shard, ask) for shard in shards]
+    return (run_stage(stage, shard, ask) for shard in shards)
 
 
 def run_stage(stage: PlannedStage, tables: Tables, ask: Ask) -> Tables:
@@ -186,7 +188,12 @@ def shards(seen: Mapping[str, pl.DataFrame], tables: Tables, n: int) -> list[Tab
     )
     if n == 1 or crossing:
         return [dict(seen)]
-    placed = {name: _part(name, frame, tables, n) for name, frame in seen.items()}
+
+    def home(name: str) -> pl.Series:
+        prompts = prompts_of(name, seen[name], lambda ids: owners(tables, ids))
+        return prompts.to_frame().select(shard_of(pl.col("prompt_id"), n)).to_series()
+
+    placed = {name: home(name) for name in seen}
     return [
         {
             name: frame.filter((part == index).fill_null(True))
@@ -194,31 +201,3 @@ def shards(seen: Mapping[str, pl.DataFrame], tables: Tables, n: int) -> list[Tab
         }
         for index in range(n)
     ]
-
-
-def _part(name: str, frame: pl.DataFrame, tables: Tables, n: int) -> pl.Series:
-    """The part that each row belongs to, from the digits of its prompt's id; null: all parts."""
-    if "prompt_id" in frame.columns:
-        prompt = frame["prompt_id"]
-    elif name in ("scores", "rationales", "assignments", "annotations"):
-        id_column = {"scores": "subject_id", "rationales": "pair_id"}.get(name, "completion_a")
-        prompt = frame.select(id_column).join(
-            _homes(tables), left_on=id_column, right_on="id", how="left", maintain_order="left"
-        )["prompt_id"]
-    else:
-        prompt = pl.Series("prompt_id", [None] * frame.height, pl.String)
-    return pl.DataFrame({"prompt_id": prompt}).select(shard_of(pl.col("prompt_id"), n)).to_series()
-
-
-def _homes(tables: Tables) -> pl.DataFrame:
-    """The prompt of every prompt, completion and pair id."""
-    frames = [
-        tables[name].select(pl.col(column).alias("id"), "prompt_id")
-        for name, column in (
-            ("prompts", "prompt_id"),
-            ("completions", "completion_id"),
-            ("pairs", "pair_id"),
-        )
-        if name in tables
-    ]
-    return pl.concat(frames).unique("id") if frames else pl.DataFrame(schema={"id": pl.String})

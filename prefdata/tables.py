@@ -19,6 +19,9 @@ import polars as pl
 
 from prefdata.errors import RecipeError, TableError, nearest
 
+# Tables by their names.
+Tables = dict[str, pl.DataFrame]
+
 Prompts = NewType("Prompts", pl.DataFrame)
 Completions = NewType("Completions", pl.DataFrame)
 Samples = NewType("Samples", pl.DataFrame)

@@ -134,12 +134,15 @@ def test_the_id_does_not_depend_on_shards_order_or_folder(
 
 
 def test_what_the_plan_estimates_is_what_the_build_asks(make: Make, folder: Path):
-    _, rows, asked = estimate(folder / "recipe.toml", data=folder / "data")
+    planned = estimate(folder / "recipe.toml", data=folder / "data")
     assert not (folder / "data").exists(), "an estimate writes nothing"
     built = make()
-    assert rows == {"prompts": PROMPTS}
-    assert sum(each.requests for each in asked) == built.requests["asked"] == PROMPTS * (3 + 6)
-    _, _, answered = estimate(folder / "recipe.toml", data=folder / "data")
+    assert planned.rows == {"prompts": PROMPTS}
+    assert planned.share == 1
+    assert (
+        sum(each.requests for each in planned.asked) == built.requests["asked"] == PROMPTS * (3 + 6)
+    )
+    answered = estimate(folder / "recipe.toml", data=folder / "data").asked
     assert sum(each.answered for each in answered) == built.requests["asked"]
     assert sum(each.cost for each in answered) == 0
 

@@ -1,6 +1,7 @@
 """A plan's figures: near the truth, in their interval, and cheap."""
 
 import importlib.util
+import io
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 import prefdata
 from prefdata.dataset import estimate
@@ -16,6 +18,7 @@ from prefdata.planning.expectation import Figures
 from prefdata.planning.forecast import Forecast, forecast, total
 from prefdata.planning.plan import plan
 from prefdata.recipe import Recipe
+from prefdata.screen.plan import draw_plan, plan_json
 from tests.chain import CHAIN
 
 RECIPE = (
@@ -49,7 +52,26 @@ def folder(tmp_path: Path) -> Path:
 
 
 def planned(folder: Path) -> list[Forecast]:
-    return estimate(folder / "recipe.toml", data=folder / "data")[2]
+    return estimate(folder / "recipe.toml", data=folder / "data").asked
+
+
+def test_large_sources_are_planned_from_their_first_rows(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    whole = estimate(folder / "recipe.toml", data=folder / "data")
+    monkeypatch.setattr("prefdata.dataset.LARGE", 100)
+    monkeypatch.setattr("prefdata.dataset.PLANNED", 20)
+    some = estimate(folder / "recipe.toml", data=folder / "data")
+    assert some.share == pytest.approx(20 / N, rel=0.2)
+    assert some.rows["prompts"] == pytest.approx(N, rel=0.2)
+    for part, of in zip(some.asked, whole.asked, strict=True):
+        assert part.requests == pytest.approx(of.requests, rel=0.2)
+        low, high = part.expected.low, part.expected.high
+        assert low.requests < of.requests < high.requests
+    said = plan_json(some)
+    assert said["share"] == some.share
+    draw_plan(said, Console(width=100, file=(shown := io.StringIO())))
+    assert "after the first" in shown.getvalue()
 
 
 def width(figures: tuple[Figures, Figures]) -> float:
@@ -114,7 +136,7 @@ def test_a_plan_loads_no_engine_and_learns_the_tokenizer_of_weights(folder: Path
     (folder / "recipe.toml").write_text(real)
     code = (
         "import json, sys; from prefdata.dataset import estimate;"
-        "found = estimate('recipe.toml', data='data')[2];"
+        "found = estimate('recipe.toml', data='data').asked;"
         "engines = {'xllamacpp', 'torch', 'transformers', 'vllm', 'openai', 'aiohttp'};"
         "print(json.dumps([sorted(engines & set(sys.modules)),"
         " [b.tokens for b in found[0].expected.basis]]))"
@@ -146,7 +168,7 @@ def test_a_stage_to_which_invented_replies_leave_no_rows_is_not_said_to_ask_noth
         model = "judge"
         """
     )
-    search, judging = estimate(tmp_path / "recipe.toml", data=tmp_path / "data")[2]
+    search, judging = estimate(tmp_path / "recipe.toml", data=tmp_path / "data").asked
     assert search.requests > 0
     assert not search.unknown
     assert judging.unknown == "depends on the principles that explain.icai finds"

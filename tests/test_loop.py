@@ -6,7 +6,7 @@ import pytest
 
 from prefdata import tables as t
 from prefdata.errors import RecipeError, TableError
-from prefdata.loop import Tables, follow, run_stage, shards
+from prefdata.loop import follow, run_stage, shards
 from prefdata.planning.plan import PlannedStage
 from prefdata.stage import Asks, Model, contract, requests
 from prefdata.tables import (
@@ -19,6 +19,7 @@ from prefdata.tables import (
     Samples,
     Scores,
     Strengths,
+    Tables,
 )
 
 

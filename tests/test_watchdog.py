@@ -58,7 +58,7 @@ def test_the_request_that_waits_is_named_with_its_time_out(
     assert all(b >= 2 * a for a, b in itertools.pairwise(told)), "not again and again"
     pulses = [each for each in seen if isinstance(each, Pulse)]
     assert any(e.in_flight == 1 for pulse in pulses for e in pulse.endpoints)
-    assert all(pulse.endpoints for pulse in pulses), "models are asked all the while"
+    assert all(pulse.endpoints for pulse in pulses[:-1]), "models are asked all the while"
 
 
 def test_when_nothing_is_asked_any_more_no_endpoint_is_shown(

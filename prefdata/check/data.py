@@ -13,12 +13,12 @@ from typing import Any, Literal
 import polars as pl
 
 from prefdata.check.reading import frames_of, together
+from prefdata.check.versions import BIN, paired
 from prefdata.errors import SourceError
 from prefdata.select._near import plain
 from prefdata.sources.conversations import conversations, shared_prompts, shared_text
-from prefdata.tables import MESSAGES, with_sides
+from prefdata.tables import MESSAGES
 from prefdata.version import Version, find
-from prefdata.version.splits import prompt_splits
 from prefdata.version.stored import MANIFEST, NAME, at_path
 
 Kind = Literal["preference", "unpaired_preference"]
@@ -78,7 +78,8 @@ class Whole:
     does not depend on `part`.
 
     `raw` are the rows with `row` (their number), `split` and `place`; `made` makes those of `Data`
-    of them. `columns` are those of `raw` in their types.
+    of them. `columns` are those of `raw` in their types, and `kept` is what `raw` is read from, if
+    it goes when nobody wants it.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Whole:
     splits: tuple[str, ...]
     columns: Mapping[str, pl.DataType]
     part: int = PART
+    kept: Any = None
 
     def parts(self) -> Iterator[Data]:
         yield from self._parts(self.raw)
@@ -123,46 +125,19 @@ def read(target: str, data: Path | str | None = None) -> Whole:
     return of_frames(target, frames_of(target))
 
 
-def of_version(version: Version) -> Whole:
+def of_version(version: Version, bin_bytes: int = BIN) -> Whole:
     """The pairs of a version or, where it has none, the rows of its first view that is of a type
     that can be checked."""
-    pairs = version.table("pairs")
-    if pairs.is_empty():
+    if "pairs" not in version.manifest["tables"]:
         for view, shape in version.manifest["exports"].items():
             if _type(shape["columns"]):
                 return of_frames(version.ref, frames_of(str(version.path / view)))
         raise SourceError(f"{version.ref} has neither pairs nor a view with {WANTED}")
-    prompts, completions = version.table("prompts"), version.table("completions")
-    frames = {"prompts": prompts, "completions": completions, "pairs": pairs}
-    splits = prompt_splits(frames, version.manifest["splits"], version.manifest["seed"])
-    cut = version.table("samples").filter(pl.col("finish_reason") == "length")["completion_id"]
-    about = prompts.select("prompt_id", "prompt", "group").join(splits, on="prompt_id")
-    rows = pairs.drop("split").join(about, on="prompt_id", how="left", maintain_order="left")
-    rows = rows.with_columns(pl.col("split").fill_null("train"))
-    rows = rows.join(_vote_shares(version), on="pair_id", how="left", maintain_order="left")
-    is_cut = [pl.col(f"{side}_id").is_in(cut.implode()) for side in SIDES]
-    rows = rows.with_columns(cut=pl.any_horizontal(is_cut), place=pl.format("pair {}", "pair_id"))
-    rows = rows.with_row_index("row")
-    texts = completions.select("completion_id", "completion")
-
-    def made(part: pl.DataFrame) -> pl.DataFrame:
-        for side in SIDES:
-            text = texts.rename({"completion_id": f"{side}_id", "completion": side})
-            part = part.join(text, on=f"{side}_id", how="left", maintain_order="left")
-        return _with_texts(part)
-
-    names = tuple(rows["split"].unique().sort())
-    return Whole(version.ref, "preference", False, rows.lazy(), made, names, rows.schema)
-
-
-def _vote_shares(version: Version) -> pl.DataFrame:
-    """Of each pair that was voted on, how far the votes on its two sides are for the chosen one."""
-    sides = ["completion_a", "completion_b"]
-    pairs = with_sides(version.table("pairs")).select("pair_id", "a_chosen", *sides)
-    votes = version.table("votes").select(*sides, "preference").drop_nulls("preference")
-    said = pairs.join(votes, on=sides)
-    toward = pl.when("a_chosen").then("preference").otherwise(1 - pl.col("preference"))
-    return said.group_by("pair_id").agg(vote_share=toward.mean())
+    rows, splits, kept = paired(version, bin_bytes)
+    columns = rows.collect_schema()
+    return Whole(
+        version.ref, "preference", False, rows, _with_texts, tuple(splits), columns, kept=kept
+    )
 
 
 def of_frames(name: str, frames: Mapping[str, pl.DataFrame | pl.LazyFrame]) -> Whole:

@@ -66,7 +66,9 @@ def _stream(path: Path) -> pl.LazyFrame:
         return _scan(stream.schema, batches)
 
 
-def _parquet(path: Path) -> pl.LazyFrame:
+def scan_parquet(path: Path) -> pl.LazyFrame:
+    """A Parquet file."""
+
     def batches(columns: list[str] | None) -> Iterator[Any]:
         with pq.ParquetFile(path) as file:
             yield from file.iter_batches(AT_ONCE, columns=columns)
@@ -80,7 +82,7 @@ READERS: Mapping[str, Callable[[Path], pl.LazyFrame]] = {
     "ndjson": lambda path: pl.scan_ndjson(path, infer_schema_length=None),
     "json": lambda path: pl.read_json(path, infer_schema_length=None).lazy(),
     "csv": lambda path: pl.scan_csv(path, infer_schema_length=None),
-    "parquet": _parquet,
+    "parquet": scan_parquet,
     "arrow": _stream,
 }
 

@@ -51,7 +51,7 @@ def build(
         bool | None,
         typer.Option(
             "--on-disk/--in-memory",
-            help="Where tables are held; by default on disk for sources of more than 256 MB.",
+            help="Where tables are held; by default on disk for sources of more than 256 MiB.",
         ),
     ] = None,
     plain: Annotated[bool, flag("--plain", "Run directly, never by Prefect.")] = False,
@@ -128,7 +128,7 @@ def plan(
         from prefdata.screen import plan as screen
         from prefdata.screen import write
 
-        planned, rows, forecasts = estimate(
+        estimated = estimate(
             recipe,
             data=data,
             changes=changes or [],
@@ -137,7 +137,7 @@ def plan(
             strict=strict,
             budget=budget,
         )
-        found = screen.plan_json(planned, rows, forecasts, budget=budget, max_requests=max_requests)
+        found = screen.plan_json(estimated, budget=budget, max_requests=max_requests)
         if as_json:
             write.print_json(found)
         else:

@@ -18,6 +18,7 @@ from prefdata.commands.common import (
     MaxRequests,
     RecipeName,
     Store,
+    flag,
     reported,
 )
 
@@ -41,8 +42,8 @@ def _limits(texts: list[str] | None) -> dict[str, int]:
     limits: dict[str, int] = {}
     for text in texts or []:
         role, _, most = text.rpartition("=")
-        if not role or not most.isdigit() or not int(most):
-            raise typer.BadParameter(f"{text!r} is not MODEL=N, such as judge=2, with N at least 1")
+        if not role or not most.isdigit():
+            raise typer.BadParameter(f"{text!r} is not MODEL=N, such as judge=2")
         limits[role] = int(most)
     return limits
 
@@ -77,13 +78,20 @@ def deploy(
         typer.Option(
             "--model-limit",
             metavar="MODEL=N",
-            help="At most N batches of requests at a model at a time, over all deployments.",
+            help="At most N batches of requests at a model at a time, over all deployments; 0 "
+            "takes the limit away.",
         ),
     ] = None,
     push: Annotated[
         str | None,
-        typer.Option(metavar="ORG/REPO", help="Push each version that is built to the Hub."),
+        typer.Option(
+            metavar="ORG/REPO",
+            help="Push each version that is built to the Hub, unless a limit left it partial.",
+        ),
     ] = None,
+    push_partial: Annotated[
+        bool, flag("--push-partial", "With --push: push a partial version, too.")
+    ] = False,
     limit: Limit = None,
     changes: Changes = None,
     budget: Budget = None,
@@ -104,6 +112,8 @@ def deploy(
             way.need_engine(engine)
         elif store is not None:
             raise typer.BadParameter("--store is where --engine hands tables on; give that, too")
+        if push_partial and push is None:
+            raise typer.BadParameter("--push-partial is of --push; give that, too")
         flows = import_module("prefdata.flows.deploy")
         done = flows.deploy(
             recipe,
@@ -119,6 +129,7 @@ def deploy(
             budget=budget,
             max_requests=max_requests,
             push=push,
+            push_partial=push_partial or None,
             engine=engine,
             store=store,
         ).to_json()

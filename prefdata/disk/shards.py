@@ -5,15 +5,15 @@ annotators) is common to all. Tables do not depend on the number of shards, nor 
 the order in which exports have their rows does.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from prefdata import tables as t
+from prefdata.tables import Tables
 from prefdata.whole import writable
-
-Tables = dict[str, pl.DataFrame]
 
 # Whose rows are about no prompt.
 COMMON = ("principles", "measures")
@@ -33,6 +33,39 @@ def shard_of(prompt_id: pl.Expr, n: int) -> pl.Expr:
     return prompt_id.str.slice(0, 8).str.to_integer(base=16, dtype=pl.Int64) % n
 
 
+# The tables whose rows are about one prompt each, and their keys, to which others refer.
+OWNERS = {"prompts": "prompt_id", "completions": "completion_id", "pairs": "pair_id"}
+
+
+def prompts_of(
+    name: str, frame: pl.DataFrame, owners: Callable[[pl.DataFrame], pl.DataFrame]
+) -> pl.Series:
+    """The prompt of each row of a table; null where it has none.
+
+    `owners` tells the prompts of some `id`s of prompts, completions and pairs.
+    """
+    if "prompt_id" in frame.columns:
+        return frame["prompt_id"]
+    if name not in REFERS:
+        return pl.Series("prompt_id", [None] * frame.height, pl.String)
+    ids = frame.select(id=REFERS[name])
+    found = ids.join(owners(ids.unique()), on="id", how="left", maintain_order="left")
+    return found["prompt_id"]
+
+
+def owners(tables: Mapping[str, pl.DataFrame | pl.LazyFrame], ids: pl.DataFrame) -> pl.DataFrame:
+    """The prompts of some `id`s of prompts, completions and pairs, as (id, prompt_id)."""
+    found = [
+        tables.get(name, t.empty(name))
+        .lazy()
+        .select(pl.col(key).alias("id"), pl.col("prompt_id").alias("prompt_id"))
+        .join(ids.lazy(), on="id", how="semi")
+        .collect(engine="streaming")
+        for name, key in OWNERS.items()
+    ]
+    return pl.concat(found).unique("id")
+
+
 class Shards:
     """`n` shards of tables below a folder, and what is common to them.
 
@@ -46,7 +79,8 @@ class Shards:
         self._rows: dict[str, dict[int, int]] = {}
         self._files: dict[tuple[str, int], Path] = {}
         self._written = 0
-        folder.mkdir(parents=True, exist_ok=True)
+        with writable(folder):
+            folder.mkdir(parents=True, exist_ok=True)
 
     @property
     def names(self) -> list[str]:
@@ -102,6 +136,10 @@ class Shards:
             if name in self._rows
         }
 
+    def each(self, names: Iterable[str]) -> Sequence[Tables]:
+        """What `get` gives of every shard, read when it is taken up and as often."""
+        return _Each(self, tuple(names))
+
     def whole(self, names: Iterable[str]) -> Tables:
         """All rows of the tables that are there."""
         return {
@@ -132,6 +170,19 @@ class Shards:
             return t.empty(name)
         path = next((path for (of, _), path in self._files.items() if of == name), None)
         return pl.DataFrame() if path is None else pl.read_parquet(path, n_rows=0)
+
+
+class _Each(Sequence[Tables]):
+    def __init__(self, shards: Shards, names: tuple[str, ...]) -> None:
+        self._shards, self._names = shards, names
+
+    def __len__(self) -> int:
+        return self._shards.n
+
+    def __getitem__(self, at: Any) -> Any:
+        if not 0 <= at < self._shards.n:
+            raise IndexError(f"there is no shard {at} of {self._shards.n}")
+        return self._shards.get(at, self._names)
 
 
 def _sorted(name: str, frames: list[pl.DataFrame]) -> pl.DataFrame:

@@ -27,7 +27,8 @@ class Spill:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._empty: dict[str, pl.DataFrame] = {}
-        folder.mkdir(parents=True)
+        with writable(folder):
+            folder.mkdir(parents=True)
 
     def add(self, kind: str, frame: pl.DataFrame, bins: pl.Series) -> None:
         """Put each row of a frame into the bin that `bins` gives it."""

@@ -1,23 +1,29 @@
 """The one loop over tables that are on disk by shard: what `prefdata.loop` does, a shard at a time.
 
-A stage runs on one shard after the other, and what it made is settled there by the same two rules:
-they are about rows of one prompt. One that must see all prompts (`SCOPE = "all"`) does it in parts
-where its file says how (`in_parts`), and else gets its tables whole, as if nothing were on disk.
+A stage runs on one shard after the other, or on some at once where `run` does so, and what it made
+is settled there by the same two rules: they are about rows of one prompt. One that must see all
+prompts (`SCOPE = "all"`) does it in parts where its file says how (`in_parts`), and else gets its
+tables whole, as if nothing were on disk.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 
 import polars as pl
 
 from prefdata import tables as t
-from prefdata.disk.shards import REFERS, Shards, parted, shard_of
-from prefdata.loop import ADDING, Run, Tables, arguments, named, results, run_shards, settle
+from prefdata.disk.shards import OWNERS, Shards, owners, parted, prompts_of, shard_of
+from prefdata.loop import ADDING, Run, arguments, named, results, run_shards, settle
 from prefdata.planning.plan import PlannedStage
 from prefdata.stage import Ask, Parts, drive_parts
+from prefdata.tables import Tables
 
 Saw = Callable[[PlannedStage, Tables, Tables], None]
 Tell = Callable[[str, int, int], None]
+Warn = Callable[[str], None]
+# Rows that are held in memory at once without a word.
+FEW = 1_000_000
 
 
 def follow(
@@ -30,29 +36,46 @@ def follow(
     saw: Saw = lambda stage, before, after: None,
     done: Callable[[PlannedStage], None] = lambda stage: None,
     tell: Tell = lambda what, done, of: None,
+    warn: Warn = lambda says: None,
 ) -> None:
     """Run the stages in order; the tables in `shards` are then those after the last.
 
     `begin` is called before a stage, `tell` after each shard of it, `saw` for each part of the
-    tables that it changes with the rows before and after, and `done` after it.
+    tables that it changes with the rows before and after, and `done` after it. `warn` hears of
+    tables that have to be in memory whole.
     """
     run_it = run or run_shards
     for stage in stages:
         begin(stage)
-        if is_whole(stage, shards):
-            seen = shards.whole(stage.contract.sees)
+        if why_whole(stage, shards):
+            seen = _whole(stage, shards, warn)
             [made] = run_it(stage, [seen], ask)
             _settle_whole(stage, shards, made, saw)
         else:
-            _settle_each(stage, shards, _made(stage, shards, run_it, ask), saw, tell)
+            with closing(_made(stage, shards, run_it, ask)) as made:
+                _settle_each(stage, shards, made, saw, tell)
         done(stage)
 
 
-def is_whole(stage: PlannedStage, shards: Shards) -> bool:
-    """Whether a stage needs the whole of its tables in memory."""
+def why_whole(stage: PlannedStage, shards: Shards) -> str:
+    """Why a stage needs the whole of its tables in memory; "" where it does not."""
     sees = stage.contract.sees
-    crossing = "dropped" in sees or shards.crossing(name for name in sees if name in t.TABLES)
-    return crossing or (stage.contract.needs_all and parts_of(stage) is None)
+    if stage.contract.needs_all and parts_of(stage) is None:
+        return "it sees all prompts, and not a part of them at a time"
+    if "dropped" in sees:
+        return "it reads what was dropped"
+    if shards.crossing(name for name in sees if name in t.TABLES):
+        return "some rows go across prompts, as joint preferences do"
+    return ""
+
+
+def _whole(stage: PlannedStage, shards: Shards, warn: Warn) -> Tables:
+    """All that a stage sees, of which it is told where it is much."""
+    rows = sum(shards.rows(name) for name in stage.contract.sees)
+    if rows > FEW:
+        why = why_whole(stage, shards)
+        warn(f"{stage.name}: {rows:,} rows are held in memory at once, since {why}")
+    return shards.whole(stage.contract.sees)
 
 
 def parts_of(stage: PlannedStage) -> "Parts[object] | None":
@@ -61,16 +84,15 @@ def parts_of(stage: PlannedStage) -> "Parts[object] | None":
     return None if in_parts is None else in_parts(**stage.options)
 
 
-def _made(stage: PlannedStage, shards: Shards, run: Run, ask: Ask) -> Iterator[Tables]:
+def _made(stage: PlannedStage, shards: Shards, run: Run, ask: Ask) -> Generator[Tables]:
     """What a stage makes of each shard, in their order."""
-    sees = stage.contract.sees
+    seen = shards.each(stage.contract.sees)
     if not stage.contract.needs_all:
-        for at in range(shards.n):
-            yield run(stage, [shards.get(at, sees)], ask)[0]
+        yield from run(stage, seen, ask)
         return
 
     def given() -> Iterable[Sequence[pl.DataFrame | None]]:
-        return (arguments(stage, shards.get(at, sees)) for at in range(shards.n))
+        return (arguments(stage, shard) for shard in seen)
 
     steps = parts_of(stage)
     assert steps is not None
@@ -141,34 +163,24 @@ def place(name: str, frame: pl.DataFrame, shards: Shards) -> None:
     What refers to no row that is there (a score of a pair that was dropped) is common to all.
     """
     mine, common = parted(name, frame)
-    if mine.is_empty():
-        home = pl.Series(dtype=pl.Int64)
-    elif name == "dropped":
+    if name == "dropped":
         home = pl.int_range(mine.height, eager=True) % shards.n
-    elif "prompt_id" in mine.columns:
-        home = mine.select(shard_of(pl.col("prompt_id"), shards.n)).to_series()
     else:
-        home = mine.select(pl.col(REFERS[name]).alias("id")).join(
-            _homes(shards), on="id", how="left", maintain_order="left"
-        )["home"]
+        scanned = {each: shards.scan(each) for each in OWNERS}
+        prompts = prompts_of(name, mine, lambda ids: owners(scanned, ids)).to_frame()
+        home = prompts.select(shard_of(pl.col("prompt_id"), shards.n)).to_series()
     homeless = mine.filter(home.is_null())
     for at in range(shards.n):
         shards.put(at, {name: mine.filter((home == at).fill_null(False))})
     shards.put(shards.common, {name: pl.concat([common, homeless])})
 
 
-def _homes(shards: Shards) -> pl.DataFrame:
-    """The shard of every prompt, completion and pair by its id."""
-    ids = [("prompts", "prompt_id"), ("completions", "completion_id"), ("pairs", "pair_id")]
-    home = shard_of(pl.col("prompt_id"), shards.n).alias("home")
-    frames = [shards.scan(name).select(pl.col(key).alias("id"), home) for name, key in ids]
-    return pl.concat(frames).collect().unique("id")
-
-
-def export(stage: PlannedStage, shards: Shards, view: str, ask: Ask) -> None:
+def export(
+    stage: PlannedStage, shards: Shards, view: str, ask: Ask, warn: Warn = lambda says: None
+) -> None:
     """Make the rows of an export, by shards where it can; they are then the table `view`."""
-    if is_whole(stage, shards):
-        [made] = run_shards(stage, [shards.whole(stage.contract.sees)], ask)
+    if why_whole(stage, shards):
+        [made] = run_shards(stage, [_whole(stage, shards, warn)], ask)
         shards.put(shards.common, {view: made["rows"]})
         return
     for at, each in enumerate(_made(stage, shards, run_shards, ask)):

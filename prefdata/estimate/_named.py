@@ -38,6 +38,13 @@ def named(
     return found.select("subject_id", "value")
 
 
+def is_of(score: str, subject: str = "pair") -> pl.Expr:
+    """Whether a row of `scores` is the score `name`, or `name@model`, of a subject."""
+    name, _, model = score.partition("@")
+    is_it = (pl.col("subject") == subject) & (pl.col("score") == name)
+    return is_it & (pl.col("model") == model) if model else is_it
+
+
 def of_completions(
     scores: pl.DataFrame, score: str, *, where: str, maker: str = ""
 ) -> pl.DataFrame:

@@ -12,7 +12,7 @@ import polars as pl
 
 from prefdata import tables
 from prefdata.errors import RecipeError
-from prefdata.estimate._named import with_score
+from prefdata.estimate._named import is_of, with_score
 from prefdata.export._policy import Policy, Ties, kept
 from prefdata.export._texts import refuse_joint
 from prefdata.stage import Parts, whole
@@ -106,13 +106,13 @@ def _there(
     pairs: Pairs,
     scores: Scores | None,
 ) -> pl.DataFrame:
-    """The names of the scores that pairs have, and `margin` under no name where some have one."""
-    types = {"score": pl.String, "margin": pl.Boolean}
+    """The scores that pairs have and whose, and `margin` under no name where some have one."""
+    types = {"subject": pl.String, "score": pl.String, "model": pl.String, "margin": pl.Boolean}
     named = tables.empty("scores") if scores is None else pl.DataFrame(scores)
-    named = named.filter(pl.col("subject") == "pair").select("score", margin=pl.lit(False))
+    named = named.filter(pl.col("subject") == "pair").with_columns(margin=pl.lit(False))
     margin = chosen(pairs)["margin"].is_not_null().any()
-    own = pl.DataFrame({"score": [None], "margin": [margin]}, schema=types)
-    return pl.concat([named.unique(), own])
+    own = pl.DataFrame([{"margin": margin}], schema=types)
+    return pl.concat([named.select(*types).unique(), own])
 
 
 def _rows(
@@ -129,16 +129,15 @@ def _rows(
     if not there["margin"].any():
         rows = rows.drop("margin")
     for wanted in columns:
-        score = wanted.partition("@")[0]
-        name = TRL.get(score, wanted)
+        name = TRL.get(wanted.partition("@")[0], wanted)
         if name in rows.columns:
             raise RecipeError(f"export.pairwise: the row has a column {name!r} of its own already")
         if scores is None:
             raise RecipeError(
                 f"export.pairwise: the column {wanted!r} is wanted, but no stage made scores"
             )
-        here = ((pl.col("subject") == "pair") & (pl.col("score") == score)).any()
-        elsewhere = score in there["score"] and not scores.select(here).item()
+        is_there, is_here = (rows.select(is_of(wanted).any()).item() for rows in (there, scores))
+        elsewhere = is_there and not is_here
         known = scores.clear() if elsewhere else scores
         rows = with_score(rows, known, wanted, where="export.pairwise", column=name)
     return Rows(rows)

@@ -6,8 +6,9 @@ nobody holds says nothing. What others ask is left to them, waited for, and foun
 
 One at a time looks and claims; a claim is locked and whole before it has the name by which others
 find it. While its process runs it is touched again and again: answers may take as long as they
-take, and only of a process that is halted does the file stand still. Where the folder cannot be
-written nothing is claimed: two builds at once then pay twice and lose nothing.
+take, and only of a process that is halted does the file stand still. Of another machine, whose
+locks may not be seen here, it is all that tells who lives. Where the folder cannot be written
+nothing is claimed: two builds at once then pay twice and lose nothing.
 """
 
 import contextlib
@@ -26,6 +27,7 @@ from prefdata import locks
 from prefdata.errors import counted
 from prefdata.models.index import ID, Array
 from prefdata.models.ledger import write
+from prefdata.whole import clock
 
 EVERY = 0.5
 PATIENCE = 30.0  # with somebody who claims, and may be halted
@@ -114,14 +116,16 @@ class Claims:
     def _others(self, wanted: Array) -> Generator["_Other"]:
         """The claims of the living to some of these, where they are not doubted."""
         for path in self.folder.glob("*.ids"):
-            if not locks.is_held(path):
+            if (held := locks.is_held(path)) is False:
                 continue
             with contextlib.suppress(OSError), path.open("rb") as file:
                 # Asked of the open file: of a path a network may tell what it was a minute ago.
                 touched, content = os.fstat(file.fileno()).st_mtime_ns, file.read()
                 whole = len(content) // ID * ID
                 taken = np.isin(wanted, np.frombuffer(content[:whole], f"S{ID}"))
-                if taken.any() and (path, touched) not in self._doubted:
+                if not taken.any() or (path, touched) in self._doubted:
+                    continue
+                if held or clock(self.folder) - touched / 1e9 < STILL:
                     yield _Other(path, touched, taken)
 
     def _clear(self) -> None:

@@ -3,7 +3,7 @@
 The interval says within what the figure stays if all that is uncertain goes one way:
 
 - the sample of prompts, where not all were looked at: 1.96 standard errors, with the requests of a
-  prompt taken to be alike;
+  prompt taken to be alike; and their number, where only the first rows of the sources were read;
 - what a token is: the error of the count (see `prefdata.models.tokens`), or of what the ledger's
   answers say;
 - how long replies are: the error of the mean of the ledger's answers of the same model and kind,
@@ -118,16 +118,19 @@ class Part:
 
 @dataclass(frozen=True)
 class Scale:
-    """A sample of prompts and what it stands for; `spread` is of the rows a prompt has."""
+    """A sample of prompts and what it stands for; `spread` is of the rows a prompt has, `guess` the
+    relative error of `factor` where nobody has counted the prompts."""
 
     factor: float = 1.0
     prompts: int = 1
     spread: float = 0.0
+    guess: float = 0.0
 
     def error(self, spread: float) -> float:
         """Relative error (95 %) of a total over all prompts."""
         left = 1 - 1 / self.factor
-        return Z * math.hypot(spread, self.spread) * math.sqrt(left / max(self.prompts, 1))
+        sampled = Z * math.hypot(spread, self.spread) * math.sqrt(left / max(self.prompts, 1))
+        return math.hypot(sampled, self.guess)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ import polars as pl
 
 from prefdata import tables as t
 from prefdata.errors import RecipeError, TableError
-from prefdata.loop import Tables, follow, run_stage
+from prefdata.loop import follow, run_stage
 from prefdata.models.costs import most_written
 from prefdata.models.experience import Experience, kind, size
 from prefdata.models.spec import ModelSpec
@@ -41,7 +41,7 @@ from prefdata.planning.expectation import (
 from prefdata.planning.invention import Inventor
 from prefdata.planning.plan import Plan, PlannedStage
 from prefdata.stage import PlugIn
-from prefdata.tables import Requests, Responses
+from prefdata.tables import Requests, Responses, Tables
 
 SAMPLE = 1000
 # Quotes and braces are tokens too.
@@ -105,12 +105,13 @@ def forecast(
     count: Callable[[ModelSpec], TokenCounter] | None = None,
     sample: int = SAMPLE,
     n_prompts: int | None = None,
+    guess: float = 0.0,
 ) -> list[Forecast]:
     """One `Forecast` for each stage that asks.
 
     `find` looks request ids up in the ledger, `experience` is what its answers teach, `count` finds
     what counts the tokens of a model (by default they are estimated). `n_prompts` is how many
-    there are, where the tables have only some of them.
+    there are, where the tables have only some of them, and `guess` by how much that may be wrong.
 
     Raises the `RecipeError` or `TableError` of a stage, unless a sample of imported labels may be
     its cause. From the first stage that cannot run on invented replies for another reason, the
@@ -120,6 +121,7 @@ def forecast(
     if not asking:
         return []
     few, scale = _sample(tables, sample, n_prompts)
+    scale = replace(scale, guess=guess)
     identities = {role: model.identity for role, model in plan.models.items()}
     rehearsal = _Rehearsal(find, experience or Experience(), identities)
     is_telling = scale.factor == 1 or not {"votes", "ratings", "pairs"} & tables.keys()

@@ -8,6 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
+from prefdata.dataset import Estimate
 from prefdata.models.prices import Prices
 from prefdata.planning.expectation import Figures
 from prefdata.planning.forecast import Forecast, total
@@ -24,27 +25,24 @@ KINDS_SHOWN = 3
 
 
 def plan_json(
-    planned: Plan,
-    rows: Mapping[str, int],
-    forecasts: Sequence[Forecast],
-    *,
-    budget: float | None = None,
-    max_requests: int | None = None,
+    estimate: Estimate, *, budget: float | None = None, max_requests: int | None = None
 ) -> dict[str, Any]:
     """What would run, and what it would ask and cost. `cost` is null where a price is missing.
 
     `interval` has the least and the most of each figure of the requests still to be asked,
     `by_model` the share of each of several models or members of a jury, and `basis` what these rest
     on; `limits` are those of the build, by default the recipe's; `lacking` says what a build here
-    would not find installed.
+    would not find installed. `share` is how much of the sources was read: where it is below 1
+    their first rows, and all figures are scaled.
     """
-    recipe = planned.recipe
+    planned, forecasts, recipe = estimate.plan, estimate.asked, estimate.plan.recipe
     by_stage = {each.stage: each for each in forecasts}
     stages = [_planned(stage, planned, by_stage.get(stage.name)) for stage in planned.stages]
     costs = [stage["cost"] for stage in stages]
     return {
         "name": planned.recipe.name,
-        "sources": dict(rows),
+        "sources": dict(estimate.rows),
+        "share": estimate.share,
         "models": {
             role: {
                 "client": planned.recipe.models[role].client,
@@ -61,7 +59,7 @@ def plan_json(
         "total": {
             **{figure: sum(stage[figure] for stage in stages) for figure in FIGURES},
             "cost": None if None in costs else sum(costs),
-            "interval": _interval(*total(list(forecasts)), priced=None not in costs),
+            "interval": _interval(*total(forecasts), priced=None not in costs),
         },
         "limits": {
             "budget": recipe.budget if budget is None else budget,
@@ -130,6 +128,9 @@ def _interval(low: Figures, high: Figures, *, priced: bool) -> dict[str, Any]:
 
 def draw_plan(plan: Mapping[str, Any], on: Console) -> None:
     on.print(write.text(plan["name"], "bold"), write.text(write.rows(plan["sources"]) or "no rows"))
+    if plan["share"] < 1:
+        said = f"about, after the first {plan['share']:.2%} of the sources: they are large"
+        on.print(write.text(said, "yellow"))
     on.print()
     table = write.table(
         "stage", "requests#", "answered#", "tokens in#", "out#", "cost#", "interval#"

@@ -5,7 +5,7 @@ from functools import partial
 import polars as pl
 
 from prefdata.errors import RecipeError
-from prefdata.estimate._named import named
+from prefdata.estimate._named import is_of, named
 from prefdata.stage import Parts, whole
 from prefdata.tables import Dropped, Pairs, Scores
 
@@ -66,8 +66,7 @@ def in_parts(
 
 def _own(score: str, pairs: Pairs, scores: Scores) -> pl.DataFrame:
     """The values of a shard's pairs, of which it may have none though others do."""
-    name = (pl.col("subject") == "pair") & (pl.col("score") == score.partition("@")[0])
-    there = scores if scores.select(name.any()).item() else scores.clear()
+    there = scores if scores.select(is_of(score).any()).item() else scores.clear()
     values = named(there, score, where="select.lowest_score")
     return values.filter(pl.col("subject_id").is_in(pairs["pair_id"].implode()))
 

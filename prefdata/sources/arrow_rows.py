@@ -9,7 +9,7 @@ from typing import Any, cast
 import polars as pl
 
 from prefdata.errors import SourceError
-from prefdata.sources.chunk import ROWS, Cells, Chunk, as_json
+from prefdata.sources.chunk import BYTES, ROWS, Cells, Chunk, as_json
 from prefdata.sources.spec import SourceSpec
 
 PARQUET = ("parquet", "pq")
@@ -72,14 +72,26 @@ def file_batches(spec: SourceSpec, path: Path, suffix: str, wanted: Sequence[str
     try:
         if suffix in PARQUET:
             with parquet.ParquetFile(path) as file:
-                yield from file.iter_batches(batch_size=ROWS, columns=names)
+                size = _together(file.metadata.num_rows, parquet_bytes(spec, path))
+                for batch in file.iter_batches(batch_size=size, columns=names):
+                    yield from _sliced(batch)  # what stands there once may be many rows' here
             return
         with _arrow(path) as (_, batches):
             for batch in batches:
                 table = pa.Table.from_batches([batch]).select(names)
-                yield from (table.slice(i, ROWS) for i in range(0, table.num_rows, ROWS))
+                yield from _sliced(table)
     except (pa.ArrowException, OSError) as error:
         raise SourceError(f"{spec.where}: {path} cannot be read: {error}") from error
+
+
+def _together(n: int, n_bytes: int) -> int:
+    """How many of some rows, of so many bytes, are a chunk."""
+    return max(1, min(ROWS, n * BYTES // max(1, n_bytes)))
+
+
+def _sliced(rows: Any) -> Iterator[Any]:
+    size = _together(rows.num_rows, rows.nbytes)
+    return (rows.slice(at, size) for at in range(0, rows.num_rows, size))
 
 
 def arrow_names(spec: SourceSpec, path: Path, suffix: str) -> list[str]:
@@ -89,6 +101,18 @@ def arrow_names(spec: SourceSpec, path: Path, suffix: str) -> list[str]:
             return list(parquet.read_schema(path).names)
         with _arrow(path) as (schema, _):
             return list(schema.names)
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(f"{spec.where}: {path} cannot be read: {error}") from error
+
+
+def arrow_rows(spec: SourceSpec, path: Path, suffix: str) -> int:
+    """How many rows a file has."""
+    pa, parquet = _pyarrow()
+    try:
+        if suffix in PARQUET:
+            return int(parquet.read_metadata(path).num_rows)
+        with _arrow(path) as (_, batches):
+            return sum(batch.num_rows for batch in batches)
     except (pa.ArrowException, OSError) as error:
         raise SourceError(f"{spec.where}: {path} cannot be read: {error}") from error
 
@@ -138,7 +162,17 @@ def _load_hub(spec: SourceSpec, *, streaming: bool) -> Any:
 def hub_batches(spec: SourceSpec, wanted: Sequence[str]) -> Iterator[Any]:
     whole = _load_hub(spec, streaming=False)
     names = [name for name in whole.column_names if name in wanted]
-    yield from whole.select_columns(names).with_format("arrow").iter(ROWS)
+    size = _together(len(whole), whole.data.nbytes)
+    yield from whole.select_columns(names).with_format("arrow").iter(size)
+
+
+def hub_bytes(spec: SourceSpec) -> int:
+    """How many bytes a dataset is, which is fetched for that where it is not yet here."""
+    return int(_load_hub(spec, streaming=False).data.nbytes)
+
+
+def hub_rows(spec: SourceSpec) -> int:
+    return len(_load_hub(spec, streaming=False))
 
 
 def hub_names(spec: SourceSpec) -> list[str]:

@@ -14,7 +14,8 @@ import polars as pl
 from prefdata.errors import SourceError
 from prefdata.sources.spec import SourceSpec
 
-ROWS = 50_000
+# A chunk ends after so many rows or bytes, whichever comes first.
+ROWS, BYTES = 50_000, 64 * 2**20
 LARGEST = 8 * 2**20
 KEPT = 2_000
 

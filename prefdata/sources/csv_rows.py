@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from prefdata.errors import SourceError
-from prefdata.sources.chunk import LARGEST, ROWS, Bad, Cells, Chunk, as_json, opened
+from prefdata.sources.chunk import BYTES, LARGEST, ROWS, Bad, Cells, Chunk, as_json, opened
 from prefdata.sources.spec import SourceSpec
 
 
@@ -58,7 +58,8 @@ def csv_chunks(
             lines: list[int] = []
             good: list[list[str]] = []
             bad: list[Bad] = []
-            while len(lines) + len(bad) < ROWS:
+            size = 0
+            while len(lines) + len(bad) < ROWS and size < BYTES:
                 line = reader.line_num + 1
                 try:
                     cells = next(reader)
@@ -68,6 +69,7 @@ def csv_chunks(
                 except csv.Error as error:
                     bad.append((line, f"bad CSV: {error}", '""'))
                     continue
+                size += sum(map(len, cells))
                 reason = _wrong_cells(cells, names)
                 if reason:
                     bad.append((line, reason, as_json(_clean(cells))))

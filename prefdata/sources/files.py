@@ -4,7 +4,9 @@ JSONL (also .json with a row a line), JSON (an array of objects), CSV, TSV, Parq
 formats may be gzipped. A chunk is bounded, so that memory is that of the tables, not the file's.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,15 @@ from prefdata.sources.arrow_rows import (
     PARQUET,
     arrow_chunks,
     arrow_names,
+    arrow_rows,
     file_batches,
     hub_batches,
+    hub_bytes,
     hub_names,
+    hub_rows,
     parquet_bytes,
 )
-from prefdata.sources.chunk import Chunk
+from prefdata.sources.chunk import Chunk, opened
 from prefdata.sources.csv_rows import csv_chunks, csv_names
 from prefdata.sources.json_rows import json_chunks, json_names, json_principles, json_rows
 from prefdata.sources.reshape import columns_made, file_columns, reshaped
@@ -27,6 +32,7 @@ from prefdata.sources.spec import SourceSpec
 ARROW = (*PARQUET, "arrow", "ipc", "feather")
 GZIPPED = ("jsonl", "ndjson", "json", "csv", "tsv")
 SUFFIXES = (*GZIPPED, *ARROW)
+TRIED = 1000  # rows by whose length it is said how many there are
 UNPACKED = 4  # how much longer than a gzipped text it is, about
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 
@@ -111,12 +117,40 @@ def _within(folder: Path) -> str:
     return f"name a file in it, such as {first}"
 
 
-def size(specs: Iterable[SourceSpec], folder: Path) -> int:
-    """The bytes of the sources' files, unpacked; of what is on the Hub nothing is known."""
-    return sum(_unpacked(spec, *locate(spec, folder)) for spec in specs if spec.hub is None)
+def size(specs: Iterable[SourceSpec], folder: Path, limit: int | None = None) -> int:
+    """The bytes of the sources, unpacked; with a limit about those of so many rows of the first and
+    of as large a share of the others."""
+    specs = list(specs)
+    whole = sum(_bytes(spec, folder) for spec in specs)
+    if limit is None or not specs:
+        return whole
+    return math.ceil(whole * min(1.0, limit / max(1, lines(specs[0], folder, TRIED))))
 
 
-def _unpacked(spec: SourceSpec, path: Path, suffix: str) -> int:
+def _bytes(spec: SourceSpec, folder: Path) -> int:
+    if spec.hub is not None:
+        return hub_bytes(spec)
+    path, suffix = locate(spec, folder)
     if suffix in PARQUET:
         return parquet_bytes(spec, path)
     return path.stat().st_size * (UNPACKED if path.suffix == ".gz" else 1)
+
+
+def lines(spec: SourceSpec, folder: Path, first: int) -> int:
+    """How many lines a source has, as they are counted in its chunks; of a text about so many,
+    after the length of the first."""
+    if spec.hub is not None:
+        return hub_rows(spec)
+    path, suffix = locate(spec, folder)
+    if suffix in ARROW:
+        return arrow_rows(spec, path, suffix)
+    if suffix in DELIMITERS:
+        with opened(spec, path) as file:
+            lengths = [len(line) for line in islice(file, first)]
+    else:
+        rows = islice(json_rows(spec, path), first)
+        lengths = [length for _, _, length in rows]
+    seen = sum(lengths)
+    return (
+        round(len(lengths) * _bytes(spec, folder) / seen) if len(lengths) == first else len(lengths)
+    )

@@ -1,5 +1,6 @@
 """JSON as chunks: a row a line, an array of rows, or one object of AnnotatedPairs."""
 
+import codecs
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -7,10 +8,11 @@ from typing import IO, Any, NamedTuple, cast
 
 from prefdata.errors import SourceError
 from prefdata.sources.annotated_pairs import begins_one, rows_of, standing
-from prefdata.sources.chunk import KEPT, LARGEST, ROWS, Bad, Cells, Chunk, as_json, opened
+from prefdata.sources.chunk import BYTES, KEPT, LARGEST, ROWS, Bad, Cells, Chunk, as_json, opened
 from prefdata.sources.spec import SourceSpec
 
-BYTES = 2**26
+PIECE = 2**20
+CUT = 16  # characters that may be the begin of what is whole with more of them
 
 
 class Wrong(NamedTuple):
@@ -38,7 +40,7 @@ def json_rows(spec: SourceSpec, path: Path) -> Iterator[Row]:
         file.seek(0)
         whole = path.name.lower().removesuffix(".gz").endswith(".json")
         if whole and start.startswith(b"["):
-            yield from _array(spec, file.read())
+            yield from _array(spec, file)
             return
         if whole and _is_paired(file):
             yield from _annotated_pairs(spec, file.read())
@@ -61,27 +63,100 @@ def _is_paired(file: IO[bytes]) -> bool:
     return begins_one(first)
 
 
-def _array(spec: SourceSpec, text: bytes) -> Iterator[Row]:
-    rows = _whole(spec, text, "a JSON array of rows")
-    for number, row in enumerate(rows, start=1):
-        yield number, _checked(row), 0
+def _array(spec: SourceSpec, file: IO[bytes]) -> Iterator[Row]:
+    """The rows of an array, of which a piece at a time is read."""
+    text = _Text(file)
+    number, comma = 0, False
+    try:
+        text.skip("[")
+        while not text.skip("]"):
+            if comma and not text.skip(","):
+                raise text.wrong("Expecting ',' delimiter")
+            row, length = text.value()
+            number, comma = number + 1, True
+            yield number, _checked(row), length
+        text.end()
+    except (ValueError, RecursionError) as error:
+        raise _not(spec, "a JSON array of rows", error) from error
 
 
 def _annotated_pairs(spec: SourceSpec, text: bytes) -> Iterator[Row]:
     """A row a vote, numbered through the file."""
-    rows = rows_of(spec, _whole(spec, text, "AnnotatedPairs"))
+    rows = list(rows_of(spec, _whole(spec, text, "AnnotatedPairs")))
+    length = len(text) // max(1, len(rows))
     for number, row in enumerate(rows, start=1):
-        yield number, Wrong(*row) if isinstance(row, tuple) else _checked(row), 0
+        yield number, Wrong(*row) if isinstance(row, tuple) else _checked(row), length
 
 
 def _whole(spec: SourceSpec, text: bytes, what: str) -> Any:
     try:
         return DECODER.decode(text.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise SourceError(
-            f"{spec.where} is not {what}: {error}; mend it, or give it as .jsonl, "
-            "of which only the bad lines would be left out"
-        ) from error
+        raise _not(spec, what, error) from error
+
+
+def _not(spec: SourceSpec, what: str, error: Exception) -> SourceError:
+    return SourceError(
+        f"{spec.where} is not {what}: {error}; mend it, or give it as .jsonl, "
+        "of which only the bad lines would be left out"
+    )
+
+
+class _Text:
+    """A JSON text that is read a piece at a time and forgotten once it is decoded."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._decoded = codecs.getincrementaldecoder("utf-8-sig")()
+        self._held, self._at, self._before = "", 0, 0
+        self._is_all = False
+
+    def skip(self, mark: str) -> bool:
+        """Pass over white space, and over a mark if it follows; whether it did."""
+        while True:
+            while self._at < len(self._held) and self._held[self._at] in " \t\n\r":
+                self._at += 1
+            if self._at < len(self._held) or not self._more():
+                break
+        is_there = self._held.startswith(mark, self._at) and bool(mark)
+        self._at += is_there
+        return is_there
+
+    def value(self) -> tuple[Any, int]:
+        """The value that follows, and how long it is written."""
+        self.skip("")
+        while True:
+            try:
+                value, end = DECODER.raw_decode(self._held, self._at)
+            except json.JSONDecodeError as error:
+                # what is wrong at the end of the piece may be but cut off there
+                cut = error.msg.startswith("Unterminated") or error.pos > len(self._held) - CUT
+                if not (cut and self._more()):
+                    raise self.wrong(error.msg, error.pos) from error
+                continue
+            if end < len(self._held) - CUT or not self._more():
+                length, self._at = end - self._at, end
+                return value, length
+
+    def end(self) -> None:
+        self.skip("")
+        if self._at < len(self._held):
+            raise self.wrong("Extra data")
+
+    def wrong(self, why: str, at: int | None = None) -> ValueError:
+        place = self._before + (self._at if at is None else at) + 1
+        return ValueError(f"{why} at character {place}")
+
+    def _more(self) -> bool:
+        """Read another piece, as long as what is held, so that a long value is not tried often."""
+        if self._is_all:
+            return False
+        self._before += self._at
+        self._held, self._at = self._held[self._at :], 0
+        piece = self._file.read(max(PIECE, len(self._held)))
+        self._is_all = not piece
+        self._held += self._decoded.decode(piece, self._is_all)
+        return True
 
 
 def _lines(file: IO[bytes]) -> Iterator[Row]:

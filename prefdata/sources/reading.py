@@ -14,7 +14,7 @@ from prefdata.errors import RecipeError, SourceError, nearest
 from prefdata.sources import merge
 from prefdata.sources.audit import Finding, Tally, empty, findings, held, tally
 from prefdata.sources.chunk import Chunk
-from prefdata.sources.files import chunks, column_names, locate, principles
+from prefdata.sources.files import chunks, column_names, lines, locate, principles
 from prefdata.sources.files import size as file_size
 from prefdata.sources.kinds import KINDS, LabelSource, PairSource, Sources
 from prefdata.sources.labels import FROM
@@ -40,13 +40,15 @@ class Imported:
 
     `tables` are checked; `quarantined` has the columns `source, line, reason, row` (the row as
     JSON); `audit` says of every source of labels which way is up; `rows` is each source's number
-    of rows, good and bad.
+    of rows, good and bad. Where only the first rows were to be read, these are about a `share` of
+    all.
     """
 
     tables: dict[str, pl.DataFrame]
     quarantined: pl.DataFrame
     audit: list[Finding]
     rows: dict[str, int]
+    share: float = 1.0
 
 
 def header(spec: SourceSpec, folder: Path) -> dict[str, str]:
@@ -140,9 +142,9 @@ def tables_made(sources: Sources, folder: Path) -> tuple[str, ...]:
     return _made(specs, [header(spec, folder) for spec in specs], ruled)
 
 
-def size(sources: Sources, folder: Path) -> int:
-    """The bytes of the sources' files, as far as they are known before they are read."""
-    return file_size(sources.specs, folder)
+def size(sources: Sources, folder: Path, limit: int | None = None) -> int:
+    """The bytes of the sources, before they are read; with a limit about those of its share."""
+    return file_size(sources.specs, folder, limit)
 
 
 def _made(
@@ -159,15 +161,21 @@ def _made(
 
 
 def read(
-    sources: Sources, folder: Path, *, strict: bool = False, limit: int | None = None
+    sources: Sources,
+    folder: Path,
+    *,
+    strict: bool = False,
+    limit: int | None = None,
+    first: int | None = None,
 ) -> Imported:
     """Read all sources into tables. Paths are relative to `folder`, the recipe's.
 
     A row that is none of ours is quarantined with its source, line and reason; with `strict` it
     is a `SourceError`. `limit` keeps the first so many prompts, with all that is read about them:
-    the first source is read until it has given them, the others whole.
+    the first source is read until it has given them, the others whole. `first` reads no more rows
+    of any source, which a plan is content with.
     """
-    reading = _Reading(resolved(sources, folder), folder, strict)
+    reading = _Reading(resolved(sources, folder), folder, strict, first)
     parts = list(reading.parts(limit))
     reading.refuse()
     if not parts:
@@ -224,21 +232,26 @@ def read_into(
 class _Reading:
     """Sources that are read, and what is known of them so far: rows, those set aside, the audit."""
 
-    def __init__(self, specs: list[SourceSpec], folder: Path, strict: bool) -> None:
-        self._specs, self._folder, self._strict = specs, folder, strict
+    def __init__(
+        self, specs: list[SourceSpec], folder: Path, strict: bool, first: int | None = None
+    ) -> None:
+        self._specs, self._folder, self._strict, self._first = specs, folder, strict, first
         self._headers = [header(spec, folder) for spec in specs]
         self.rules = merge.principles([row for spec in specs for row in principles(spec, folder)])
         self.tables = _made(specs, self._headers, not self.rules.is_empty())
         self.rows = dict.fromkeys((spec.name for spec in specs), 0)
+        self._last = [0] * len(specs)
         self._bad: list[pl.DataFrame] = []
         self._broken: list[Finding] = []
         self._told: Tally | None = None
 
     def parts(self, limit: int | None) -> Iterator[Part]:
         """What the chunks of all sources hold."""
-        for at, chunk, made, lost in _parts(self._specs, self._folder, limit):
+        for at, chunk, made, lost in _parts(self._specs, self._folder, limit, self._first):
             spec = self._specs[at]
-            self.rows[spec.name] += len({*chunk.line, *(line for line, _, _ in chunk.bad)})
+            places = {*chunk.line, *(line for line, _, _ in chunk.bad)}
+            self.rows[spec.name] += len(places)
+            self._last[at] = max([self._last[at], *places])
             self._bad.append(_placed(spec, at, lost, self._strict))
             yield made
 
@@ -267,16 +280,30 @@ class _Reading:
         told = self._told
         found = [*findings(told, self._specs, self._headers), *self._broken] if told else []
         bad = _quarantine(self._bad, self._specs)
-        return Imported(tables, bad, [*found, *empty(self.rows)], self.rows)
+        return Imported(tables, bad, [*found, *empty(self.rows)], self.rows, self._share())
+
+    def _share(self) -> float:
+        """About which share of the sources' lines was read."""
+        if self._first is None:
+            return 1.0
+        every = 0
+        for spec, last in zip(self._specs, self._last, strict=True):
+            if self.rows[spec.name] < self._first:  # there are no more, or no more are wanted
+                every += last
+            else:
+                n = lines(spec, self._folder, self._first)
+                every += max(last, min(n, spec.limit or n))
+        return sum(self._last) / max(1, every)
 
 
 def _parts(
-    specs: Sequence[SourceSpec], folder: Path, limit: int | None
+    specs: Sequence[SourceSpec], folder: Path, limit: int | None, first: int | None
 ) -> Iterator[tuple[int, Chunk, Part, pl.DataFrame]]:
     """The chunks of all sources, with their number, and read as rows good and bad."""
     kept = pl.DataFrame(schema={"prompt_id": pl.String})
     for at, spec in enumerate(specs):
-        for chunk in _limited(chunks(spec, folder, _wanted(spec)), spec.limit):
+        bounds = [bound for bound in (spec.limit, first) if bound is not None]
+        for chunk in _limited(chunks(spec, folder, _wanted(spec)), min(bounds, default=None)):
             made, lost = part(spec, at, chunk, _asked(spec))
             if limit is not None:
                 kept = _first_prompts(kept, made, limit)

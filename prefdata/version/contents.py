@@ -3,11 +3,15 @@
 From frames here, from shards on disk in `streamed`: both give the same digests and the same tables.
 """
 
+# pyright: reportMissingTypeStubs=false
+
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import polars as pl
+import pyarrow.parquet as pq
 
 from prefdata.errors import TableError, VersionError, nearest
 from prefdata.stage import Saving
@@ -146,13 +150,40 @@ def shape(splits: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
     return {"columns": columns, "splits": {name: rows.height for name, rows in splits.items()}}
 
 
+class Saved:
+    """The file that a split is saved as beside its Arrow folder, if any; rows may come in pieces.
+
+    All pieces have the columns of the first, of which there is at least one.
+    """
+
+    def __init__(self, folder: Path, split: str, saved_as: str) -> None:
+        self._path, self._as = folder / f"{split}.{saved_as}", saved_as
+        self._open = ExitStack()
+        self._into: Any = None
+
+    def __enter__(self) -> "Saved":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def add(self, rows: pl.DataFrame) -> None:
+        if self._as == "jsonl":
+            self._into = self._into or self._open.enter_context(self._path.open("wb"))
+            rows.write_ndjson(self._into)
+        elif self._as == "parquet":
+            table = cast(Any, rows).to_arrow(compat_level=pl.CompatLevel.oldest())
+            if self._into is None:
+                new = pq.ParquetWriter(self._path, table.schema, compression="zstd")
+                self._into = self._open.enter_context(new)
+            self._into.write_table(table)
+
+
 def _also(folder: Path, splits: Mapping[str, pl.DataFrame], saving: Saving) -> None:
     """What an export has beside its Arrow folder."""
     for name, rows in splits.items():
-        if saving.saved_as == "jsonl":
-            rows.write_ndjson(folder / f"{name}.jsonl")
-        elif saving.saved_as == "parquet":
-            rows.write_parquet(folder / f"{name}.parquet")
+        with Saved(folder, name, saving.saved_as) as file:
+            file.add(rows)
     for name, text in saving.beside({split: Rows(rows) for split, rows in splits.items()}).items():
         (folder / name).write_text(text, encoding="utf-8")
 

@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import uuid
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -97,6 +97,38 @@ class Version:
         if name not in self.manifest["tables"]:
             return self.table(name).lazy()
         return pl.scan_parquet(self.path / f"{name}.parquet")
+
+    def parts(
+        self, name: str, n_rows: int, columns: Sequence[str] | None = None
+    ) -> Iterator[pl.DataFrame]:
+        """A table, or some of its columns, so many rows at a time; `VersionError` as of `table`."""
+        if name not in self.manifest["tables"]:
+            yield self.table(name).select(columns or pl.all())
+            return
+        with self._open(name) as file:
+            for batch in file.iter_batches(n_rows, columns=columns):
+                yield cast(pl.DataFrame, pl.from_arrow(batch))
+
+    def unpacked(self, name: str) -> int:
+        """The bytes of a table without its compression."""
+        if name not in self.manifest["tables"]:
+            return 0
+        with self._open(name) as file:
+            groups = (file.metadata.row_group(at) for at in range(file.metadata.num_row_groups))
+            return sum(group.total_byte_size for group in groups)
+
+    @contextlib.contextmanager
+    def _open(self, name: str) -> Generator[Any]:
+        import pyarrow
+        from pyarrow import parquet
+
+        try:
+            with cast(Any, parquet).ParquetFile(self.path / f"{name}.parquet") as file:
+                yield file
+        except (OSError, cast(Any, pyarrow).ArrowException) as error:
+            raise VersionError(
+                f"{self.path}: the table {name} is damaged: {error}; {_REPAIR}"
+            ) from error
 
     def rows(self, view: str, split: str | None = None) -> pl.DataFrame:
         """The rows of an export, of one split or of all."""

@@ -2,7 +2,7 @@
 
 The rows of a table go into bins by the order of its key and are taken up bin by bin, so that its
 file and its digest are those of the whole table. Where rows go across prompts, so that no shard has
-them, or a sidecar of an export needs all of its rows, these are held whole.
+them, or what an export has beside its rows needs all of them, these are held whole.
 """
 
 # pyright: basic, reportAttributeAccessIssue=false
@@ -10,13 +10,14 @@ them, or a sidecar of an export needs all of its rows, these are held whole.
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow.parquet as pq
 
-from prefdata.disk.shards import OF_PROMPTS, Shards
+from prefdata.disk.shards import Shards, owners, prompts_of
 from prefdata.disk.spill import Spill
 from prefdata.stage import Saving
 from prefdata.tables import TABLES, check, empty, schema
@@ -25,6 +26,7 @@ from prefdata.version.content import Content
 from prefdata.version.contents import (
     Frames,
     Lost,
+    Saved,
     assigned,
     dangling,
     refuse_lost,
@@ -34,6 +36,7 @@ from prefdata.version.contents import (
 )
 from prefdata.version.noise import noise
 from prefdata.version.splits import TRAIN, part
+from prefdata.whole import writable
 
 SHOWN = 20_000  # prompts that the card and the report are drawn from
 SAMPLED = 20_000  # keys of a shard by which the bins are parted
@@ -52,7 +55,8 @@ class Streamed:
         self._shards, self._savings, self._splits, self._seed = shards, savings, splits, seed
         self._names = [name for name in TABLES if name in shards.names]
         self._folder = shards.folder / "version"
-        self._folder.mkdir()
+        with writable(shards.folder):
+            self._folder.mkdir()
         self._is_whole = False
         self._shown: Frames = {}
         self._noise: dict[str, Any] = {}
@@ -64,14 +68,16 @@ class Streamed:
         return {"prompts": SHOWN, "of": n} if n > SHOWN else None
 
     def digests(self) -> dict[str, tuple[int, str]]:
-        self._assign()
-        names = [name for name in TABLES if self._shards.rows(name)]
-        self._shown, self._noise = self._sample(names), self._noises()
-        self._digests = {name: self._stored(name) for name in names}
+        with writable(self._shards.folder):
+            self._assign()
+            names = [name for name in TABLES if self._shards.rows(name)]
+            self._shown, self._noise = self._sample(names), self._noises()
+            self._digests = {name: self._stored(name) for name in names}
         return self._digests
 
     def shapes(self) -> dict[str, Any]:
-        return {view: self._written(view) for view in self._savings}
+        with writable(self._shards.folder):
+            return {view: self._written(view) for view in self._savings}
 
     def noise(self) -> dict[str, Any]:
         return self._noise
@@ -187,7 +193,8 @@ class Streamed:
     def _written(self, view: str) -> dict[str, Any]:
         """Write an export, by shards where nothing needs all of its rows; its shape."""
         shards, saving = self._shards, self._savings[view]
-        plain = saving == Saving(held_out=saving.held_out)
+        # all rows are wanted by what stands beside them, and by splits that are named by values
+        plain = saving == Saving(saved_as=saving.saved_as, held_out=saving.held_out)
         if self._is_whole or not plain or shards.own_rows(view, shards.common):
             few = ["pair_id", "prompt_id", "split"], ["prompt_id", "group"]
             frames = {
@@ -201,6 +208,7 @@ class Streamed:
         columns = shards.own(0, [view])[view].schema
         with ExitStack() as stack:
             made: dict[str, arrow.Split] = {}
+            also: dict[str, Saved] = {}
             for at in range(shards.n):
                 frames = shards.own(at, ["pairs", "prompts"])
                 rows = shards.take(at, view)
@@ -209,7 +217,10 @@ class Streamed:
                     if split not in made:
                         new = arrow.Split(self._folder / view, split, columns)
                         made[split] = stack.enter_context(new)
+                        file = Saved(self._folder / view, split, saving.saved_as)
+                        also[split] = stack.enter_context(file)
                     made[split].add(each.select(columns.names()))
+                    also[split].add(each.select(columns.names()))
         names = [TRAIN, *sorted(made.keys() - {TRAIN})]
         arrow.said(self._folder / view, names)
         return {"columns": columns.names(), "splits": {name: made[name].height for name in names}}
@@ -224,23 +235,8 @@ def _places(name: str, frame: pl.DataFrame) -> pl.Series:
 
 def _first(tables: dict[str, pl.DataFrame], n: int) -> dict[str, pl.DataFrame]:
     """The tables of a shard's first prompts."""
-    prompts = tables["prompts"].head(n)
-    if prompts.height == tables["prompts"].height:
+    prompts = tables["prompts"]["prompt_id"].head(n)
+    if prompts.len() == tables["prompts"].height:
         return tables
-    few = {
-        name: frame.join(prompts, on="prompt_id", how="semi")
-        for name, frame in tables.items()
-        if "prompt_id" in frame.columns
-    }
-    ids = {
-        subject: few[table][f"{subject}_id"]
-        for subject, table in zip(OF_PROMPTS, ("pairs", "completions", "prompts"), strict=True)
-        if table in few
-    }
-    every = pl.concat(list(ids.values())).implode()
-    for name, frame in tables.items():
-        if name not in few:
-            column = {"scores": "subject_id", "rationales": "pair_id"}.get(name)
-            column = column or ("completion_a" if "completion_a" in frame.columns else None)
-            few[name] = frame if column is None else frame.filter(pl.col(column).is_in(every))
-    return few
+    of = {name: prompts_of(name, each, partial(owners, tables)) for name, each in tables.items()}
+    return {name: each.filter(of[name].is_in(prompts.implode())) for name, each in tables.items()}

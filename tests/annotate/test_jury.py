@@ -312,8 +312,8 @@ def test_two_juries_do_not_share_a_name(folder: Path):
 def test_a_plan_says_what_each_member_will_ask_and_cost(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ):
-    planned, rows, figures = estimate(folder / "recipe.toml", data=folder / "data")
-    said = plan_json(planned, rows, figures)
+    estimated = estimate(folder / "recipe.toml", data=folder / "data")
+    said = plan_json(estimated)
     stage = said["stages"][1]
     members = {each["model"]: each for each in stage["by_model"]}
     assert list(members) == ["good", "fair", "poor"]
@@ -329,7 +329,7 @@ def test_a_plan_says_what_each_member_will_ask_and_cost(
     assert all(f"{role}, helpfulness" in drawn for role in members)
     made = prefdata.build(folder / "recipe.toml", data=folder / "data")
     assert made.requests["asked"] == N * 3 + 3 * n
-    after = plan_json(*estimate(folder / "recipe.toml", data=folder / "data"))["stages"][1]
+    after = plan_json(estimate(folder / "recipe.toml", data=folder / "data"))["stages"][1]
     assert [(each["requests"], each["answered"]) for each in after["by_model"]] == [(n, n)] * 3
 
 

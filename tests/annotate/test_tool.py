@@ -337,7 +337,7 @@ def test_in_a_recipe_a_failed_request_is_unscored_and_the_plan_can_be_rehearsed(
         '[[stages]]\nuse = "annotate.tool"\njudge = "tool-checked"\nmodel = "checker"\n'
         'tools = ["calculator", "lookup"]\nfacts = { "the answer" = "42" }\n'
     )
-    (planned,) = estimate(tmp_path / "recipe.toml", data=tmp_path / "data")[2]
+    (planned,) = estimate(tmp_path / "recipe.toml", data=tmp_path / "data").asked
     assert planned.requests == 12
     assert planned.expected.high.requests >= 24, "each may be weighed too"
     made = prefdata.build(tmp_path / "recipe.toml", data=tmp_path / "data")

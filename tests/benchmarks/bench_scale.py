@@ -5,7 +5,7 @@
 Each step is a process of its own: `prefdata check` of the pairs as Parquet, `prefdata build` of a
 recipe without any model of the pairs as JSONL, some of whose lines are broken, and polars alone,
 which scans, filters and sinks the same Parquet. Seconds are of the clock and of the processor; on a
-machine with other work the latter are to be compared, and those of a build's parts are the clock's.
+machine with other work the latter are to be compared. Those of a build's parts are its manifest's.
 Memory is the peak of what the processes of a step hold that is of no file. What was planted must be
 found (`checked`, `built`, `separation`). Not a test: it says how long a row takes at each size, and
 whether that and the memory stay within bounds.
@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -145,8 +146,9 @@ def _busy() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def measure(pairs: int, folder: Path, *, seed: int = 1) -> Measured:
-    """All steps at one size; `folder` is made, and has what was written."""
+def measure(pairs: int, folder: Path, *, seed: int = 1, options: Sequence[str] = ()) -> Measured:
+    """All steps at one size, the build with these options; `folder` is made, and has what was
+    written."""
     refuse_disk(pairs, folder)
     data = folder / "data"
     found = Measured(pairs)
@@ -168,12 +170,13 @@ def measure(pairs: int, folder: Path, *, seed: int = 1) -> Measured:
     cli = ("-m", "prefdata.cli")
     said = step("check", *cli, "check", "data/pairs.parquet", "--json", "--fail-on", "never")
     found.wrong += checked(json.loads(said.splitlines()[-1]), planted)
-    step("build", *cli, "build", "recipe.toml", "--data", "built", "--plain")
+    step("build", *cli, "build", "recipe.toml", "--data", "built", "--plain", *options)
     [path] = (folder / "built" / "versions" / "scale").glob("[0-9a-f]*")
     manifest = json.loads((path / "manifest.json").read_text())
-    parts = manifest["counts"].get("seconds", {})
-    rest = {"version and start": found.seconds["build"] - sum(parts.values())}
-    found.seconds |= {f"  {name}": took for name, took in (parts | rest).items()}
+    for kept, key in ((found.seconds, "seconds"), (found.busy, "busy")):
+        parts = manifest["counts"].get(key, {})
+        rest = {"version and start": kept["build"] - sum(parts.values())}
+        kept |= {f"  {name}": took for name, took in (parts | rest).items()}
     found.wrong += built(manifest, path, planted)
     found.auc = separation(data, path)
     if found.auc < 0.9:
@@ -255,13 +258,15 @@ def show(each: Measured, first: Measured) -> None:
     for name, took in each.seconds.items():
         row = [f"{took:.1f}", "", "", "", "", ""]
         if name in each.busy:
-            busy, was = each.busy[name] / each.pairs, first.busy[name] / first.pairs
+            busy = each.busy[name] / each.pairs
+            was = max(first.busy[name] / first.pairs, 1e-12)
             ruled = each.busy[name] / each.busy["polars alone"]
             row[1:] = [f"{each.busy[name]:.1f}", f"{busy * 1e6:.1f}", f"{busy / was:.2f}"]
-            row += [f"{each.peak[name] / GIB:.2f}", f"{ruled:.1f}"]
-            if busy > SLOWER * was:
+            peak = each.peak.get(name)  # of a step, not of a part of one
+            row += ["" if peak is None else f"{peak / GIB:.2f}", f"{ruled:.1f}"]
+            if peak is not None and busy > SLOWER * was:
                 each.wrong.append(f"{name}: a row takes {busy / was:.2f} times as long")
-            if each.peak[name] > MEMORY:
+            if peak is not None and peak > MEMORY:
                 each.wrong.append(f"{name} held more than {MEMORY / GIB:.0f} GiB")
         print(f"{name:30}" + "".join(f"{cell:>14}" for cell in row))
     print("as planted" if not each.wrong else "; ".join(["NOT as it should be", *each.wrong]))

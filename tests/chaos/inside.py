@@ -2,8 +2,9 @@
 
     python tests/chaos/inside.py DATA '[["build", "r.toml"], "fill", ["list"], "free"]'
 
-"take" copies what is in /mnt to DATA, "copy" DATA to DATA-copied; "fill" fills the disk of DATA to
-its last byte, "free" undoes it.
+"take" copies what is in /mnt to DATA, ["take", "ledger"] a folder of it, "copy" DATA to
+DATA-copied; "fill" fills the disk of DATA to its last byte, ["fill", 4096] but for so many, and
+"free" undoes it.
 Prints one JSON list: code, standard output and standard error of each command.
 """
 
@@ -19,12 +20,13 @@ from typer.testing import CliRunner
 from prefdata import cli
 
 
-def fill(path: Path) -> None:
+def fill(path: Path, but: int = 0) -> None:
     with path.open("wb", buffering=0) as file:
         for piece in (1 << 16, 1 << 10, 1):
             with suppress(OSError):
                 while file.write(b"x" * piece):
                     pass
+        file.truncate(max(0, file.tell() - but))
 
 
 def main() -> None:
@@ -34,10 +36,14 @@ def main() -> None:
         match step:
             case "fill":
                 fill(data / "filler")
+            case ["fill", int(but)]:
+                fill(data / "filler", but)
             case "free":
                 (data / "filler").unlink()
             case "take":
                 shutil.copytree("/mnt", data, dirs_exist_ok=True)
+            case ["take", str(folder)]:
+                shutil.copytree(f"/mnt/{folder}", data / folder)
             case "copy":
                 shutil.copytree(data, f"{data}-copied")
             case words:

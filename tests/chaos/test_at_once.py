@@ -1,8 +1,10 @@
 """Builds of one recipe at once, locks of the dead, and a data folder that goes while it is used."""
 
+import os
 import shutil
 import subprocess
 import sys
+import time
 from random import Random
 
 import pytest
@@ -36,7 +38,9 @@ def test_locks_of_the_dead_stand_in_nobodys_way(place: Place):
     ids = b"".join(line[:20] for path in segments for line in path.read_bytes().splitlines())
     assert len(ids) == 20 * len(place.calm.asked)
     for where in (host(), "elsewhere"):
-        (asking / f"{where}-{dead.pid}-00000000.ids").write_bytes(ids)
+        claim = asking / f"{where}-{dead.pid}-00000000.ids"
+        claim.write_bytes(ids)
+        os.utime(claim, (time.time() - 100, time.time() - 100))
     (asking / "lock").touch()
     (batches / "dead.part").write_text("half a batch")
     (place.data / "ledger" / "compact.lock").write_text(f"process {dead.pid} on {host()}\n")

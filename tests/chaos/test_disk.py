@@ -18,6 +18,7 @@ from tests.chaos.place import DEADLINE, IN_FLIGHT, Ended, Place, outcome
 
 ROOT = Path(__file__).parents[2]
 PAGE = 4096
+ON_DISK = ["--on-disk", "--shards", "3"]
 
 
 def has_namespaces() -> bool:
@@ -33,6 +34,7 @@ pytestmark = [
         not has_namespaces(), reason="no bubblewrap, or no namespaces, to mount an odd disk in"
     ),
 ]
+HELD = [[], ON_DISK]
 READING = [
     ["list"],
     ["show", "stormy"],
@@ -78,17 +80,36 @@ def size(folder: Path) -> int:
 
 
 @pytest.mark.parametrize("full", ["ledger", "version"])
+@pytest.mark.parametrize("held", HELD)
 def test_a_disk_that_is_full_in_mid_build_costs_what_was_in_flight(
-    chance: Random, place: Place, full: str
+    chance: Random, place: Place, full: str, held: list[str]
 ):
     ledger, whole = size(place.calm.data / "ledger"), size(place.calm.data)
     room = chance.randint(1, ledger) if full == "ledger" else chance.randint(ledger, whole - PAGE)
-    (first,) = inside(place, small(place, room), ["build", "r.toml", "--plain"], "copy")
+    (first,) = inside(place, small(place, room), ["build", "r.toml", "--plain", *held], "copy")
     is_told(first, place.data)
     place.data.rmdir()
     (place.folder / "data-copied").rename(place.data)
     place.is_repaired()
     assert place.paid_again() <= (2 * IN_FLIGHT if full == "ledger" else 0)
+
+
+def test_a_disk_that_is_full_while_tables_are_held_on_it_is_told_at_any_room(
+    chance: Random, place: Place
+):
+    """All is answered, so that what fills the disk are shards and the version: never a half one."""
+    build = ["build", "r.toml", "--plain", *ON_DISK]
+    least = size(place.calm.data / "versions")
+    rooms = [chance.randint(0, least - PAGE) for _ in range(8)]
+    ledger = ["--ro-bind", str(place.calm.data), "/mnt"]
+    steps = [step for room in rooms for step in (["fill", room], build, "free")]
+    disk = [*small(place, 3 * size(place.calm.data) + 200 * PAGE), *ledger]
+    *full, whole = inside(place, disk, ["take", "ledger"], *steps, build)
+    for each in full:
+        is_told(each, place.data)
+    assert whole.said["id"] == place.calm.id
+    assert whole.said["is_new"] is True
+    assert not place.server.requests
 
 
 def test_a_disk_that_is_full_while_batches_are_handed_over_costs_nothing(
@@ -133,6 +154,7 @@ def test_a_store_that_may_only_be_read_is_read_and_nothing_is_paid_for(place: Pl
     refused = [
         ["build", "r.toml", "--set", "models.writer.seed=2"],
         ["build", "r.toml", "--set", "stages.generate.sample.n=2"],
+        ["build", "r.toml", *ON_DISK],
         ["tag", "stormy", "v2"],
         ["tag", "stormy", "v1", "--delete"],
         ["annotate", "export", "stormy", "--tool", "csv"],

@@ -31,14 +31,16 @@ def test_builders_at_once_that_are_killed_pay_only_for_what_was_in_flight(
     assert set(place.server.seen()) == set(place.calm.asked)
 
 
+@pytest.mark.parametrize(("held", "lasts"), [([], 0.1), (["--on-disk", "--shards", "3"], 1.0)])
 def test_a_build_that_is_killed_while_it_writes_leaves_no_half_version(
-    chance: Random, place: Place
+    chance: Random, place: Place, held: list[str], lasts: float
 ):
+    """One on disk writes from its first row on: it is killed among shards, spills and exports."""
     place.copy(place.calm.data / "ledger")
     for _ in range(2):
-        running = place.start()
+        running = place.start("build", "r.toml", "--plain", *held)
         place.until(lambda: bool([*place.data.glob("versions/.tmp-*/made/*")]), running)
-        time.sleep(chance.choice([0.0, chance.uniform(0.0, 0.1)]))
+        time.sleep(chance.choice([0.0, chance.uniform(0.0, lasts)]))
         kill([running])
         assert not version.broken(place.data)
     place.is_repaired()

@@ -8,7 +8,11 @@ from typing import Any
 import polars as pl
 import pytest
 
+from prefdata import sources, tables, version
 from prefdata.check import Options, Whole, of_frames, run
+from prefdata.check.data import of_version
+from prefdata.sources import Sources
+from prefdata.tables import Votes
 from tests.check.test_check import PLANTS, Rows, as_implicit, as_messages, clean
 
 
@@ -77,3 +81,52 @@ def test_findings_are_the_same_however_many_rows_are_read_at_once(shape: str, tm
     assert {name for name in needed if found[name]["n"] > 0} == needed
     for part in (37, 1000) if shape == "texts" else (97,):
         assert report(whole, part, options) == at_once
+
+
+def written(folder: Path) -> version.Version:
+    """A version of pairs with all faults that may stand in one, some across prompts, with splits by
+    groups of prompts, votes against their pairs and completions that were cut off."""
+    rows = pl.concat(leaking(spoilt()).values(), how="diagonal_relaxed")
+    rows.select("prompt", "chosen", "rejected", "group").write_ndjson(folder / "pairs.jsonl")
+    of = Sources.model_validate({"pairs": "pairs.jsonl"})
+    made = sources.read(of, folder).tables
+    pairs, _ = sources.as_pairs(Votes(made["votes"]))
+    first, last = pairs.head(30), pairs.tail(30)
+    across = first.with_columns(
+        rejected_id=last["rejected_id"],
+        prompt_id=pl.lit(None, pl.String),
+        margin=pl.lit(0.0),
+    )
+    across = across.with_columns(tables.pair_ids(across["chosen_id"], across["rejected_id"]))
+    cut = made["completions"].filter(pl.col("completion_id") < "3")
+    cut = cut.select("completion_id", "prompt_id", generator=pl.lit("w"), draw=0)
+    samples = cut.with_columns(finish_reason=pl.lit("length"))
+    made |= {
+        "votes": made["votes"].with_columns(preference=1 - pl.col("preference")),
+        "pairs": tables.union("pairs", pairs, tables.check("pairs", across, where="t"), where="t"),
+        "samples": tables.check("samples", samples, where="t"),
+    }
+    made = {name: frame for name, frame in made.items() if frame.height}
+    how: dict[str, Any] = {"exports": {}, "recipe_text": "", "resolved": {}}
+    version.write(folder, "parted", tables=made, splits={"test": 0.3}, **how)
+    return version.find(folder, "parted")
+
+
+def test_findings_in_a_version_are_the_same_however_many_ranges_of_prompts_it_is_read_in(
+    tmp_path: Path,
+):
+    whole = written(tmp_path)
+    at_once = run(of_version(whole)).to_json()
+    found = {each["check"]: each for each in at_once["findings"]}
+    needed = {"boilerplate", "leakage", "near_identical", "orientation", "refusals", "ties"}
+    needed |= {"truncation", "leftovers"}
+    assert {name for name in needed if found[name]["n"] > 0} == needed
+    assert set(at_once["splits"]) == {"train", "test"}
+    size = sum(whole.unpacked(name) for name in whole.manifest["tables"])
+    parted = of_version(whole, size // 12)
+    assert parted.kept is not None
+    folder = Path(parted.kept.name)
+    assert len(list(folder.glob("*.parquet"))) > 12
+    assert run(parted).to_json() == at_once
+    del parted
+    assert not folder.exists(), "what is set down goes with whoever wanted it"

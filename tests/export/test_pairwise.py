@@ -3,7 +3,8 @@ import pytest
 
 from prefdata import tables
 from prefdata.errors import RecipeError, TableError
-from prefdata.export.pairwise import pairwise
+from prefdata.export.pairwise import in_parts, pairwise
+from prefdata.stage import drive_parts
 
 
 def exported(made, **options):
@@ -131,6 +132,26 @@ def test_a_score_by_two_models_has_to_name_one(world):
     with pytest.raises(RecipeError, match="by 'z'; there is: x, y"):
         exported(made, scores=scores, columns=["ches@z"])
     assert set(exported(made, scores=scores, columns=["ches@y"])["ches@y"]) == {2.0}
+
+
+def test_a_shard_may_have_a_score_by_another_model_only(world):
+    made = world()
+    pairs = made["pairs"]
+    scores = pl.concat(
+        pl.DataFrame({"subject_id": some["pair_id"]}).select(
+            "subject_id", subject=pl.lit("pair"), score=pl.lit("ches"), model=pl.lit(model),
+            value=pl.lit(value),
+        )
+        for some, model, value in ((pairs[:4], "m", 1.5), (pairs, "other", 2.5))
+    )  # fmt: skip
+    scores = tables.check("scores", scores, where="test")
+    texts, how = (made["prompts"], made["completions"]), {"columns": ["ches@m"]}
+    at_once = pairwise(*texts, pairs, scores, **how)
+    ids = [pl.col("subject_id").is_in(part["pair_id"].implode()) for part in (pairs[:4], pairs[4:])]
+    parts = [(*texts, pairs[:4], scores.filter(ids[0])), (*texts, pairs[4:], scores.filter(ids[1]))]
+    rows = pl.concat(drive_parts(in_parts(**how), lambda: parts))
+    assert rows.sort("pair_id").equals(at_once.sort("pair_id"))
+    assert rows["ches@m"].null_count() == pairs.height - 4
 
 
 def test_a_column_cannot_replace_one_of_the_row(world):

@@ -27,6 +27,23 @@ malformed_rate = 0.1
 use = "export.pairwise"
 """
 )
+# Of a server that may be slow, which is asked six times at once.
+SLOW = """
+name = "slow"
+sources.prompts = "prompts.jsonl"
+
+[models.writer]
+client = "openai"
+model = "repeatable"
+temperature = 0.9
+seed = 1
+concurrency = 6
+
+[[stages]]
+use = "generate.sample"
+model = "writer"
+n = 4
+"""
 N_PROMPTS = 9
 
 

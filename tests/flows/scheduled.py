@@ -70,10 +70,15 @@ def finished(env: dict[str, str], n: int, within: float) -> list[dict[str, Any]]
 
 
 def flow_runs(env: dict[str, str], until: float) -> list[dict[str, Any]]:
-    """What the server knows of runs; a busy one is asked again."""
+    """What the server knows of runs."""
+    return api(env, "flow_runs/filter", {"sort": "START_TIME_ASC"}, until)
+
+
+def api(env: dict[str, str], path: str, body: dict[str, Any] | None, until: float) -> Any:
+    """What the server's API says; a busy one is asked again."""
     asked = urllib.request.Request(
-        f"{env['PREFECT_API_URL']}/flow_runs/filter",
-        data=b'{"sort": "START_TIME_ASC"}',
+        f"{env['PREFECT_API_URL']}/{path}",
+        data=None if body is None else json.dumps(body).encode(),
         headers={"Content-Type": "application/json"},
     )
     while True:

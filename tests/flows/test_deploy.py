@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 
-from prefdata.errors import PrefdataError, RecipeError
-from tests.flows.conftest import N_PROMPTS
-from tests.flows.scheduled import finished, real_server, running
+from prefdata.errors import BudgetError, PrefdataError, PushError, RecipeError
+from prefdata.planning import refusals
+from prefdata.recipe import Recipe
+from tests.flows.conftest import N_PROMPTS, SLOW
+from tests.flows.scheduled import api, finished, real_server, running
 from tests.hub.server import OWNER, TOKEN, Hub
+from tests.models.conftest import load
 
 pytest.importorskip("prefect")
 
@@ -25,7 +28,6 @@ def read(file: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_what_is_deployed_is_written_and_the_server_has_it(
     server: str,
     recipe: Path,
@@ -52,7 +54,8 @@ def test_what_is_deployed_is_written_and_the_server_has_it(
     others, ours = read(file)["deployments"]
     assert others == {"name": "other", "tags": ["a"]}
     assert ours["schedules"] == [{"cron": "30 4 * * 1", "timezone": "Europe/Berlin"}]
-    wanted = {"recipe": str(recipe), "data": str(tmp_path / "data"), "limit": 5, "budget": 1.5}
+    given = {"recipe": str(recipe), "data": str(tmp_path / "data"), "limit": 5, "budget": 1.5}
+    wanted = {**given, "retries": 2}
     assert ours["parameters"] == wanted
     with get_client(sync_client=True) as client:
         kept = client.read_deployment_by_name(done.name)
@@ -69,12 +72,14 @@ def test_batches_of_requests_have_the_tag_of_their_model(
     tmp_path: Path,
 ):
     from prefdata.flows.build import build_flow
+    from prefdata.flows.limits import tag
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterTags
 
     build_flow(str(recipe), data=str(tmp_path / "data"), changes=['name="tagged"'])
+    specs = Recipe.load(recipe).specs
     for role, stage in (("writer", "generate.sample"), ("judge", "annotate.pairwise")):
-        tagged = TaskRunFilter(tags=TaskRunFilterTags(all_=[f"model:@{role}"]))
+        tagged = TaskRunFilter(tags=TaskRunFilterTags(all_=[tag(specs[role])]))
         until, names = time.monotonic() + 60, set[str]()
         while time.monotonic() < until and not names:  # the server hears of them some time later
             with get_client(sync_client=True) as client:
@@ -85,7 +90,6 @@ def test_batches_of_requests_have_the_tag_of_their_model(
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_a_build_is_pushed_and_pushed_again_changes_nothing(
     server: str,
     recipe: Path,
@@ -159,6 +163,71 @@ def test_what_would_fail_every_run_or_be_filled_in_is_refused(recipe: Path, tmp_
     with pytest.raises(PrefdataError, match=r"changes.*'\{\{'"):
         deploy(str(recipe), hourly, file=file, changes=['description="{{ $HOME }}"'])
     assert not file.exists()
+
+
+def test_what_a_build_refuses_is_not_deployed(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Each of these would fail every night, some when all is paid for."""
+    from prefdata.flows.deploy import Schedule, deploy
+
+    file, hourly = tmp_path / "prefect.yaml", Schedule(every=3600)
+    with pytest.raises(RecipeError, match=r"generate\.sample"):
+        deploy(str(recipe), hourly, file=file, changes=["stages.generate.sample.n=0"])
+    unpriced = ["models.judge={client='openai', model='m', base_url='http://127.0.0.1:9/v1'}"]
+    with pytest.raises(BudgetError, match="'judge'"):
+        deploy(str(recipe), hourly, file=file, changes=unpriced, budget=20)
+    boundless = ["models.writer.price_out=1.0"]
+    with pytest.raises(BudgetError, match=r"'writer'.*max_tokens"):
+        deploy(str(recipe), hourly, file=file, changes=boundless, budget=20)
+    monkeypatch.setattr(refusals, "is_installed", lambda package: package != "phonenumbers")
+    with pytest.raises(PushError, match=r"prefdata\[hub\]"):
+        deploy(str(recipe), hourly, file=file, push="org/name")
+    assert not file.exists()
+
+
+def test_what_was_written_by_hand_stays(tmp_path: Path):
+    from prefdata.flows import deploy as deploying
+
+    file = tmp_path / "prefect.yaml"
+    first = {
+        "name": "n",
+        "description": "d",
+        "entrypoint": "e",
+        "schedules": [{"cron": "0 3 * * *"}],
+        "parameters": {"recipe": "r", "data": "d", "budget": 1.0, "retries": 2},
+        "concurrency_limit": {"limit": 1, "collision_strategy": "CANCEL_NEW"},
+        "work_pool": {"name": "p"},
+        "pull": [{"prefect.deployments.steps.set_working_directory": {"directory": "/a"}}],
+    }
+    deploying._write(file, first)
+    (ours,) = read(file)["deployments"]
+    assert ours == first
+    by_hand = file.read_text().replace("name: p\n", "name: p\n      work_queue_name: urgent\n")
+    by_hand = by_hand.replace("retries: 2\n", "retries: 2\n      n_shards: 4  # ours\n")
+    by_hand = by_hand.replace("limit: 1\n", "limit: 2\n")
+    file.write_text(by_hand.replace("    entrypoint: e\n", "    entrypoint: e\n    tags: [a]\n"))
+    second = {**first, "parameters": {"recipe": "r2", "data": "d"}, "work_pool": {"name": "p2"}}
+    moved = [{"prefect.deployments.steps.set_working_directory": {"directory": "/b"}}]
+    second["pull"] = moved
+    deploying._write(file, {**second, "schedules": [{"interval": 60}]})
+    (ours,) = read(file)["deployments"]
+    assert ours == {
+        "name": "n",
+        "description": "d",
+        "entrypoint": "e",
+        "schedules": [{"interval": 60}],
+        "parameters": {"recipe": "r2", "data": "d", "n_shards": 4},
+        "concurrency_limit": {"limit": 2, "collision_strategy": "CANCEL_NEW"},
+        "work_pool": {"name": "p2", "work_queue_name": "urgent"},
+        "pull": moved,
+        "tags": ["a"],
+    }
+    assert "# ours" in file.read_text()
+    cloned = [{"prefect.deployments.steps.git_clone": {"repository": "r"}}, *moved]
+    deploying._write(file, {**first, "name": "other", "pull": cloned})
+    deploying._write(file, {**first, "name": "other"})
+    assert read(file)["deployments"][1]["pull"] == cloned
 
 
 def test_an_api_that_fails_in_the_middle_is_told(monkeypatch: pytest.MonkeyPatch):
@@ -268,6 +337,39 @@ def test_scheduled_runs_ask_only_for_what_is_new(recipe: Path, tmp_path: Path):
     asked = manifest["counts"]["requests"]
     assert asked["asked"] == 3 + 3 * 2  # one prompt's: 3 completions, 3 pairs, both orders
     assert asked["cached"] == N_PROMPTS * asked["asked"]
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_run_that_is_cancelled_keeps_what_is_in_flight(recipe: Path, tmp_path: Path):
+    """By a real server and worker, which ends the run's process with SIGTERM."""
+    recipe.write_text(SLOW)
+    with load("server").Server() as model, real_server(tmp_path) as env:
+        model.latency = 2.0
+        env |= {"OPENAI_BASE_URL": model.url, "OPENAI_API_KEY": "none"}
+        subprocess.run(
+            [sys.executable, "-m", "prefdata", "deploy", str(recipe), "--cron", "0 0 1 1 *"],
+            env=env,
+            cwd=tmp_path,
+            check=True,
+        )
+        until = time.monotonic() + 240
+        deployment = api(env, "deployments/name/prefdata-build/slow", None, until)["id"]
+        run = api(env, f"deployments/{deployment}/create_flow_run", {}, until)["id"]
+        with running(["worker", "start", "--pool", "prefdata"], tmp_path / "worker.log", env):
+            while len(model.requests) < 8:
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            cancel = {"state": {"type": "CANCELLING"}, "force": True}
+            api(env, f"flow_runs/{run}/set_state", cancel, until)
+            while (state := api(env, f"flow_runs/{run}", None, until)["state_type"]) != "CANCELLED":
+                assert state == "CANCELLING"
+                assert time.monotonic() < until
+                time.sleep(0.2)
+        sent = len(model.requests)
+    kept = sum(each.read_text().count("\n") for each in (tmp_path / "data").rglob("*.jsonl"))
+    assert 8 <= sent < 4 * N_PROMPTS
+    assert kept == sent
 
 
 def versions(data: Path) -> list[Path]:

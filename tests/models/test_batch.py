@@ -1,6 +1,7 @@
 """Whatever becomes of a batch, each of its rows is answered once or has its reason."""
 
 import contextlib
+import itertools
 import json
 import logging
 import os
@@ -409,6 +410,31 @@ def test_what_is_asked_again_is_handed_over_once(
     assert not left_behind(ledger)
 
 
+@pytest.mark.parametrize("step", [1, -1])
+def test_a_kill_between_a_batch_and_the_one_that_asks_again_pays_nothing_twice(
+    step: int, server: Any, batch_of: SpecOf, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+):
+    """The same requests stand in two entries then, of which either may be looked at first."""
+    server.fault("batch expired", match="Question 0;", times=1)
+    drop, random, keys = Entry.drop, os.urandom, itertools.count(100, step)
+
+    def killed(_: Entry) -> None:
+        raise ModelError("killed here")
+
+    monkeypatch.setattr(os, "urandom", lambda n: bytes([next(keys)]) * n if n == 12 else random(n))
+    monkeypatch.setattr(Entry, "drop", killed)
+    spec = batch_of()
+    table = ask(spec, TEXTS)
+    with pytest.raises(ModelError, match="killed here"):
+        asked(spec, table, ledger)
+    assert len(left_behind(ledger)) == 2
+    monkeypatch.setattr(Entry, "drop", drop)
+    assert asked(spec, table, ledger)["error"].null_count() == 30
+    assert server.batches.created == 2
+    assert set(server.seen().values()) == {1}
+    assert not left_behind(ledger)
+
+
 @pytest.mark.parametrize("fresh", [False, True])
 def test_what_another_build_has_brought_meanwhile_is_found_and_not_paid(
     fresh: bool, server: Any, batch_of: SpecOf, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
@@ -629,6 +655,22 @@ def test_a_killed_process_pays_nothing_twice(operation: str, server: Any, tmp_pa
     assert len(server.seen()) == 200
     assert server.batches.created == 5
     assert not list((tmp_path / "batches").iterdir())
+
+
+@pytest.mark.slow
+def test_processes_at_once_hand_each_request_over_once(server: Any, tmp_path: Path):
+    """Three builds that are started at the same moment, of which one is killed."""
+    server.batches.seconds = 1.0
+    started = [asking(server.url, tmp_path) for _ in range(3)]
+    until = time.monotonic() + 60
+    while not server.batches.created and time.monotonic() < until:
+        time.sleep(0.002)
+    started[0].kill()
+    said = [each.communicate(timeout=60)[0] for each in started]
+    assert said[1:] == ["200\n"] * 2
+    assert set(server.seen().values()) == {1}
+    assert server.batches.created == 5
+    assert not list((tmp_path / "batches").glob("*.jsonl"))
 
 
 def test_ctrl_c_says_how_to_go_on(server: Any, tmp_path: Path):

@@ -107,6 +107,20 @@ def test_a_claim_moves_while_its_process_runs(tmp_path: Path, monkeypatch: pytes
     assert len(seen) == 3
 
 
+def test_of_another_machine_the_touch_tells_who_lives(tmp_path: Path):
+    """Its lock may not be seen: what was touched a moment ago is a claim."""
+    here = Claims(tmp_path)
+    here.folder.mkdir()
+    theirs = here.folder / "elsewhere-1-00000000.ids"
+    theirs.write_bytes("".join(IDS[:5]).encode())
+    now = theirs.stat().st_mtime
+    for age, left in ((0, {*IDS[5:]}), (50, {*IDS[5:]}), (70, {*IDS})):
+        os.utime(theirs, (now - age, now - age))
+        with here.claimed(IDS) as mine:
+            assert mine == left, age
+        assert theirs.exists(), "it is not ours to clear away"
+
+
 def readable_only(of: Callable[[Path], bool], monkeypatch: pytest.MonkeyPatch) -> None:
     """Have some files be another user's: they may be read, not written and not removed."""
     opened, unlink = os.open, Path.unlink

@@ -7,8 +7,9 @@ import pytest
 
 from prefdata import tables
 from prefdata.errors import RecipeError
-from prefdata.select.lowest_score import lowest_score
-from prefdata.tables import Pairs
+from prefdata.select.lowest_score import in_parts, lowest_score
+from prefdata.stage import drive_parts
+from prefdata.tables import Pairs, Scores
 
 
 def pairs_of(n: int) -> Pairs:
@@ -34,6 +35,20 @@ def scores_of(values: list[float], model: str = "m") -> pl.DataFrame:
         value="value",
     )
     return tables.check("scores", frame, where="test")
+
+
+def test_a_shard_may_have_the_score_by_another_model_only():
+    pairs = pairs_of(6)
+    wanted, other = scores_of([3.0, 1.0, 2.0]), scores_of([0.0] * 6, model="other")
+    scores = tables.union("scores", wanted, other, where="test")
+    how = {"score": "ln_ches@m", "count": 2}
+    at_once, dropped = lowest_score(pairs, Scores(scores), **how)
+    ids = [pl.col("subject_id").is_in(part["pair_id"].implode()) for part in (pairs[:3], pairs[3:])]
+    shards = [(pairs[:3], scores.filter(ids[0])), (pairs[3:], scores.filter(ids[1]))]
+    made = list(drive_parts(in_parts(**how), lambda: shards))
+    assert pl.concat([kept for kept, _ in made]).equals(at_once)
+    assert pl.concat([gone for _, gone in made]).sort("key").equals(dropped.sort("key"))
+    assert at_once["pair_id"].to_list() == ["pair001", "pair002"]
 
 
 def test_the_papers_filter_keeps_nineteen_of_380_the_lowest():

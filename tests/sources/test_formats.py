@@ -1,6 +1,8 @@
 import csv
 import gzip
 import json
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,16 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from prefdata.errors import RecipeError, SourceError
-from prefdata.sources import Imported, Sources, header, read, resolved, tables_made
+from prefdata.sources import (
+    Imported,
+    Sources,
+    header,
+    json_rows,
+    read,
+    resolved,
+    tables_made,
+)
+from prefdata.sources.files import chunks, lines, size
 
 ROWS: list[dict[str, Any]] = [
     {"prompt": "one, two\n?", "completion_a": 'a"b', "completion_b": "ç 😀", "preference": 1.0},
@@ -80,6 +91,8 @@ def test_a_hub_dataset_gives_the_same_tables_and_shows_its_kind(tmp_path: Path) 
     sources = Sources.model_validate({"hub": {"hub": str(folder), "name": "rows"}})
     assert [spec.kind for spec in resolved(sources, tmp_path)] == ["votes"]
     assert tables_made(sources, tmp_path) == ("prompts", "completions", "votes")
+    assert lines(sources.specs[0], tmp_path, 2) == 3
+    assert size(sources.specs, tmp_path) > len(str(ROWS)) / 4
     plain = votes(tmp_path, written(tmp_path, "jsonl"))
     assert_frame_equal(plain.tables["votes"], read(sources, tmp_path).tables["votes"])
 
@@ -97,6 +110,74 @@ def test_a_chunk_is_no_border(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for suffix in FORMATS:
         parted = votes(tmp_path, written(tmp_path, suffix))
         assert_frame_equal(whole.tables["votes"], parted.tables["votes"])
+
+
+def test_a_chunk_is_bounded_in_bytes_and_so_is_what_is_said_of_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few long rows are as many bytes as many short ones; a whole file of them is too many."""
+    long = [{**row, "completion_a": f"{i} " + "long " * 200} for i in range(20) for row in ROWS]
+    monkeypatch.setattr(sys.modules[__name__], "ROWS", long)
+    for module in ("json_rows", "csv_rows", "arrow_rows"):
+        monkeypatch.setattr(f"prefdata.sources.{module}.BYTES", 8_000)
+    for suffix in FORMATS:
+        path = written(tmp_path, suffix)
+        [spec] = Sources.model_validate({"votes": path}).specs
+        sizes = [len(chunk.line) for chunk in chunks(spec, tmp_path, ["completion_a"])]
+        assert sum(sizes) == 60, suffix
+        assert max(sizes) <= 16, suffix
+        if suffix != "jsonl.gz":  # how much longer it is unpacked is a guess
+            n = 101 if suffix in ("csv", "tsv") else 60  # there, a cell may go over several lines
+            assert lines(spec, tmp_path, 20) == pytest.approx(n, rel=0.1), suffix
+            limited = size([spec], tmp_path, 6)
+            assert limited == pytest.approx(size([spec], tmp_path) * 6 / n, rel=0.1), suffix
+
+
+VALUES: list[Any] = [
+    {"a": 'é "😀" \\ \n', "b": [1, {"c": None}], "d": -1.5e-3},
+    {},
+    {"long": "x" * 300},
+    7, 12.25, "text", None, True, ["list"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("piece", [1, 7, 64, 2**20])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_an_array_is_read_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int, indent: int | None
+) -> None:
+    monkeypatch.setattr(json_rows, "PIECE", piece)
+    [spec] = Sources.model_validate({"votes": "rows.json"}).specs
+    path = tmp_path / "rows.json"
+    for values in (VALUES, VALUES[:1], []):
+        said = json.dumps(values, ensure_ascii=False, indent=indent)
+        path.write_text(f"\ufeff {said}\n ", encoding="utf-8")
+        rows = list(json_rows.json_rows(spec, path))
+        good = [row for _, row, _ in rows if not isinstance(row, json_rows.Wrong)]
+        assert good == [value for value in values if isinstance(value, dict)]
+        assert [number for number, _, _ in rows] == list(range(1, len(values) + 1))
+
+
+@pytest.mark.parametrize("piece", [1, 2**20])
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('[{"a": 1} {"a": 2}]', r"Expecting ',' delimiter at character 11"),
+        ('[{"a": 1}, ]', "Expecting value at character 12"),
+        ('[{"a": 1}', "Expecting ',' delimiter at character 10"),
+        ('[{"a": 1}, {"a": "2}]', "Unterminated string starting at at character 18"),
+        ('[{"a": 1}] []', "Extra data at character 12"),
+        ('[{"a": NaN}]', "NaN is not JSON"),
+    ],
+)
+def test_an_array_that_is_none_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int, text: str, why: str
+) -> None:
+    monkeypatch.setattr(json_rows, "PIECE", piece)
+    [spec] = Sources.model_validate({"votes": "rows.json"}).specs
+    (tmp_path / "rows.json").write_text(text)
+    with pytest.raises(SourceError, match=rf"is not a JSON array of rows: {re.escape(why)}; mend"):
+        list(json_rows.json_rows(spec, tmp_path / "rows.json"))
 
 
 def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:

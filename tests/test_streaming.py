@@ -7,16 +7,18 @@ import random
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import prefdata
 from prefdata import build, dataset, holding, sources, version
 from prefdata import tables as t
 from prefdata.dataset import estimate
-from prefdata.disk import streaming
+from prefdata.disk import parquet, streaming
 from prefdata.disk.shards import Shards
 from prefdata.disk.spill import Spill
 from prefdata.errors import PrefdataError
@@ -24,6 +26,8 @@ from prefdata.loop import run_stage
 from prefdata.screen.progress import Lines
 from prefdata.sources import Sources
 from prefdata.watch import Advanced, Event, Spilling, Started, Warned
+
+PACKAGE = Path(prefdata.__file__).parent
 
 
 def test_what_is_spilled_is_taken_up_by_bins(tmp_path):
@@ -42,6 +46,24 @@ def test_what_is_spilled_is_taken_up_by_bins(tmp_path):
     assert pl.concat(taken).sort("x").equals(pl.concat(frames))
     assert spill.take("rows", 0).is_empty()
     assert spill.take("rows", 7).schema == frames[0].schema
+
+
+def test_a_parquet_file_is_read_in_memory_that_does_not_grow_with_it(tmp_path):
+    rng = random.Random(1)
+    texts = [rng.randbytes(100).hex() for _ in range(1000)]
+    path, group = tmp_path / "rows.parquet", pa.table({"text": texts})
+    with pq.ParquetWriter(path, group.schema) as writer:
+        for _ in range(32):
+            writer.write_table(group)
+    before, held, n = pa.total_allocated_bytes(), [], 0
+    with pq.ParquetFile(path) as file:
+        for batch in parquet.batches(file, 250):
+            n += batch.num_rows
+            held.append(pa.total_allocated_bytes() - before)
+    assert n == 32_000
+    assert max(held) < 8 * group.nbytes, "of 32 groups"
+    using = [file for file in PACKAGE.rglob("*.py") if "iter_batches" in file.read_text()]
+    assert [file.name for file in using] == ["parquet.py"], "by all who read one"
 
 
 def rows_of(n: int, seed: int) -> list[dict]:

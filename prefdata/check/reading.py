@@ -10,6 +10,7 @@ import pyarrow
 import pyarrow.parquet
 from polars.io.plugins import register_io_source
 
+from prefdata.disk import parquet
 from prefdata.errors import SourceError
 from prefdata.sources.arrow_rows import as_objects
 from prefdata.version import arrow
@@ -71,7 +72,7 @@ def scan_parquet(path: Path) -> pl.LazyFrame:
 
     def batches(columns: list[str] | None) -> Iterator[Any]:
         with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(AT_ONCE, columns=columns)
+            yield from parquet.batches(file, AT_ONCE, columns)
 
     with pq.ParquetFile(path) as file:
         return _scan(file.schema_arrow, batches)

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import polars as pl
 
+from prefdata.disk.parquet import batches as parquet_batches
 from prefdata.errors import SourceError
 from prefdata.sources.chunk import BYTES, ROWS, Cells, Chunk, as_json
 from prefdata.sources.spec import SourceSpec
@@ -73,11 +74,11 @@ def file_batches(spec: SourceSpec, path: Path, suffix: str, wanted: Sequence[str
         if suffix in PARQUET:
             with parquet.ParquetFile(path) as file:
                 size = _together(file.metadata.num_rows, parquet_bytes(spec, path))
-                for batch in file.iter_batches(batch_size=size, columns=names):
+                for batch in parquet_batches(file, size, names):
                     yield from _sliced(batch)  # what stands there once may be many rows' here
             return
-        with _arrow(path) as (_, batches):
-            for batch in batches:
+        with _arrow(path) as (_, found):
+            for batch in found:
                 table = pa.Table.from_batches([batch]).select(names)
                 yield from _sliced(table)
     except (pa.ArrowException, OSError) as error:

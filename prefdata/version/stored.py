@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import polars as pl
 
+from prefdata.disk.parquet import batches
 from prefdata.errors import VersionError, nearest
 from prefdata.tables import TABLES, empty
 from prefdata.version import arrow
@@ -106,7 +107,7 @@ class Version:
             yield self.table(name).select(columns or pl.all())
             return
         with self._open(name) as file:
-            for batch in file.iter_batches(n_rows, columns=columns):
+            for batch in batches(file, n_rows, columns):
                 yield cast(pl.DataFrame, pl.from_arrow(batch))
 
     def unpacked(self, name: str) -> int:

@@ -43,7 +43,7 @@ from ruamel.yaml import YAML, YAMLError
 
 from prefdata.dataset import estimate
 from prefdata.errors import PrefdataError, RecipeError, SourceError
-from prefdata.planning.plan import plan
+from prefdata.planning.plan import Plan, plan
 from prefdata.planning.refusals import of_roles, refuse
 from prefdata.recipe import Recipe
 from prefdata.version import data_folder
@@ -165,6 +165,7 @@ def deploy(
     )
     with suppress(SourceError):  # they may be there when it is time
         estimate(loaded, data=data, limit=FORECAST, fresh=True, budget=options.get("budget"))
+    limits = _limits(planned, model_limits or {})
     reach_api()
     if not PREFECT_API_URL.value():
         raise PrefdataError(
@@ -172,12 +173,6 @@ def deploy(
             "server start` and name it with `prefect config set "
             "PREFECT_API_URL=http://127.0.0.1:4200/api`"
         )
-    tags = {role: limited.tag(spec) for role, spec in of_roles(planned).items()}
-    if unknown := sorted((model_limits or {}).keys() - tags.keys()):
-        raise RecipeError(
-            f"recipe {loaded.name} asks no model {unknown[0]!r}; it asks {', '.join(tags)}"
-        )
-    limits = {tags[role]: most for role, most in (model_limits or {}).items()}
     told = "" if "{{" in loaded.description else loaded.description
     name = name or loaded.name
     described = {
@@ -204,6 +199,24 @@ def deploy(
         parameters=parameters,
         limits=limits,
     )
+
+
+def _limits(planned: Plan, by_role: Mapping[str, int]) -> dict[str, int]:
+    """The limits of models by their tags; `RecipeError` for roles that are none, or contradict."""
+    tags = {role: limited.tag(spec) for role, spec in of_roles(planned).items()}
+    limits: dict[str, int] = {}
+    for role, most in by_role.items():
+        if role not in tags:
+            raise RecipeError(
+                f"recipe {planned.recipe.name} asks no model {role!r}; it asks {', '.join(tags)}"
+            )
+        if limits.setdefault(tags[role], most) != most:
+            alike = ", ".join(each for each, tag in tags.items() if tag == tags[role])
+            raise RecipeError(
+                f"{alike} are the same model at the same address, which has one limit: give one "
+                f"of them, not {limits[tags[role]]} and {most}"
+            )
+    return limits
 
 
 def _refuse_names(**names: str | None) -> None:

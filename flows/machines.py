@@ -224,10 +224,10 @@ def _api() -> Generator[Api]:
 
 def _refuse_misfits(ray: Any, planned: Plan, folder: str, api: Api) -> None:
     """`PrefdataError` where a node cannot run the tasks of a plan, or nobody its models."""
-    stages = [*planned.stages, *planned.exports]
-    roles = {model.role for stage in stages for model in stage.models}
+    roles = {m.role for each in (*planned.stages, *planned.exports) for m in each.models}
     specs = {role: spec for role, spec in planned.recipe.specs.items() if role in roles}
     refuse_crowds(specs, [n["Resources"] for n in ray.nodes() if n["Alive"]])
+    stages = planned.stages  # exports are made where the flow runs
     strategies: Any = import_module("ray.util.scheduling_strategies")
     looks: dict[Any, str] = {}
     for node in ray.nodes():

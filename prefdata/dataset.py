@@ -9,7 +9,7 @@ from typing import Any
 from prefdata import sources
 from prefdata.counting import Counting, Timing
 from prefdata.errors import PrefdataError, RecipeError
-from prefdata.holding import LARGE, hold, start
+from prefdata.holding import Room, hold, start
 from prefdata.loop import Run
 from prefdata.models.account import Counts
 from prefdata.models.clients import Opens
@@ -267,13 +267,12 @@ def estimate(
     planned = _planned(recipe, changes, limit)
     recipe, folder = planned.recipe, data_folder(data)
     budget = recipe.budget if budget is None else budget
-    is_large = sources.size(recipe.sources, recipe.folder, limit) > LARGE
     imported = sources.read(
         recipe.sources,
         recipe.folder,
         strict=strict,
         limit=limit,
-        first=PLANNED if is_large else None,
+        first=PLANNED if Room.of(planned, limit).is_large else None,
     )
     n = imported.tables["prompts"].height
     factor = 1 / imported.share if limit is None else min(1 / imported.share, limit / max(n, 1))

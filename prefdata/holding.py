@@ -137,30 +137,41 @@ class InMemory:
 
 @dataclass(frozen=True)
 class Room:
-    """What the disk has to hold, and whether it can. `exports` counts those of a build, twice where
-    one is saved as files too."""
+    """What a build has to hold on disk, where its sources have `size` bytes.
 
-    shards: Shards
+    `exports` counts those of the build, twice where one is saved as files too.
+    """
+
     size: int
     exports: int
-    watch: Watch
 
-    def refuse(self, written: int = 0) -> None:
-        """Tell what is needed; `PrefdataError` where there is less, `written` bytes of models among
-        it, which count as those of sources."""
-        folder = self.shards.folder
-        there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        free = shutil.disk_usage(folder).free + there
+    @classmethod
+    def of(cls, planned: Plan, limit: int | None = None) -> "Room":
+        size = sources.size(planned.recipe.sources, planned.recipe.folder, limit)
+        return cls(size, sum(1 + bool(saving(each.function).saved_as) for each in planned.exports))
+
+    @property
+    def is_large(self) -> bool:
+        """Whether tables are held on disk, where nobody says so."""
+        return self.size > LARGE
+
+    def refuse(self, place: Path, *, there: int = 0, written: int = 0) -> tuple[int, int]:
+        """The bytes that are needed and those that are free for it, of which some are `there`.
+
+        `PrefdataError` where that is too little. The bytes that models will have `written` count
+        as those of sources do.
+        """
+        free = shutil.disk_usage(place).free + there
         needed = round((ROOM + ROOM_OF_EXPORT * self.exports) * (self.size + written))
         if needed > free:
             of = f" and of about {written / 1e9:.1f} GB that models write" if written else ""
             raise PrefdataError(
-                f"{folder.parents[1]}: a build of sources of {self.size / 1e9:.1f} GB{of} holds "
-                f"its tables there and writes its version there, about {needed / 1e9:.1f} GB in "
-                f"all; free are {free / 1e9:.1f} GB. Make room, or give a folder on another disk "
-                "by --data"
+                f"{place}: a build of sources of {self.size / 1e9:.1f} GB{of} holds its tables "
+                f"there and writes its version there, about {needed / 1e9:.1f} GB in all; free are "
+                f"{free / 1e9:.1f} GB. Make room (`prefdata gc` lists what can go), or give a "
+                "folder on another disk by --data"
             )
-        self.watch(Spilling(self.shards.n, needed, free))
+        return needed, free
 
 
 class OnDisk:
@@ -179,6 +190,8 @@ class OnDisk:
     ) -> None:
         recipe = planned.recipe
         self._shards, self._room, self._watch = shards, room, watch
+        self._place = data / "versions"
+        self._tell_room()
         self.imported = sources.read_into(
             shards, recipe.sources, recipe.folder, strict=strict, limit=limit, tell=self._tell
         )
@@ -203,7 +216,13 @@ class OnDisk:
 
     def refuse_room(self, written: int) -> None:
         if written:
-            self._room.refuse(written)
+            self._tell_room(written)
+
+    def _tell_room(self, written: int = 0) -> None:
+        folder = self._shards.folder
+        there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        needed, free = self._room.refuse(self._place, there=there, written=written)
+        self._watch(Spilling(self._shards.n, needed, free))
 
     def unscored(self) -> dict[str, int]:
         found: Counter[str] = Counter()
@@ -266,19 +285,16 @@ def hold(
     `on_disk` None lets the sources' size decide: on disk, a shard is of `SHARD` of their bytes at
     most. In memory `n_shards` is how many of a stage's shards can run at once.
     """
-    size = sources.size(planned.recipe.sources, planned.recipe.folder, limit)
+    room = Room.of(planned, limit)
     if on_disk is None:
-        on_disk = size > LARGE
+        on_disk = room.is_large
     if not on_disk:
         yield InMemory(planned, data, strict=strict, limit=limit, n=n_shards)
         return
     with ExitStack() as stack:
         with writable(data / "versions"):
             folder = stack.enter_context(aside(data / "versions"))
-        shards = Shards(folder, max(n_shards, math.ceil(size / SHARD)))
-        saved = sum(1 + bool(saving(each.function).saved_as) for each in planned.exports)
-        room = Room(shards, size, saved, watch)
-        room.refuse()
+        shards = Shards(folder, max(n_shards, math.ceil(room.size / SHARD)))
         yield OnDisk(planned, data, shards, room, strict=strict, limit=limit, watch=watch)
 
 

@@ -15,13 +15,17 @@ import polars as pl
 
 from prefdata import tables
 from prefdata.dataset import estimate
+from prefdata.doctor.place import there
 from prefdata.errors import PrefdataError
 from prefdata.finding import Finding
+from prefdata.holding import Room
 from prefdata.models import weights
 from prefdata.models.chat import NEWER_BOUND, NO_CHOICE
 from prefdata.models.edge import Edge
 from prefdata.models.ledger import Ledger
 from prefdata.models.spec import ModelSpec
+from prefdata.models.tokens import BYTES_A_TOKEN
+from prefdata.planning.forecast import Forecast
 from prefdata.planning.plan import plan
 from prefdata.planning.refusals import refusals
 from prefdata.recipe import Recipe
@@ -31,7 +35,6 @@ from prefdata.tables import Requests
 
 _found = partial(Finding, part="models")
 PATIENCE = 30.0  # seconds for one token
-FEW = 50  # prompts on which the stages show what they ask
 # An endpoint works that says so: a model that thinks first may need more than a token for a word.
 # The second is what OpenAI says of such a one.
 WORKS = (NO_CHOICE, "model output limit was reached")
@@ -40,7 +43,7 @@ WORKS = (NO_CHOICE, "model output limit was reached")
 def findings(recipe: str, changes: tuple[str, ...], data: Path, *, ask: bool) -> Iterator[Finding]:
     """What a build of the recipe refuses, and each endpoint of each model that its stages ask.
 
-    Endpoints are asked for what the stages want of them, on the first prompts of the sources.
+    Endpoints are asked for what the stages want of them, as a plan has it.
     """
     said = partial(Finding, part="recipe")
     try:
@@ -49,19 +52,22 @@ def findings(recipe: str, changes: tuple[str, ...], data: Path, *, ask: bool) ->
         yield said(recipe, "error", str(error), "mend it; nothing was asked")
         return
     wrong = dict.fromkeys(str(each) for each in refusals(planned))
-    wants: dict[str, dict[str, _Want]] | None = {}
+    asking: list[Forecast] | None = None
     try:
-        how: dict[str, Any] = {"data": data, "changes": changes, "limit": FEW, "fresh": True}
-        for row in (row for stage in estimate(recipe, **how)[2] for row in stage.first):
-            wants.setdefault(row["model"], {}).setdefault(row["want"], _Want.of(row))
+        asking = estimate(recipe, data=data, changes=changes, fresh=True).asked
+        if (room := Room.of(planned)).is_large:
+            written = sum(stage.tokens_out for stage in asking)
+            room.refuse(there(data / "versions"), written=round(BYTES_A_TOKEN * written))
     except PrefdataError as error:
-        wants = None
         wrong[str(error)] = None
     for each in wrong:
-        unasked = "; nothing was asked" if wants is None else ""
+        unasked = "; nothing was asked" if asking is None else ""
         yield said(recipe, "error", each, f"mend it{unasked}")
-    if wants is None:
+    if asking is None:
         return
+    wants: dict[str, dict[str, _Want]] = {}
+    for row in (row for stage in asking for row in stage.first):
+        wants.setdefault(row["model"], {}).setdefault(row["want"], _Want.of(row))
     if not wrong:
         yield said(planned.recipe.name, "ok", f"{len(planned.stages)} stages")
     specs = planned.recipe.specs

@@ -23,12 +23,12 @@ LITTLE, SCARCE = 10 * 2**30, 2**30  # bytes free, below which to warn and to sto
 
 def findings(folder: Path, *, repair: bool) -> Iterator[Finding]:
     try:
-        there = _there(folder)
+        above = there(folder)
     except OSError as error:
         yield _found("write access", "error", f"{folder}: {error.strerror}", ELSEWHERE)
         return
-    yield _writable(folder, there)
-    yield _room(there)
+    yield _writable(folder, above)
+    yield _room(above)
     if (folder / "ledger").is_dir():
         yield _ledger(folder / "ledger", repair=repair)
         if (folder / "ledger" / "batches").is_dir():
@@ -42,7 +42,7 @@ def findings(folder: Path, *, repair: bool) -> Iterator[Finding]:
         yield _found("left over", "warning", said, "prefdata gc")
 
 
-def _there(folder: Path) -> Path:
+def there(folder: Path) -> Path:
     """The folder, or the nearest one above it that exists, in which it would be made.
 
     A link that leads nowhere exists: nothing can be made in its place.
@@ -51,8 +51,8 @@ def _there(folder: Path) -> Path:
     return next(up for up in above if os.path.lexists(up) or up.exists())
 
 
-def _writable(folder: Path, there: Path) -> Finding:
-    for each in (there, *(folder / part for part in PARTS if os.path.lexists(folder / part))):
+def _writable(folder: Path, above: Path) -> Finding:
+    for each in (above, *(folder / part for part in PARTS if os.path.lexists(folder / part))):
         try:
             with tempfile.NamedTemporaryFile(dir=each, prefix=".prefdata-doctor-") as probe:
                 probe.write(b"can this be written?")
@@ -64,11 +64,11 @@ def _writable(folder: Path, there: Path) -> Finding:
     return _found("write access", "ok", f"{folder}{made}")
 
 
-def _room(there: Path) -> Finding:
+def _room(above: Path) -> Finding:
     try:
-        free = shutil.disk_usage(there).free
+        free = shutil.disk_usage(above).free
     except OSError as error:
-        return _found("room", "error", f"{there}: {error.strerror}", ELSEWHERE)
+        return _found("room", "error", f"{above}: {error.strerror}", ELSEWHERE)
     said = f"{free / 2**30:,.1f} GiB free"
     if free >= LITTLE:
         return _found("room", "ok", said)

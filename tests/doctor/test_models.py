@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 import prefdata
+from prefdata import holding
 from prefdata.doctor import examine
 from prefdata.errors import PrefdataError
 from prefdata.finding import Finding
@@ -159,3 +160,19 @@ def test_sources_that_cannot_be_read_are_in_the_way(tmp_path: Path):
     path = write(tmp_path, WRITTEN, at("http://127.0.0.1:9/v1"))
     (tmp_path / "prompts.jsonl").unlink()
     assert "prompts.jsonl" in told(tmp_path, path, path).says
+
+
+def test_room_that_a_build_on_disk_would_not_have_is_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with Server() as server:
+        path = write(tmp_path, WRITTEN, at(server.url))
+        monkeypatch.setattr(holding, "LARGE", 1)
+        monkeypatch.setattr(holding, "ROOM", 1e15)
+        with pytest.raises(PrefdataError, match="Make room"):
+            prefdata.build(path, data=tmp_path / "built")
+        finding = told(tmp_path, path, path)
+        assert len(server.requests) == 1, "the endpoint is asked all the same"
+    assert finding.level == "error"
+    assert "Make room" in finding.says
+    assert str(tmp_path) in finding.says

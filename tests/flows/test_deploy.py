@@ -186,6 +186,22 @@ def test_what_a_build_refuses_is_not_deployed(
     assert not file.exists()
 
 
+def test_a_model_that_two_roles_share_has_one_limit(recipe: Path, tmp_path: Path):
+    from prefdata.flows.deploy import Schedule, deploy
+
+    same = ["models.judge.accuracy=0.5", "models.judge.malformed_rate=0.0"]
+    same += ["models.writer.accuracy=0.5"]
+    limits = {"writer": 1, "judge": 2}
+    with pytest.raises(RecipeError, match=r"judge, writer are the same model.* 1 and 2"):
+        deploy(
+            str(recipe),
+            Schedule(every=60),
+            file=tmp_path / "prefect.yaml",
+            changes=same,
+            model_limits=limits,
+        )
+
+
 def test_what_was_written_by_hand_stays(tmp_path: Path):
     from prefdata.flows import deploy as deploying
 

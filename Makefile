@@ -70,7 +70,7 @@ machines: $(VENV)/.slow
 	$(BIN)/python -m pytest tests/flows/test_machines.py tests/flows/test_replicas.py tests/flows/test_ray.py
 	$(BIN)/python tests/benchmarks/bench_ray.py
 
-# Planted faults in pairs that need some 30 GB of disk and hours at ten million.
+# Pairs with planted faults; ten million of them need some 50 GB of disk, and hours.
 PAIRS ?= 100000 1000000 10000000
 scale: $(VENV)/.dev
 	$(BIN)/python tests/benchmarks/bench_scale.py --pairs $(PAIRS)

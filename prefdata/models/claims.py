@@ -131,7 +131,7 @@ class Claims:
     def _clear(self) -> None:
         """Clear away what this machine's dead have left; only while nobody else claims."""
         for path in (*self.folder.glob("*.ids"), *self.folder.glob("*.part")):
-            if locks.holder(path)[0] == locks.host() and locks.is_held(path) is False:
+            if locks.is_dead(path):
                 with contextlib.suppress(OSError):  # it is another user's
                     path.unlink()
 

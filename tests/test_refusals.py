@@ -13,6 +13,7 @@ from prefdata.models import packages
 from prefdata.planning.plan import plan
 from prefdata.planning.refusals import refusals, refuse
 from prefdata.recipe import Recipe
+from prefdata.screen.plan import plan_json
 
 RECIPE = """
 name = "refused"
@@ -121,6 +122,7 @@ def test_what_a_client_needs_is_looked_for_before_anything_is_asked(
     assert str(error) == str(raised.value)
     assert not [*(tmp_path / "data" / "ledger").rglob("*.jsonl")]
     assert not refused(recipe, away=(client,))
+    assert plan_json(estimate(recipe, data=tmp_path / "data"))["lacking"] == [str(error)]
 
 
 def test_a_push_needs_a_repository_and_what_looks_through_texts(

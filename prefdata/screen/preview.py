@@ -15,7 +15,7 @@ from prefdata.screen.summary import draw_partial
 from prefdata.tables import VALUES, Messages, written
 from prefdata.version import Version
 from prefdata.version.diff import Diff
-from prefdata.version.samples import READ, sample_pairs, tally
+from prefdata.version.samples import sample_stored, tally
 from prefdata.version.trust import some_of_each, unscored
 
 SIDE_BY_SIDE = 100  # columns from which chosen and rejected stand beside each other
@@ -28,12 +28,12 @@ REASON = 600  # characters of a rationale
 
 def shown_pairs(version: Version, n: int) -> list[dict[str, Any]]:
     """`n` pairs with their texts and how votes fell, from the surest to the least sure."""
-    frames = {name: version.table(name) for name in READ}
-    return [{**pair, "votes": tally(pair["votes"])} for pair in sample_pairs(frames, n)]
+    return [{**pair, "votes": tally(pair["votes"])} for pair in sample_stored(version, n)]
 
 
 def _unscored(version: Version) -> list[dict[str, Any]]:
-    return unscored({name: version.table(name) for name in VALUES})
+    by = [(name, version.table(name, "annotator", value)) for name, value in VALUES.items()]
+    return unscored(dict(by))
 
 
 def show_json(version: Version, n: int) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def draw_version(version: Version, n: int, on: Console) -> None:
     on.print()
     on.print(_facts(version))
     _draw_trust(version, on)
-    total = version.table("pairs").height
+    total = version.manifest["tables"].get("pairs", {}).get("rows", 0)
     if total and n:
         on.print("\n[dim]Pairs, from the surest to the least sure:[/dim]")
     for pair in shown_pairs(version, n):
@@ -73,7 +73,9 @@ def _facts(version: Version) -> Table:
         f"{view} ({', '.join(f'{split} {write.count(k)}' for split, k in each['splits'].items())})"
         for view, each in manifest["exports"].items()
     ]
-    dropped = dict(version.table("dropped").group_by("stage").len().sort("stage").iter_rows())
+    dropped = dict(
+        version.table("dropped", "stage").group_by("stage").len().sort("stage").iter_rows()
+    )
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", no_wrap=True)
     for name, said in (

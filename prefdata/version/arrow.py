@@ -48,14 +48,18 @@ def splits(folder: Path) -> list[str]:
     return json.loads((folder / "dataset_dict.json").read_text())["splits"]
 
 
-def read(folder: Path, split: str | None = None) -> pl.DataFrame:
-    """The rows of one split, or of all, of a folder that `write` or `datasets` made."""
+def read(folder: Path, split: str | None = None, where: pl.Expr | None = None) -> pl.DataFrame:
+    """The rows of one split, or of all, of a folder that `write` or `datasets` made.
+
+    With `where` no more than one of its files is held whole.
+    """
     files = [
         file
         for name in ([split] if split else splits(folder))
         for file in sorted((folder / name).glob("*.arrow"))
     ]
-    return pl.concat([pl.read_ipc_stream(file) for file in files])
+    rows = (pl.read_ipc_stream(file) for file in files)
+    return pl.concat(rows if where is None else (each.filter(where) for each in rows))
 
 
 class Split:

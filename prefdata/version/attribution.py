@@ -109,21 +109,21 @@ def _told(
 
 def _one_sided(table: str, column: str, both: Sequence[Version]) -> pl.Series:
     """The ids that one of the two versions has and the other has not."""
-    one, other = (version.table(table).select(column) for version in both)
+    one, other = (version.table(table, column) for version in both)
     parts = (one.join(other, on=column, how="anti"), other.join(one, on=column, how="anti"))
     return pl.concat(parts)[column].unique()
 
 
 def _dropped(version: Version) -> pl.DataFrame:
     """Of each dropped pair, the stage."""
-    rows = version.table("dropped").filter(pl.col("table") == "pairs")
+    rows = version.table("dropped", "key", "stage", where=pl.col("table") == "pairs")
     return rows.group_by(pair_id="key").agg(pl.col("stage").sort().first())
 
 
 def _other_votes(both: Sequence[Version]) -> pl.DataFrame:
     """Of any two completions with other votes in the two versions, whose they are."""
     said = [*SIDES, "annotator", "criterion", "draw", "a_first", "preference"]
-    one, other = (version.table("votes").select(said) for version in both)
+    one, other = (version.table("votes", *said) for version in both)
     parts = (
         one.join(other, on=said, how="anti", nulls_equal=True),
         other.join(one, on=said, how="anti", nulls_equal=True),
@@ -135,7 +135,7 @@ def _other_votes(both: Sequence[Version]) -> pl.DataFrame:
 def _other_strengths(both: Sequence[Version]) -> pl.Series:
     """The completions that the two versions find differently strong."""
     said = ["completion_id", "estimator", "strength"]
-    one, other = (version.table("strengths").select(said) for version in both)
+    one, other = (version.table("strengths", *said) for version in both)
     parts = (one.join(other, on=said, how="anti"), other.join(one, on=said, how="anti"))
     return pl.concat(parts)["completion_id"].unique()
 

@@ -81,7 +81,8 @@ def diff(a: Version, b: Version) -> Diff:
     A pair is the same where its two completions and its annotator are; it flipped where the other
     one is chosen.
     """
-    sides = [version.table("pairs") for version in (a, b)]
+    said = ("pair_id", "prompt_id", "chosen_id", "rejected_id", "soft_label", "margin")
+    sides = [version.table("pairs", *said) for version in (a, b)]
     both = sides[1].join(sides[0], on="pair_id", suffix="_a")
     is_flipped = pl.col("chosen_id") != pl.col("chosen_id_a")
     is_moved = ~is_flipped & ~pl.all_horizontal(

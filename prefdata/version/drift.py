@@ -59,10 +59,11 @@ def drift(a: Version, b: Version) -> tuple[Moved, ...]:
 
 
 def _figures(version: Version) -> dict[tuple[str, str], float]:
-    pairs = version.table("pairs")
-    prompts = version.table("prompts").select("prompt_id", "source")
+    said = ("pair_id", "prompt_id", "chosen_id", "rejected_id", "margin", "soft_label")
+    pairs = version.table("pairs", *said)
+    prompts = version.table("prompts", "prompt_id", "source")
     sources = pairs.join(prompts, on="prompt_id").select(of=pl.col("source").str.split(","))
-    drawn = version.table("samples").select("completion_id", of="generator").unique()
+    drawn = version.table("samples", "completion_id", pl.col("generator").alias("of")).unique()
     chosen = pairs.select("pair_id", completion_id="chosen_id")
     return {
         **_shares("share of source", sources.with_row_index("pair_id").explode("of")),
@@ -82,7 +83,7 @@ def _shares(what: str, rows: pl.DataFrame) -> dict[tuple[str, str], float]:
 
 def _lengths(version: Version, pairs: pl.DataFrame) -> dict[tuple[str, str], float]:
     size = pl.col("completion").list.eval(pl.element().struct.field("content").str.len_chars())
-    lengths = version.table("completions").select("completion_id", n=size.list.sum())
+    lengths = version.table("completions", "completion_id", size.list.sum().alias("n"))
     rows = pairs
     for side in ("chosen", "rejected"):
         of = lengths.rename({"completion_id": f"{side}_id", "n": side})
@@ -98,7 +99,7 @@ def _lengths(version: Version, pairs: pl.DataFrame) -> dict[tuple[str, str], flo
 def _scores(version: Version, pairs: pl.DataFrame) -> dict[tuple[str, str], float]:
     """The mean of each score over pairs, and over chosen sides."""
     # A preference is for the side of the smaller id, whichever that is; soft labels say the same.
-    scores = version.table("scores").filter(pl.col("score") != "preference")
+    scores = version.table("scores", where=pl.col("score") != "preference")
     scores = scores.with_columns(
         of=pl.when(pl.col("model").is_null())
         .then("score")

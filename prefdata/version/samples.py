@@ -1,35 +1,52 @@
 """A few pairs of a version with their texts and votes, from the surest to the least sure."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
-from prefdata.tables import empty
+from prefdata.tables import SIDES, empty
+from prefdata.version.stored import Version
 
 Frames = Mapping[str, pl.DataFrame]
-READ = ("pairs", "prompts", "completions", "votes", "rationales")
+ORDER = ("pair_id", "soft_label", "margin")
 
 
 def sample_pairs(frames: Frames, n: int) -> list[dict[str, Any]]:
     """`n` pairs, evenly spread: their columns, `place`, the conversations `prompt`, `chosen` and
     `rejected`, `rationales`, and `votes`, the rows on the two, each with what it `says`."""
-    table = {name: frames.get(name, empty(name)) for name in READ}
-    pairs = table["pairs"].sort(
+
+    def read(name: str, *columns: str, where: pl.Expr | None = None) -> pl.DataFrame:
+        rows = frames.get(name, empty(name))
+        rows = rows if where is None else rows.filter(where)
+        return rows.select(columns) if columns else rows
+
+    return _sampled(read, n)
+
+
+def sample_stored(version: Version, n: int) -> list[dict[str, Any]]:
+    """The same of a version on disk, of which no table is held whole."""
+    return _sampled(version.table, n)
+
+
+def _sampled(read: Callable[..., pl.DataFrame], n: int) -> list[dict[str, Any]]:
+    order = read("pairs", *ORDER).sort(
         ["soft_label", "margin", "pair_id"], descending=[True, True, False], nulls_last=True
     )
-    n = min(n, pairs.height)
-    places = sorted({round(i * (pairs.height - 1) / max(n - 1, 1)) for i in range(n)})
-    chosen = pairs[places]
-    prompts = table["prompts"].join(chosen, on="prompt_id", how="semi")
-    sides = pl.concat([chosen["chosen_id"], chosen["rejected_id"]]).unique().implode()
-    completions = table["completions"].filter(pl.col("completion_id").is_in(sides))
-    asked = dict(prompts.select("prompt_id", "prompt").iter_rows())
-    said = dict(completions.select("completion_id", "completion").iter_rows())
-    votes = table["votes"].filter(
-        pl.col("completion_a").is_in(sides) & pl.col("completion_b").is_in(sides)
+    n = min(n, order.height)
+    places = sorted({round(i * (order.height - 1) / max(n - 1, 1)) for i in range(n)})
+    ids = order["pair_id"][places].to_list()
+    pairs = {row["pair_id"]: row for row in read("pairs", where=_is_in("pair_id", ids)).to_dicts()}
+    sides = [row[side] for row in pairs.values() for side in ("chosen_id", "rejected_id")]
+    prompt_ids = [row["prompt_id"] for row in pairs.values()]
+    prompts = read("prompts", "prompt_id", "prompt", where=_is_in("prompt_id", prompt_ids))
+    completions = read(
+        "completions", "completion_id", "completion", where=_is_in("completion_id", sides)
     )
-    reasons = table["rationales"].sort("kind", "annotator", "rationale")
+    votes = read("votes", where=pl.all_horizontal(_is_in(side, sides) for side in SIDES))
+    reasons = read("rationales", where=_is_in("pair_id", ids))
+    reasons = reasons.sort("kind", "annotator", "rationale")
+    asked, said = dict(prompts.iter_rows()), dict(completions.iter_rows())
     return [
         {
             **row,
@@ -40,8 +57,12 @@ def sample_pairs(frames: Frames, n: int) -> list[dict[str, Any]]:
             "rationales": reasons.filter(pl.col("pair_id") == row["pair_id"]).to_dicts(),
             "votes": _votes(votes, row["chosen_id"], row["rejected_id"]),
         }
-        for place, row in zip(places, chosen.to_dicts(), strict=True)
+        for place, row in zip(places, (pairs[id] for id in ids), strict=True)
     ]
+
+
+def _is_in(column: str, ids: Sequence[str | None]) -> pl.Expr:
+    return pl.col(column).is_in(pl.Series(ids, dtype=pl.String).unique().implode())
 
 
 def _votes(votes: pl.DataFrame, chosen: str, rejected: str) -> list[dict[str, Any]]:

@@ -79,25 +79,26 @@ class Version:
         """Why it is not whole and what is missing; None where nothing is."""
         return self.manifest.get("partial")
 
-    def table(self, name: str) -> pl.DataFrame:
-        """A table, without rows if nothing made it; `VersionError` if there is no such table."""
+    def table(
+        self, name: str, *columns: str | pl.Expr, where: pl.Expr | None = None
+    ) -> pl.DataFrame:
+        """A table, without rows if nothing made it; `VersionError` if there is no such table.
+
+        What `where` and `columns` leave out is not held, so that few of many rows can be had.
+        """
         if name not in TABLES:
             known = {*TABLES, *self.manifest["exports"]}
             raise VersionError(f"{self.ref} has no {name!r}; {nearest(name, known)}")
-        if name not in self.manifest["tables"]:
-            return empty(name)
         try:
-            return pl.read_parquet(self.path / f"{name}.parquet")
+            rows = empty(name).lazy()
+            if name in self.manifest["tables"]:
+                rows = pl.scan_parquet(self.path / f"{name}.parquet")
+            rows = rows if where is None else rows.filter(where)
+            return (rows.select(columns) if columns else rows).collect(engine="streaming")
         except (OSError, pl.exceptions.PolarsError) as error:
             raise VersionError(
                 f"{self.path}: the table {name} is damaged: {error}; {_REPAIR}"
             ) from error
-
-    def scan(self, name: str) -> pl.LazyFrame:
-        """A table unread, for a few columns or rows of one that is too large for memory."""
-        if name not in self.manifest["tables"]:
-            return self.table(name).lazy()
-        return pl.scan_parquet(self.path / f"{name}.parquet")
 
     def parts(
         self, name: str, n_rows: int, columns: Sequence[str] | None = None
@@ -131,13 +132,15 @@ class Version:
                 f"{self.path}: the table {name} is damaged: {error}; {_REPAIR}"
             ) from error
 
-    def rows(self, view: str, split: str | None = None) -> pl.DataFrame:
-        """The rows of an export, of one split or of all."""
+    def rows(
+        self, view: str, split: str | None = None, *, where: pl.Expr | None = None
+    ) -> pl.DataFrame:
+        """The rows of an export, of one split or of all, where something holds."""
         if view not in self.manifest["exports"]:
             known = nearest(view, self.manifest["exports"])
             raise VersionError(f"{self.ref} has no export {view!r}; {known}")
         try:
-            return arrow.read(self.path / view, split)
+            return arrow.read(self.path / view, split, where)
         except (OSError, ValueError, pl.exceptions.PolarsError) as error:
             raise VersionError(
                 f"{self.path}: the export {view} is damaged: {error}; {_REPAIR}"

@@ -34,27 +34,28 @@ def story(version: Version, row: str) -> dict[str, Any]:
     Raises `VersionError` where no row or more than one has an id that begins so.
     """
     kind, id = _found(version, row)
-    pairs, completions = version.table("pairs"), version.table("completions")
     prompt_ids: Sequence[str] = []
     if kind == "pair":
-        mine = pairs.filter(pl.col("pair_id") == id)
+        mine = version.table("pairs", where=pl.col("pair_id") == id)
         two = mine.select("chosen_id", "rejected_id").rows() or _dropped_sides(version, id)
         about = [each for sides in two for each in sides]
     elif kind == "completion":
-        about, mine = [id], pairs.filter(pl.any_horizontal(_is_side(id)))
+        about, mine = [id], version.table("pairs", where=pl.any_horizontal(_is_side(id)))
     else:
-        about = completions.filter(pl.col("prompt_id") == id)["completion_id"].to_list()
-        mine = pairs.filter(pl.any_horizontal(pl.col(s).is_in(about) for s in _PAIR))
+        of_it = version.table("completions", "completion_id", where=pl.col("prompt_id") == id)
+        about = of_it["completion_id"].to_list()
+        is_either = pl.any_horizontal(pl.col(side).is_in(about) for side in _PAIR)
+        mine = version.table("pairs", where=is_either)
         prompt_ids = [id]
-    shown = completions.filter(pl.col("completion_id").is_in(about))
+    shown = version.table("completions", where=pl.col("completion_id").is_in(about))
     prompt_ids = prompt_ids or shown["prompt_id"].unique(maintain_order=True).to_list()
     votes = _votes(version, kind, about)
     better = dict(zip(mine["pair_id"], mine["chosen_id"], strict=True)) if kind == "pair" else {}
     ids = [id, *about, *mine["pair_id"], *prompt_ids]
     if kind == "prompt":
         ids += _possible(version, about)
-    gone = version.table("dropped").filter(pl.col("key").is_in(ids))
-    texts = version.table("rationales").filter(pl.col("pair_id").is_in(mine["pair_id"].implode()))
+    gone = version.table("dropped", where=pl.col("key").is_in(ids))
+    texts = version.table("rationales", where=pl.col("pair_id").is_in(mine["pair_id"].to_list()))
     made: dict[str, Any] = {
         "version": version.ref,
         "kind": kind,
@@ -110,23 +111,24 @@ def _meant(version: Version, row: str) -> list[tuple[Kind, str]]:
     """All rows, kept or dropped, whose ids begin so."""
     if len(row) < SHORTEST:
         raise VersionError(f"{row!r} is too short for the start of an id; give {SHORTEST} digits")
-    gone = version.table("dropped")
+    gone = version.table("dropped", "table", "key", where=pl.col("key").str.starts_with(row))
     found: list[tuple[Kind, str]] = []
     for kind, table in KINDS.items():
-        there = version.table(table)[f"{kind}_id"]
+        key = f"{kind}_id"
+        there = version.table(table, key, where=pl.col(key).str.starts_with(row))[key]
         lost = gone.filter(pl.col("table") == table)["key"]
-        both = pl.concat([there, lost.alias(there.name)]).unique().sort()
-        found.extend((kind, str(each)) for each in both.filter(both.str.starts_with(row)))
+        found.extend((kind, str(each)) for each in sorted({*there, *lost}))
     return found
 
 
 def _is_there(version: Version, kind: Kind, id: str) -> bool:
-    return id in version.table(KINDS[kind])[f"{kind}_id"]
+    key = f"{kind}_id"
+    return not version.table(KINDS[kind], key, where=pl.col(key) == id).is_empty()
 
 
 def _dropped_sides(version: Version, id: str) -> list[tuple[str, str]]:
     """The two completions of a pair that is in no table; empty where they are gone too."""
-    votes = version.table("votes")
+    votes = version.table("votes", *SIDES, "annotator")
     for who, two in _candidates(version, votes):
         there = two.filter(pair_ids(two[SIDES[0]], two[SIDES[1]], who) == id)
         if there.height:
@@ -140,7 +142,7 @@ def _candidates(version: Version, votes: pl.DataFrame) -> Iterable[tuple[str | N
     yield None, compared
     for (who,), rows in votes.group_by("annotator"):
         yield str(who), rows.select(SIDES).unique()
-    yield None, _two_of_each(version.table("completions"))
+    yield None, _two_of_each(version.table("completions", "prompt_id", "completion_id"))
 
 
 def _two_of_each(completions: pl.DataFrame) -> pl.DataFrame:
@@ -152,9 +154,11 @@ def _two_of_each(completions: pl.DataFrame) -> pl.DataFrame:
 
 def _possible(version: Version, about: Sequence[str]) -> list[str]:
     """The ids of all pairs that could be made of a prompt's completions."""
-    completions = version.table("completions").filter(pl.col("completion_id").is_in(about))
-    two = _two_of_each(completions)
-    votes = version.table("votes").filter(pl.col(SIDES[0]).is_in(about))
+    ids = ("prompt_id", "completion_id")
+    two = _two_of_each(
+        version.table("completions", *ids, where=pl.col("completion_id").is_in(about))
+    )
+    votes = version.table("votes", "annotator", where=pl.col(SIDES[0]).is_in(about))
     return [
         id
         for who in (None, *votes["annotator"].unique().sort())
@@ -163,7 +167,7 @@ def _possible(version: Version, about: Sequence[str]) -> list[str]:
 
 
 def _rows(version: Version, table: str, column: str, ids: Sequence[str]) -> list[dict[str, Any]]:
-    return version.table(table).filter(pl.col(column).is_in(ids)).to_dicts()
+    return version.table(table, where=pl.col(column).is_in(ids)).to_dicts()
 
 
 def _completions(
@@ -204,7 +208,7 @@ def _votes(version: Version, kind: Kind, about: Sequence[str]) -> pl.DataFrame:
     """The votes on the two of a pair, or those in which any of the completions stands."""
     sides = [pl.col(side).is_in(about) for side in SIDES]
     both = pl.all_horizontal(sides) if kind == "pair" else pl.any_horizontal(sides)
-    return version.table("votes").filter(both)
+    return version.table("votes", where=both)
 
 
 def _said(votes: pl.DataFrame, chosen: str | None) -> list[dict[str, Any]]:
@@ -227,7 +231,7 @@ def _said(votes: pl.DataFrame, chosen: str | None) -> list[dict[str, Any]]:
 def _rankings(
     version: Version, prompt_ids: Sequence[str], about: Sequence[str]
 ) -> list[dict[str, Any]]:
-    rows = version.table("rankings").filter(pl.col("prompt_id").is_in(prompt_ids))
+    rows = version.table("rankings", where=pl.col("prompt_id").is_in(prompt_ids))
     ranked = pl.col(VALUES["rankings"]).list.eval(pl.element().is_in(about)).list.any()
     return rows.filter(ranked | pl.col(VALUES["rankings"]).is_null()).to_dicts()
 
@@ -243,7 +247,7 @@ def _exports(version: Version, kind: Kind, id: str) -> list[dict[str, Any]]:
         if f"{kind}_id" not in shape["columns"]:
             continue
         for split in shape["splits"]:
-            n = version.rows(view, split).filter(pl.col(f"{kind}_id") == id).height
+            n = version.rows(view, split, where=pl.col(f"{kind}_id") == id).height
             if n:
                 found.append({"view": view, "split": split, "rows": n})
     return found

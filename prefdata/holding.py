@@ -1,7 +1,8 @@
 """Where a build has its tables: in memory, or by shards on disk where they are too large for that.
 
 Both give the same version. In memory all is at hand, and the shards of a stage can run at once; on
-disk one shard at a time is in memory, and what a stage that sees all prompts needs of them.
+disk as many shards are in memory as run at once, by default one, and what a stage that sees all
+prompts needs of them.
 """
 
 import math

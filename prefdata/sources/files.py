@@ -1,7 +1,8 @@
 """Files and Hub datasets as chunks of columns, with every row that cannot be decoded set aside.
 
 JSONL (also .json with a row a line), JSON (an array of objects), CSV, TSV, Parquet, Arrow; text
-formats may be gzipped. A chunk is bounded, so that memory is that of the tables, not the file's.
+formats may be gzipped. A chunk is bounded in rows and bytes, so that memory is that of the tables,
+not the file's; only AnnotatedPairs, which are one JSON object, are read whole.
 """
 
 import math

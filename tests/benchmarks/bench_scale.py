@@ -276,6 +276,7 @@ def main() -> None:
     read = argparse.ArgumentParser(description=__doc__)
     read.add_argument("--pairs", type=int, nargs="+", default=[100_000])
     read.add_argument("--folder", type=Path, default=None)
+    read.add_argument("--on-disk", action="store_true", help="small ones too, to be alike")
     read.add_argument("--keep", action="store_true", help="leave what was written")
     asked = read.parse_args()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
@@ -285,7 +286,7 @@ def main() -> None:
         for pairs in sorted(asked.pairs):
             folder = home / str(pairs)
             shutil.rmtree(folder / "built", ignore_errors=True)
-            found.append(measure(pairs, folder))
+            found.append(measure(pairs, folder, options=["--on-disk"] if asked.on_disk else ()))
             if not asked.keep:
                 shutil.rmtree(folder)
             show(found[-1], found[0])

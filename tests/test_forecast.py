@@ -59,7 +59,7 @@ def test_large_sources_are_planned_from_their_first_rows(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     whole = estimate(folder / "recipe.toml", data=folder / "data")
-    monkeypatch.setattr("prefdata.dataset.LARGE", 100)
+    monkeypatch.setattr("prefdata.holding.LARGE", 100)
     monkeypatch.setattr("prefdata.dataset.PLANNED", 20)
     some = estimate(folder / "recipe.toml", data=folder / "data")
     assert some.share == pytest.approx(20 / N, rel=0.2)

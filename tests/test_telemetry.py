@@ -310,6 +310,7 @@ def test_what_libraries_say_is_in_records_without_keys():
     from prefdata.screen import records
 
     lines: list[str] = []
+    logging.captureWarnings(False)  # Prefect, once it is loaded, leaves it on for another test's
     with records.heard(lines.append, {"run": "5f0c2a9d31b7"}):
         logging.getLogger("some.library").warning("a\n\x1b[2Jb %s", "sk-planted0123456789abcdef")
         warnings.warn("old\n" + "x" * 10**6, stacklevel=1)

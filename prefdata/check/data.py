@@ -93,21 +93,22 @@ class Whole:
     kept: Any = None
 
     def parts(self) -> Iterator[Data]:
-        yield from self._parts(self.raw)
+        for frame in self._frames(self.raw):
+            yield Data(self.made(frame))
 
     def at(self, rows: pl.Series | Sequence[int]) -> pl.DataFrame:
         """The rows of some numbers, in their order."""
         wanted = pl.Series(rows, dtype=pl.UInt32).unique().sort()
         if wanted.is_empty():
             return self.made(self.raw.head(0).collect())
-        to = int(wanted[-1]) + 1
-        raw = self.raw.head(to).filter(pl.col("row").is_in(wanted.implode()))
-        return self.made(raw.collect(engine="streaming").sort("row"))
+        is_wanted = pl.col("row").is_in(wanted.implode())
+        # by batches, each read when it is taken in: what is collected is read ahead of a filter
+        frames = self._frames(self.raw.head(int(wanted[-1]) + 1))
+        return self.made(pl.concat(frame.filter(is_wanted) for frame in frames))
 
-    def _parts(self, raw: pl.LazyFrame) -> Iterator[Data]:
+    def _frames(self, raw: pl.LazyFrame) -> Iterator[pl.DataFrame]:
         try:
-            for frame in raw.collect_batches(chunk_size=self.part, maintain_order=True):
-                yield Data(self.made(frame))
+            yield from raw.collect_batches(chunk_size=self.part, maintain_order=True)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise SourceError(f"{self.name} cannot be read: {error}") from error
 

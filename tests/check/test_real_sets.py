@@ -60,7 +60,7 @@ def figures(text: str) -> set[float]:
 @pytest.mark.parametrize(
     ("heading", "name"),
     [
-        ("HH-RLHF, harmless, test", "hh_rlhf_harmless_test_pairs"),
+        ("HH-RLHF", "hh_rlhf_harmless_test_pairs"),
         ("HHH alignment", "hhh_alignment_pairs"),
     ],
 )

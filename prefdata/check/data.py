@@ -102,9 +102,13 @@ class Whole:
         if wanted.is_empty():
             return self.made(self.raw.head(0).collect())
         is_wanted = pl.col("row").is_in(wanted.implode())
-        # by batches, each read when it is taken in: what is collected is read ahead of a filter
-        frames = self._frames(self.raw.head(int(wanted[-1]) + 1))
-        return self.made(pl.concat(frame.filter(is_wanted) for frame in frames))
+        found: list[pl.DataFrame] = []
+        # as in `parts`: behind a filter or a head, polars reads ahead and holds what it read
+        for frame in self._frames(self.raw):
+            found.append(frame.filter(is_wanted))
+            if frame["row"][-1] >= wanted[-1]:
+                break
+        return self.made(pl.concat(found))
 
     def _frames(self, raw: pl.LazyFrame) -> Iterator[pl.DataFrame]:
         try:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import polars as pl
 
@@ -105,7 +105,7 @@ class Whole:
         found: list[pl.DataFrame] = []
         # as in `parts`: behind a filter or a head, polars reads ahead and holds what it read
         for frame in self._frames(self.raw):
-            found.append(frame.filter(is_wanted))
+            found.append(_compact(frame.filter(is_wanted)))
             if frame["row"][-1] >= wanted[-1]:
                 break
         return self.made(pl.concat(found))
@@ -115,6 +115,12 @@ class Whole:
             yield from raw.collect_batches(chunk_size=self.part, maintain_order=True)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise SourceError(f"{self.name} cannot be read: {error}") from error
+
+
+def _compact(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows without the texts of those beside which they were read, which views keep alive."""
+    table = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
+    return cast(pl.DataFrame, pl.from_arrow(table, schema=rows.schema))
 
 
 def read(target: str, data: Path | str | None = None) -> Whole:

@@ -10,7 +10,7 @@ import pytest
 
 from prefdata import sources, tables, version
 from prefdata.check import Options, Whole, of_frames, run
-from prefdata.check.data import of_version
+from prefdata.check.data import SIDES, of_version
 from prefdata.sources import Sources
 from prefdata.tables import Votes
 from tests.check.test_check import PLANTS, Rows, as_implicit, as_messages, clean
@@ -130,3 +130,14 @@ def test_findings_in_a_version_are_the_same_however_many_ranges_of_prompts_it_is
     assert run(parted).to_json() == at_once
     del parted
     assert not folder.exists(), "what is set down goes with whoever wanted it"
+
+
+def test_rows_that_are_looked_up_do_not_hold_the_texts_beside_them():
+    texts = [f"{at} {'word ' * 200}" for at in range(4000)]
+    said = {side: [[{"role": "assistant", "content": text}] for text in texts] for side in SIDES}
+    rows = pl.DataFrame({"prompt": said["chosen"], **said})
+    found = replace(of_frames("t", {"train": rows}), part=1000).at([5, 1007, 3999])
+    assert found["row"].to_list() == [5, 1007, 3999]
+    content = found["chosen"].explode().struct.field("content")
+    held = content.to_arrow(compat_level=pl.CompatLevel.newest()).buffers()
+    assert sum(each.size for each in held if each is not None) < 20 * len(texts[0])

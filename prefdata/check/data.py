@@ -119,7 +119,7 @@ class Whole:
 
 def _compact(rows: pl.DataFrame) -> pl.DataFrame:
     """The rows without the texts of those beside which they were read, which views keep alive."""
-    table = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
+    table = cast(Any, rows).to_arrow(compat_level=pl.CompatLevel.oldest())
     return cast(pl.DataFrame, pl.from_arrow(table, schema=rows.schema))
 
 

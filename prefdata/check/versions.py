@@ -44,7 +44,11 @@ def paired(version: Version, bin_bytes: int = BIN) -> tuple[pl.LazyFrame, list[s
     n = max(1, math.ceil(sum(map(version.unpacked, NEEDED)) / bin_bytes))
     splits = _of_groups(version)
     if n == 1:
-        rows = _joined({name: _whole(version, name) for name in NEEDED}, version, splits)
+        rows = _joined(
+            {name: version.table(name, *(columns or ())) for name, columns in NEEDED.items()},
+            version,
+            splits,
+        )
         return rows.with_row_index("row").lazy(), _names([rows]), None
     kept = TemporaryDirectory(prefix="prefdata-check-")
     folder, names, height = Path(kept.name), set[str](), 0
@@ -56,12 +60,6 @@ def paired(version: Version, bin_bytes: int = BIN) -> tuple[pl.LazyFrame, list[s
             rows.write_parquet(folder / f"{at:05d}.parquet", compression="lz4")
     files = sorted(folder.glob("*.parquet"))
     return pl.concat([scan_parquet(file) for file in files]), sorted(names), kept
-
-
-def _whole(version: Version, name: str) -> pl.DataFrame:
-    columns = NEEDED[name]
-    table = version.table(name)
-    return table if columns is None else table.select(columns)
 
 
 def _names(frames: list[pl.DataFrame]) -> list[str]:

@@ -96,9 +96,7 @@ class Version:
             rows = rows if where is None else rows.filter(where)
             return (rows.select(columns) if columns else rows).collect(engine="streaming")
         except (OSError, pl.exceptions.PolarsError) as error:
-            raise VersionError(
-                f"{self.path}: the table {name} is damaged: {error}; {_REPAIR}"
-            ) from error
+            raise self._damaged(f"table {name}", error) from error
 
     def parts(
         self, name: str, n_rows: int, columns: Sequence[str] | None = None
@@ -128,9 +126,7 @@ class Version:
             with cast(Any, parquet).ParquetFile(self.path / f"{name}.parquet") as file:
                 yield file
         except (OSError, cast(Any, pyarrow).ArrowException) as error:
-            raise VersionError(
-                f"{self.path}: the table {name} is damaged: {error}; {_REPAIR}"
-            ) from error
+            raise self._damaged(f"table {name}", error) from error
 
     def rows(
         self, view: str, split: str | None = None, *, where: pl.Expr | None = None
@@ -142,9 +138,10 @@ class Version:
         try:
             return arrow.read(self.path / view, split, where)
         except (OSError, ValueError, pl.exceptions.PolarsError) as error:
-            raise VersionError(
-                f"{self.path}: the export {view} is damaged: {error}; {_REPAIR}"
-            ) from error
+            raise self._damaged(f"export {view}", error) from error
+
+    def _damaged(self, what: str, error: Exception) -> VersionError:
+        return VersionError(f"{self.path}: the {what} is damaged: {error}; {_REPAIR}")
 
     def summary(self) -> dict[str, Any]:
         """The manifest with path and tags, without files and lineage: what `show` prints."""
